@@ -1,0 +1,114 @@
+"""The ``biod2c`` command: registers the commands and turns every failure into one line and a code."""
+
+from __future__ import annotations
+
+import sys
+import traceback
+from importlib import import_module
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from biod2c_core import __version__
+from biod2c_core.errors import BioD2CError
+
+DEBUG_FLAG = "--debug"
+
+# name -> module; a command's module holds one function of the same name (or a Typer app, ``app``)
+COMMANDS: dict[str, str] = {}
+
+
+class OneLineErrors(TyperGroup):
+    """Prints an expected failure as one line on stderr and exits with its code."""
+
+    def main(self, args: Any = None, *rest: Any, **options: Any) -> Any:
+        """Accept ``--debug`` anywhere on the line, then run."""
+        args = list(sys.argv[1:] if args is None else args)
+        head = args[: args.index("--")] if "--" in args else args
+        self.debug = DEBUG_FLAG in head
+        args = [arg for arg in head if arg != DEBUG_FLAG] + args[len(head) :]
+        return super().main(args, *rest, **options)
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command; an error becomes a line and an exit code."""
+        try:
+            return super().invoke(ctx)
+        except BioD2CError as error:
+            self._report(f"error: {error}", error)
+            raise typer.Exit(error.exit_code) from None
+        except KeyboardInterrupt as error:
+            self._report("interrupted", error)
+            raise typer.Exit(130) from None
+        except BrokenPipeError:
+            sys.stderr.close()  # the reader of our output has gone; nothing is left to say
+            raise typer.Exit(0) from None
+        except (OSError, MemoryError) as error:
+            self._report(f"error: {type(error).__name__}: {error}", error)
+            raise typer.Exit(1) from None
+        except Exception as error:
+            if type(error).__module__.startswith(("typer", "click")):
+                raise  # usage errors and exits keep their own handling
+            hint = f"This is a bug; run again with {DEBUG_FLAG} and report the traceback."
+            self._report(f"unexpected {type(error).__name__}: {error}. {hint}", error)
+            raise typer.Exit(1) from None
+
+    def _report(self, line: str, error: BaseException) -> None:
+        if self.debug:
+            traceback.print_exception(error, file=sys.stderr)
+        print(" ".join(line.split()), file=sys.stderr)
+
+
+def _print_version(requested: bool) -> None:
+    if requested:
+        print(f"biod2c {__version__}")
+        raise typer.Exit
+
+
+app = typer.Typer(
+    name="biod2c",
+    cls=OneLineErrors,
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog="Exit codes: 0 done, 1 bug, 2 bad input, 3 finished with some items rejected, 4 budget "
+    "used up, 5 endpoint failed, 6 loss not finite, 130 Ctrl-C, 143 SIGTERM.",
+)
+
+
+@app.callback()
+def root(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_print_version, is_eager=True, help="Print the version."
+        ),
+    ] = False,
+    debug: Annotated[
+        bool,
+        typer.Option(DEBUG_FLAG, help="Show the traceback of an error (anywhere on the line)."),
+    ] = False,
+) -> None:
+    """Biomedical visual question answering: ask about an image, train, evaluate.
+
+    Answers are research output; this is no medical device.
+    """
+
+
+def _register() -> None:
+    for name, module_name in COMMANDS.items():
+        module = import_module(module_name)
+        if hasattr(module, "app"):
+            app.add_typer(module.app, name=name)
+        else:
+            app.command(name)(getattr(module, name.replace("-", "_")))
+
+
+_register()
+
+
+def main() -> None:
+    """Entry point of the console script."""
+    app()

@@ -1,0 +1,25 @@
+"""Options that several commands share, so that they are named and explained the same everywhere."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Optional
+
+import typer
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")]
+Model = Annotated[
+    Optional[str],  # noqa: UP045 (Typer evaluates this on Python 3.10 too)
+    typer.Option(
+        "--model", "-m", help="Checkpoint folder or hub name; without it the embedded biod2c-tiny."
+    ),
+]
+Device = Annotated[
+    str, typer.Option("--device", help="auto, cpu, cuda, cuda:1, mps.", metavar="DEVICE")
+]
+ImageRoot = Annotated[
+    Optional[Path],  # noqa: UP045
+    typer.Option(
+        "--image-root", help="Folder of the images; by default the folder of the records."
+    ),
+]

@@ -1,0 +1,1 @@
+"""Section 2: building BioVGQ (image filter, question generation, text queue)."""

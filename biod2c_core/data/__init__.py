@@ -1,0 +1,1 @@
+"""Section 2's data path: records, formats, images, batches."""

@@ -1,0 +1,1 @@
+"""Answers about one image, and where the model looked."""

@@ -1,0 +1,1 @@
+"""Operators with a reference, a CPU path and a GPU path."""

@@ -1,0 +1,40 @@
+"""Shared fixtures: where the real data is, and what skips visibly without it."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+os.environ.setdefault("HF_HUB_OFFLINE", "1")  # no test may reach for the network by accident
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+
+
+def _data_root() -> Path:
+    return Path(os.environ.get("BIOD2C_DATA", REPOSITORY.parent / "shared" / "data"))
+
+
+@pytest.fixture(scope="session")
+def data_root() -> Path:
+    """The folder of the real data sets."""
+    return _data_root()
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Skip what this machine cannot run, with the reason."""
+    import torch
+
+    missing = {}
+    if not _data_root().is_dir():
+        missing["real_data"] = f"no real data at {_data_root()}; set BIOD2C_DATA"
+    if not torch.cuda.is_available():
+        missing["gpu"] = "no CUDA device"
+    if not os.environ.get("BIOD2C_NETWORK"):
+        missing["network"] = "set BIOD2C_NETWORK=1 to reach the internet"
+    for item in items:
+        for marker, reason in missing.items():
+            if marker in item.keywords:
+                item.add_marker(pytest.mark.skip(reason=reason))

@@ -1,0 +1,163 @@
+"""Answers with a confidence, from one image and question to many; used by ask, evaluate and serve."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from biod2c_core.errors import ConfigError
+from biod2c_core.model.checkpoints import fingerprint, load_model, load_processor, locate
+from biod2c_core.model.fusion import ImageEncoding
+from biod2c_core.model.modeling import BioD2CForConditionalGeneration
+from biod2c_core.model.processing import BioD2CProcessor
+
+MAX_NEW_TOKENS = 32
+
+
+@dataclass(frozen=True)
+class Answer:
+    """An answer and how sure the model is of it.
+
+    Attributes:
+        text: The answer.
+        confidence: Geometric mean of the probabilities of its tokens, the end token included,
+            in [0, 1].
+    """
+
+    text: str
+    confidence: float
+
+
+def resolve_device(name: str) -> torch.device:
+    """``auto`` becomes CUDA, MPS or the CPU, whichever is there.
+
+    Raises:
+        ConfigError: The device is unknown or absent.
+    """
+    if name == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda")
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise ConfigError(f"unknown device {name!r}", "Use auto, cpu, cuda or cuda:N.") from error
+    count = torch.cuda.device_count()
+    if device.type == "cuda" and (device.index or 0) >= count:
+        raise ConfigError(
+            f"device {name!r} is not here ({count} CUDA devices)", "Use --device auto."
+        )
+    return device
+
+
+class Answerer:
+    """A loaded model that answers questions about images.
+
+    Args:
+        model: In evaluation mode.
+        processor: The one saved with it.
+        name: What to call it in results.
+        identity: A hash that tells checkpoints apart.
+    """
+
+    def __init__(
+        self,
+        model: BioD2CForConditionalGeneration,
+        processor: BioD2CProcessor,
+        name: str,
+        identity: str,
+    ) -> None:
+        self.model = model
+        self.processor = processor
+        self.name = name
+        self.identity = identity
+
+    @classmethod
+    def load(cls, checkpoint: str | None = None, device: str = "auto") -> Answerer:
+        """Load a checkpoint.
+
+        Args:
+            checkpoint: A folder, a hub name, or None for the embedded biod2c-tiny.
+            device: See :func:`resolve_device`.
+
+        Raises:
+            CheckpointError: It is missing or damaged.
+            ConfigError: The device is absent.
+        """
+        place = resolve_device(device)
+        folder = locate(checkpoint)
+        dtype = torch.bfloat16 if place.type == "cuda" else torch.float32
+        model = load_model(folder, dtype, place)
+        name = "biod2c-tiny" if checkpoint is None else str(checkpoint)
+        return cls(model, load_processor(folder), name, fingerprint(folder))
+
+    def answer(
+        self,
+        images: Sequence[Image.Image],
+        questions: Sequence[str],
+        *,
+        max_new_tokens: int | None = None,
+    ) -> list[Answer]:
+        """Answer B questions, one image each.
+
+        Args:
+            images: B RGB images.
+            questions: B questions.
+            max_new_tokens: Longest answer; by default 32 tokens.
+
+        Raises:
+            InputError: A question is empty.
+        """
+        pairs = [(index, question) for index, question in enumerate(questions)]
+        return self.answer_images(images, pairs, max_new_tokens=max_new_tokens)
+
+    @torch.inference_mode()
+    def answer_images(
+        self,
+        images: Sequence[Image.Image],
+        questions: Sequence[tuple[int, str]],
+        *,
+        max_new_tokens: int | None = None,
+    ) -> list[Answer]:
+        """Answer questions about a few images, each of which is encoded once.
+
+        Args:
+            images: RGB images.
+            questions: (index of the image, question).
+            max_new_tokens: Longest answer; by default 32 tokens.
+
+        Raises:
+            InputError: A question is empty.
+        """
+        if not questions:
+            return []
+        batch = self.processor(None, [question for _, question in questions])
+        pixels = torch.stack([self.processor.pixels(image) for image in images])
+        device = self.model.device
+        encoded = self.model.encode_image(pixels.to(device, self.model.dtype))
+        rows = torch.tensor([index for index, _ in questions], device=device)
+        result = self.model.generate(
+            **{name: value.to(device) for name, value in batch.items()},
+            image=ImageEncoding(encoded.blocks[rows], encoded.tokens[rows]),
+            max_new_tokens=max_new_tokens or MAX_NEW_TOKENS,
+            do_sample=False,
+            return_dict_in_generate=True,
+            output_logits=True,
+        )
+        texts = self.processor.tokenizer.batch_decode(result.sequences, skip_special_tokens=True)
+        confidences = self._confidences(result.sequences, result.logits)
+        return [Answer(text.strip(), c) for text, c in zip(texts, confidences, strict=True)]
+
+    def _confidences(self, sequences: Tensor, logits: Sequence[Tensor]) -> list[float]:
+        """Geometric mean of the token probabilities up to and including the first end token."""
+        end = self.processor.tokenizer.eos_token_id
+        log_p = torch.stack([step.float().log_softmax(-1) for step in logits], dim=1)
+        chosen = log_p.gather(-1, sequences[:, : log_p.shape[1], None]).squeeze(-1)
+        ended = (sequences[:, : log_p.shape[1]] == end).cumsum(-1)
+        counted = ((ended == 0) | ((ended == 1) & (sequences == end))).to(chosen.dtype)
+        mean = (chosen * counted).sum(-1) / counted.sum(-1).clamp(min=1)
+        return [round(float(value), 4) for value in mean.exp()]

@@ -1,0 +1,143 @@
+"""Checkpoint folders: safetensors weights, configuration, tokenizer and processor in one place."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import torch
+from transformers.utils import logging as transformers_logging
+
+from biod2c_core.errors import BioD2CError, CheckpointError
+from biod2c_core.model.configuration import BioD2CConfig
+from biod2c_core.model.modeling import BioD2CForConditionalGeneration
+from biod2c_core.model.processing import BioD2CProcessor
+
+EMBEDDED = Path(__file__).resolve().parent.parent / "assets" / "biod2c-tiny"
+_REQUIRED = ("config.json", "processor_config.json", "tokenizer.json")
+_SAMPLE_BYTES = 1 << 20
+
+
+def locate(checkpoint: str | Path | None) -> Path:
+    """The local folder of a checkpoint.
+
+    Args:
+        checkpoint: A folder; a hub name such as ``owner/model`` (which is downloaded, unless the
+            hub is switched off with ``HF_HUB_OFFLINE=1``); or None for the embedded biod2c-tiny.
+
+    Raises:
+        CheckpointError: Nothing usable is there; the missing file is named.
+    """
+    if checkpoint is None:
+        folder = EMBEDDED
+    else:
+        folder = Path(checkpoint)
+        name = str(checkpoint)
+        if not folder.exists() and name.count("/") == 1 and not name.startswith((".", "/", "~")):
+            folder = _download(name)
+    if not folder.is_dir():
+        raise CheckpointError(
+            f"no checkpoint folder at {folder}",
+            "Give a folder written by 'biod2c train', or a hub name such as owner/model.",
+        )
+    for name in _REQUIRED:
+        if not (folder / name).is_file():
+            raise CheckpointError(
+                f"checkpoint {folder} has no {name}", "Is this the folder of a BioD2C model?"
+            )
+    if not any(folder.glob("*.safetensors")):
+        raise CheckpointError(
+            f"checkpoint {folder} has no weights (*.safetensors)",
+            "Other weight formats are not loaded.",
+        )
+    return folder
+
+
+def _download(name: str) -> Path:
+    from huggingface_hub import snapshot_download
+
+    try:
+        return Path(snapshot_download(name, allow_patterns=["*.json", "*.safetensors", "*.model"]))
+    except Exception as error:  # the hub's client raises many kinds; all mean the same here
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise CheckpointError(
+            f"no folder {name!r} here, and the hub gave no model of that name ({reason})",
+            "Check the name and the connection.",
+        ) from error
+
+
+def fingerprint(folder: Path) -> str:
+    """A short hash that tells checkpoints apart: configuration, and size and ends of each weight file.
+
+    Returns:
+        16 hexadecimal digits.
+    """
+    digest = hashlib.sha256((folder / "config.json").read_bytes())
+    for path in sorted(folder.glob("*.safetensors")):
+        size = path.stat().st_size
+        digest.update(f"{path.name} {size}".encode())
+        with path.open("rb") as file:
+            digest.update(file.read(_SAMPLE_BYTES))
+            file.seek(max(0, size - _SAMPLE_BYTES))
+            digest.update(file.read(_SAMPLE_BYTES))
+    return digest.hexdigest()[:16]
+
+
+def load_model(
+    folder: Path, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu"
+) -> BioD2CForConditionalGeneration:
+    """Load the weights of a checkpoint folder; every tensor must be there and none may be left over.
+
+    Raises:
+        CheckpointError: The files are damaged or do not fit the configuration.
+    """
+    bars = transformers_logging.is_progress_bar_enabled()
+    transformers_logging.disable_progress_bar()
+    try:
+        config = BioD2CConfig.from_pretrained(folder)
+        model, report = BioD2CForConditionalGeneration.from_pretrained(
+            folder, config=config, dtype=dtype, use_safetensors=True, output_loading_info=True
+        )
+    except BioD2CError:
+        raise
+    except Exception as error:  # damaged JSON or safetensors raise kinds of their own
+        raise CheckpointError(
+            f"checkpoint {folder} cannot be loaded ({' '.join(str(error).split())[:300]})",
+            "The files are damaged or incomplete; copy or train it again.",
+        ) from error
+    finally:
+        if bars:
+            transformers_logging.enable_progress_bar()
+    missing = sorted(report["missing_keys"])
+    unexpected = sorted(report["unexpected_keys"])
+    if missing or unexpected or report["mismatched_keys"]:
+        raise CheckpointError(
+            f"the weights in {folder} do not fit its config.json: "
+            f"{len(missing)} missing {missing[:3]}, {len(unexpected)} unexpected {unexpected[:3]}, "
+            f"{len(report['mismatched_keys'])} of another shape",
+            "Keep config.json and the weights of one checkpoint together.",
+        )
+    return model.to(device).eval()
+
+
+def load_processor(folder: Path) -> BioD2CProcessor:
+    """Load tokenizer and image settings of a checkpoint folder.
+
+    Raises:
+        CheckpointError: They are damaged.
+    """
+    try:
+        return BioD2CProcessor.from_pretrained(folder)
+    except Exception as error:
+        raise CheckpointError(
+            f"the processor in {folder} cannot be loaded ({' '.join(str(error).split())[:300]})",
+            "The files are damaged or incomplete; copy or train it again.",
+        ) from error
+
+
+def save_checkpoint(
+    folder: Path, model: BioD2CForConditionalGeneration, processor: BioD2CProcessor
+) -> None:
+    """Write model and processor so that :func:`load_model` and :func:`load_processor` find them."""
+    model.save_pretrained(folder)
+    processor.save_pretrained(folder)

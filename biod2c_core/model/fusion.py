@@ -1,0 +1,267 @@
+"""Section 3.1: the image-text fusion mechanism, from X_v and the question to X_{v|t}.
+
+Notation used for tensor shapes:
+
+- B: batch, T: question tokens, V: visual tokens, M: blocks of all scales, D: width of the image
+  features, d: width of the language model, h: heads
+"""
+
+from __future__ import annotations
+
+import math
+from functools import lru_cache
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from biod2c_core.errors import ConfigError
+from biod2c_core.model.equations import gated_sum
+from biod2c_core.ops.multi_scale_pool import block_boxes, multi_scale_pool, resolve_scales
+
+
+class ImageEncoding(NamedTuple):
+    """What is known of an image before any question.
+
+    Attributes:
+        blocks: X'_v, the multi-scale features, (B, M, D).
+        tokens: Proj of the resampled X_v, the first term of Eq. (2), (B, V, d).
+    """
+
+    blocks: Tensor
+    tokens: Tensor
+
+
+class VisualTokens(NamedTuple):
+    """What enters the language model in front of the text.
+
+    Attributes:
+        tokens: X_{v|t}, (B, V, d).
+        attention: Cross-attention of the question tokens to the blocks, (B, layers, h, T, M), or
+            None where it was not asked for (or there is no fusion).
+    """
+
+    tokens: Tensor
+    attention: Tensor | None
+
+
+class FusionLayer(nn.Module):
+    """A pre-norm Transformer decoder layer that can show its cross-attention.
+
+    Self-attention among the queries, cross-attention to the image, feed-forward with ReLU; the
+    weights are named as in ``torch.nn.TransformerDecoderLayer`` and give the same numbers.
+    """
+
+    def __init__(self, width: int, heads: int, feed_forward: int, dropout: float) -> None:
+        super().__init__()
+        self.self_attn = nn.MultiheadAttention(width, heads, dropout, batch_first=True)
+        self.multihead_attn = nn.MultiheadAttention(width, heads, dropout, batch_first=True)
+        self.linear1 = nn.Linear(width, feed_forward)
+        self.linear2 = nn.Linear(feed_forward, width)
+        self.norm1 = nn.LayerNorm(width)
+        self.norm2 = nn.LayerNorm(width)
+        self.norm3 = nn.LayerNorm(width)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(
+        self, queries: Tensor, memory: Tensor, padding: Tensor | None, need_attention: bool
+    ) -> tuple[Tensor, Tensor | None]:
+        """Run the layer.
+
+        Args:
+            queries: (B, T, D).
+            memory: (B, M, D), keys and values.
+            padding: (B, T), true where a query is padding and must not be attended to.
+            need_attention: Return the cross-attention weights too.
+
+        Returns:
+            (B, T, D) and, if asked for, (B, h, T, M).
+        """
+        x = self.norm1(queries)
+        attended, _ = self.self_attn(x, x, x, key_padding_mask=padding, need_weights=False)
+        queries = queries + self.dropout(attended)
+        attended, weights = self.multihead_attn(
+            self.norm2(queries),
+            memory,
+            memory,
+            need_weights=need_attention,
+            average_attn_weights=False,
+        )
+        queries = queries + self.dropout(attended)
+        hidden = self.dropout(self.linear1(self.norm3(queries)).relu())
+        return queries + self.dropout(self.linear2(hidden)), weights
+
+
+class FusionDecoder(nn.Module):
+    """Eq. (1): X_vt = Fusion(X_t, X'_v, X'_v), a stack of :class:`FusionLayer` with a final norm."""
+
+    def __init__(
+        self, width: int, layers: int, heads: int, feed_forward: int, dropout: float
+    ) -> None:
+        super().__init__()
+        if width % heads:
+            raise ConfigError(
+                f"the image features are {width} wide, which {heads} fusion heads do not divide",
+                "Choose fusion_heads so that it divides the width.",
+            )
+        self.layers = nn.ModuleList(
+            FusionLayer(width, heads, feed_forward, dropout) for _ in range(layers)
+        )
+        self.norm = nn.LayerNorm(width)
+
+    def forward(
+        self,
+        queries: Tensor,
+        memory: Tensor,
+        padding: Tensor | None = None,
+        need_attention: bool = False,
+    ) -> tuple[Tensor, Tensor | None]:
+        """Fuse; shapes as in :class:`FusionLayer`.
+
+        Returns:
+            (B, T, D) and, if asked for, the weights of all layers, (B, layers, h, T, M).
+        """
+        maps = []
+        for layer in self.layers:
+            queries, weights = layer(queries, memory, padding, need_attention)
+            maps.append(weights)
+        return self.norm(queries), torch.stack(maps, dim=1) if need_attention else None
+
+
+def encode_boxes(boxes: Tensor, height: int, width: int, channels: int) -> Tensor:
+    """Sine-cosine code of where each region of the grid lies and how large it is.
+
+    The fusion decoder sees the blocks as an unordered set; without this, only what zero padding
+    leaks into the features tells left from right.
+
+    Args:
+        boxes: (M, 4), top, left, bottom, right in cells.
+        height: Rows of the grid.
+        width: Columns of the grid.
+        channels: D.
+
+    Returns:
+        (M, D), float32: a third each for the centre's row, its column and the logarithm of the
+        size; channels that are left over are zero.
+    """
+    top, left, bottom, right = boxes.float().unbind(-1)
+    row = (top + bottom) / 2 / height
+    column = (left + right) / 2 / width
+    size = ((bottom - top) * (right - left) / (height * width)).log2() / -10
+    pairs = channels // 6
+    frequencies = math.pi * torch.logspace(0, math.log2(32), pairs, base=2, device=boxes.device)
+    codes = [
+        torch.cat([(value[:, None] * frequencies).sin(), (value[:, None] * frequencies).cos()], -1)
+        for value in (row, column, size)
+    ]
+    return nn.functional.pad(torch.cat(codes, -1), (0, channels - 6 * pairs))
+
+
+@lru_cache(maxsize=8)
+def block_positions(
+    height: int, width: int, channels: int, scales: int, device: torch.device
+) -> Tensor:
+    """:func:`encode_boxes` of the M blocks of all scales, (M, D)."""
+    return encode_boxes(block_boxes(scales, height, width).to(device), height, width, channels)
+
+
+@lru_cache(maxsize=8)
+def cell_positions(height: int, width: int, channels: int, device: torch.device) -> Tensor:
+    """:func:`encode_boxes` of the single cells of the grid, (N * N, D)."""
+    rows, columns = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
+    cells = torch.stack([rows, columns, rows + 1, columns + 1], -1).flatten(0, 1)
+    return encode_boxes(cells.to(device), height, width, channels)
+
+
+def two_layer_projection(inputs: int, hidden: int, outputs: int) -> nn.Sequential:
+    """The projections of Eq. (2) and the text MLP: linear, ReLU, linear."""
+    return nn.Sequential(nn.Linear(inputs, hidden), nn.ReLU(), nn.Linear(hidden, outputs))
+
+
+class FeatureFusion(nn.Module):
+    """From the grid X_v and the embedded question to the visual tokens X_{v|t}.
+
+    Args:
+        grid: Height, width and channels (D) of X_v.
+        text_width: d, the width of the language model.
+        num_visual_tokens: V, learned queries that resample X_v through the same decoder.
+        scales: S, or ``"auto"``.
+        layers: Layers of the fusion decoder.
+        heads: Attention heads of the fusion decoder.
+        feed_forward: Width of its feed-forward layers.
+        dropout: Dropout in it.
+        text_hidden: Hidden width of the text MLP.
+        beta_init: Initial value of the gate.
+        encode_positions: Add :func:`encode_boxes` to what the decoder attends to.
+        enabled: False leaves out the gated term of Eq. (2) (the paper's "w/o fm").
+    """
+
+    def __init__(
+        self,
+        grid: tuple[int, int, int],
+        text_width: int,
+        num_visual_tokens: int = 32,
+        scales: int | str = "auto",
+        layers: int = 12,
+        heads: int = 8,
+        feed_forward: int = 1024,
+        dropout: float = 0.1,
+        text_hidden: int = 2048,
+        beta_init: float = 0.2,
+        encode_positions: bool = False,
+        enabled: bool = True,
+    ) -> None:
+        super().__init__()
+        height, width, channels = grid
+        self.scales = resolve_scales(scales, height, width)
+        self.enabled = enabled
+        self.decoder = FusionDecoder(channels, layers, heads, feed_forward, dropout)
+        self.queries = nn.Parameter(torch.randn(num_visual_tokens, channels))
+        self.project = two_layer_projection(channels, channels, text_width)
+        if enabled:
+            self.text_mlp = two_layer_projection(text_width, text_hidden, channels)
+            self.project_gated = two_layer_projection(channels, channels, text_width)
+            self.beta = nn.Parameter(torch.tensor(float(beta_init)))
+        self.encode_positions = encode_positions
+
+    def encode_image(self, grid_features: Tensor) -> ImageEncoding:
+        """Everything about an image that does not depend on the question.
+
+        Args:
+            grid_features: X_v, (B, N, N, D).
+        """
+        blocks = multi_scale_pool(grid_features, self.scales)
+        cells = grid_features.flatten(1, 2)
+        if self.encode_positions:
+            shape = tuple(grid_features.shape[1:])
+            blocks = blocks + block_positions(*shape, self.scales, blocks.device).to(blocks.dtype)
+            cells = cells + cell_positions(*shape, cells.device).to(cells.dtype)
+        queries = self.queries.expand(cells.shape[0], -1, -1)
+        resampled, _ = self.decoder(queries, cells)
+        return ImageEncoding(blocks, self.project(resampled))
+
+    def forward(
+        self,
+        image: ImageEncoding,
+        question: Tensor,
+        question_mask: Tensor,
+        need_attention: bool = False,
+    ) -> VisualTokens:
+        """Condition an image on a question, Eq. (1) and (2).
+
+        Args:
+            image: From :meth:`encode_image`.
+            question: Embeddings of the question by the language model, (B, T, d), T <= V.
+            question_mask: (B, T), true where a token is real.
+            need_attention: Return the cross-attention too.
+        """
+        if not self.enabled:
+            return VisualTokens(image.tokens, None)
+        mask = question_mask.bool()
+        fused, attention = self.decoder(
+            self.text_mlp(question), image.blocks, padding=~mask, need_attention=need_attention
+        )
+        conditioned = self.project_gated(fused) * mask.unsqueeze(-1)
+        missing = image.tokens.shape[1] - conditioned.shape[1]
+        conditioned = nn.functional.pad(conditioned, (0, 0, 0, missing))
+        return VisualTokens(gated_sum(image.tokens, conditioned, self.beta), attention)

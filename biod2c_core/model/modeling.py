@@ -1,0 +1,299 @@
+"""BioD2C, assembled as in section 3: vision tower, feature fusion, language model, two losses.
+
+Notation used for tensor shapes:
+
+- B: batch, P: prompt and answer tokens, T: question tokens, V: visual tokens, N: side of the grid,
+  D: width of the image features, d: width of the language model, k: queue texts, L: their tokens
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import AutoModelForCausalLM, GenerationMixin, PreTrainedModel
+from transformers.modeling_outputs import ModelOutput
+
+from biod2c_core.errors import ConfigError, InputError
+from biod2c_core.model import equations
+from biod2c_core.model.configuration import BioD2CConfig
+from biod2c_core.model.fusion import FeatureFusion, ImageEncoding, VisualTokens
+from biod2c_core.model.vision import VisionTower, grid_shape
+
+
+@dataclass
+class BioD2COutput(ModelOutput):
+    """What a forward pass gives.
+
+    Attributes:
+        loss: L_total, Eq. (5), if labels were given.
+        loss_nll: L_nll.
+        loss_sem: L_sem, Eq. (4), if a queue was given.
+        logits: (B, P, vocabulary), at the text positions.
+        past_key_values: The language model's cache.
+        attention: Cross-attention of the fusion decoder, (B, layers, heads, T, M), if asked for.
+    """
+
+    loss: Tensor | None = None
+    loss_nll: Tensor | None = None
+    loss_sem: Tensor | None = None
+    logits: Tensor | None = None
+    past_key_values: Any = None
+    attention: Tensor | None = None
+
+
+class BioD2CForConditionalGeneration(PreTrainedModel, GenerationMixin):
+    """The model of the paper around any causal language model of transformers.
+
+    ``generate`` takes the same inputs as ``forward`` and returns only the new tokens.
+    """
+
+    config_class = BioD2CConfig
+    base_model_prefix = ""
+    main_input_name = "input_ids"
+    supports_gradient_checkpointing = True
+    _supports_sdpa = True
+    _supports_flash_attn = True
+    _tied_weights_keys: Any = None
+
+    def __init__(self, config: BioD2CConfig) -> None:
+        super().__init__(config)
+        self.vision = VisionTower(**config.vision)
+        if getattr(config.text_config, "is_encoder_decoder", False):
+            raise ConfigError(
+                f"{config.text_config.model_type!r} is an encoder-decoder model",
+                "BioD2C needs a causal (decoder-only) language model.",
+            )
+        self.language_model = AutoModelForCausalLM.from_config(config.text_config)
+        embedding = self.language_model.get_input_embeddings()
+        self.fusion = FeatureFusion(
+            grid=grid_shape(self.vision),
+            text_width=embedding.embedding_dim,
+            num_visual_tokens=config.num_visual_tokens,
+            scales=config.scales,
+            layers=config.fusion_layers,
+            heads=config.fusion_heads,
+            feed_forward=config.fusion_feed_forward,
+            dropout=config.fusion_dropout,
+            text_hidden=config.text_hidden,
+            beta_init=config.beta_init,
+            encode_positions=config.encode_positions,
+            enabled=config.fusion == "on",
+        )
+        if config.lora:
+            self.add_lora(config.lora)
+        self.semantic_weight = 1.0  # lambda of Eq. (5); a stage of training sets it
+        self.post_init()
+
+    def _init_weights(self, module: nn.Module) -> None:
+        """Every part initialises itself; transformers must not do it again."""
+
+    def get_input_embeddings(self) -> nn.Module:
+        """The language model's token embedding, the encoding function epsilon of section 3.1."""
+        return self.language_model.get_input_embeddings()
+
+    def get_output_embeddings(self) -> nn.Module:
+        """The language model's head."""
+        return self.language_model.get_output_embeddings()
+
+    def add_lora(self, arguments: dict[str, Any]) -> None:
+        """Wrap layers of the language model with LoRA adapters, in place.
+
+        Args:
+            arguments: Of ``peft.LoraConfig``: r, lora_alpha, lora_dropout, target_modules ...
+        """
+        from peft import LoraConfig, inject_adapter_in_model
+
+        try:
+            inject_adapter_in_model(LoraConfig(**arguments), self.language_model)
+        except (TypeError, ValueError) as error:
+            raise ConfigError(f"lora {arguments} does not fit: {error}") from error
+        self.config.lora = dict(arguments)
+
+    def merge_lora(self) -> None:
+        """Fold the LoRA adapters into the weights they adapt, in place."""
+        from peft.tuners.tuners_utils import BaseTunerLayer
+
+        for name, module in list(self.language_model.named_modules()):
+            if isinstance(module, BaseTunerLayer):
+                module.merge(safe_merge=True)
+                parent = self.language_model.get_submodule(name.rpartition(".")[0])
+                setattr(parent, name.rpartition(".")[2], module.get_base_layer())
+        self.config.lora = None
+
+    def encode_image(
+        self, pixel_values: Tensor | None = None, grid_features: Tensor | None = None
+    ) -> ImageEncoding:
+        """What is known of an image before any question; reuse it for several questions.
+
+        Args:
+            pixel_values: (B, 3, H, W), normalised by the processor.
+            grid_features: X_v, (B, N, N, D), where the trunk has run before.
+        """
+        if (pixel_values is None) == (grid_features is None):
+            raise InputError("give either pixel_values or grid_features")
+        if grid_features is None:
+            grid_features = self.vision(pixel_values)
+        return self.fusion.encode_image(grid_features.to(self.fusion.queries.dtype))
+
+    def encode(
+        self,
+        question_ids: Tensor,
+        question_mask: Tensor,
+        image: ImageEncoding,
+        return_attention: bool = False,
+    ) -> VisualTokens:
+        """Section 3.1: the visual tokens X_{v|t}; the one path for training and generation.
+
+        Args:
+            question_ids: (B, T).
+            question_mask: (B, T), 1 where a token is real.
+            image: From :meth:`encode_image`.
+            return_attention: Keep the cross-attention.
+        """
+        limit = self.config.num_visual_tokens
+        question = self.get_input_embeddings()(question_ids[:, :limit])
+        return self.fusion(image, question, question_mask[:, :limit], return_attention)
+
+    def semantic_loss(
+        self,
+        tokens: Tensor,
+        question_ids: Tensor,
+        question_mask: Tensor,
+        queue_ids: Tensor,
+        queue_mask: Tensor,
+    ) -> Tensor:
+        """Section 3.2: L_sem of the visual tokens against question and text queue.
+
+        Args:
+            tokens: X_{v|t}, (B, V, d).
+            question_ids: (B, T).
+            question_mask: (B, T).
+            queue_ids: (B, k, L).
+            queue_mask: (B, k, L), 1 where a token is real; an entry without any is missing.
+        """
+        embed = self.get_input_embeddings()
+        with torch.no_grad():  # the texts are a fixed target
+            queue = equations.masked_mean(embed(queue_ids), queue_mask)
+            text = equations.masked_mean(embed(question_ids), question_mask)
+            present = queue_mask.bool().any(-1)
+            tau = self.config.semantic_temperature
+            log_p_text = equations.semantic_log_distribution(text, queue, present, tau)
+        visual = tokens.mean(1)
+        log_p_visual = equations.semantic_log_distribution(visual, queue, present, tau)
+        return equations.semantic_loss(log_p_visual, log_p_text)
+
+    def embed_prompt(
+        self, tokens: Tensor, input_ids: Tensor, attention_mask: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Put the visual tokens in front of the text.
+
+        Returns:
+            Embeddings (B, V + P, d) and their mask (B, V + P).
+        """
+        text = self.get_input_embeddings()(input_ids)
+        embeddings = torch.cat([tokens.to(text.dtype), text], dim=1)
+        seen = attention_mask.new_ones(tokens.shape[:2])
+        return embeddings, torch.cat([seen, attention_mask], dim=1)
+
+    def forward(
+        self,
+        input_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        pixel_values: Tensor | None = None,
+        grid_features: Tensor | None = None,
+        question_ids: Tensor | None = None,
+        question_mask: Tensor | None = None,
+        queue_ids: Tensor | None = None,
+        queue_mask: Tensor | None = None,
+        labels: Tensor | None = None,
+        inputs_embeds: Tensor | None = None,
+        return_attention: bool = False,
+        **kwargs: Any,
+    ) -> BioD2COutput:
+        """Run the model.
+
+        Args:
+            input_ids: Prompt and answer, (B, P).
+            attention_mask: (B, P), 1 where a token is real.
+            pixel_values: (B, 3, H, W); or ``grid_features``, (B, N, N, D).
+            grid_features: X_v, where the trunk has run before.
+            question_ids: The question alone, (B, T), for the fusion decoder.
+            question_mask: (B, T).
+            queue_ids: The text queue, (B, k, L), for L_sem.
+            queue_mask: (B, k, L).
+            labels: (B, P), the answer's token ids, -100 elsewhere.
+            inputs_embeds: Everything already embedded (decoding steps of ``generate``).
+            return_attention: Return the fusion decoder's cross-attention.
+            **kwargs: For the language model (cache, positions ...).
+
+        Returns:
+            A :class:`BioD2COutput`.
+        """
+        if pixel_values is None and grid_features is None:
+            result = self.language_model(
+                input_ids=input_ids,
+                inputs_embeds=inputs_embeds,
+                attention_mask=attention_mask,
+                **kwargs,
+            )
+            return BioD2COutput(logits=result.logits, past_key_values=result.past_key_values)
+
+        image = self.encode_image(pixel_values, grid_features)
+        visual = self.encode(question_ids, question_mask, image, return_attention)
+        embeddings, mask = self.embed_prompt(visual.tokens, input_ids, attention_mask)
+        result = self.language_model(
+            inputs_embeds=embeddings,
+            attention_mask=mask,
+            position_ids=(mask.cumsum(-1) - 1).clamp(min=0),
+            use_cache=False,
+        )
+        output = BioD2COutput(
+            logits=result.logits[:, visual.tokens.shape[1] :], attention=visual.attention
+        )
+        if labels is not None:
+            output.loss_nll = equations.negative_log_likelihood(output.logits, labels)
+            output.loss = output.loss_nll
+            if queue_ids is not None and self.config.semantic_loss != "off":
+                output.loss_sem = self.semantic_loss(
+                    visual.tokens, question_ids, question_mask, queue_ids, queue_mask
+                )
+                output.loss = equations.total_loss(
+                    output.loss_nll, output.loss_sem, self.semantic_weight
+                )
+        return output
+
+    @torch.no_grad()
+    def generate(  # type: ignore[override]
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor,
+        question_ids: Tensor,
+        question_mask: Tensor,
+        pixel_values: Tensor | None = None,
+        grid_features: Tensor | None = None,
+        image: ImageEncoding | None = None,
+        **kwargs: Any,
+    ) -> Any:
+        """Answer with the decoding strategies of transformers.
+
+        Args:
+            input_ids: Prompts, (B, P), padded on the left.
+            attention_mask: (B, P).
+            question_ids: (B, T).
+            question_mask: (B, T).
+            pixel_values: (B, 3, H, W); or ``grid_features`` or ``image``.
+            grid_features: X_v, (B, N, N, D).
+            image: From :meth:`encode_image`.
+            **kwargs: Of ``transformers.GenerationMixin.generate``.
+
+        Returns:
+            New token ids, (B, new), or what ``return_dict_in_generate`` asks for.
+        """
+        if image is None:
+            image = self.encode_image(pixel_values, grid_features)
+        visual = self.encode(question_ids, question_mask, image)
+        embeddings, mask = self.embed_prompt(visual.tokens, input_ids, attention_mask)
+        return super().generate(inputs_embeds=embeddings, attention_mask=mask, **kwargs)

@@ -1,0 +1,151 @@
+"""From an RGB image and a question to the tensors the model takes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+from transformers import AutoProcessor, BatchFeature, ProcessorMixin
+
+from biod2c_core.errors import InputError
+from biod2c_core.model.configuration import BioD2CConfig
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+IGNORED = -100  # the label of a position that does not count
+
+
+class BioD2CProcessor(ProcessorMixin):
+    """Prepares images, prompts, the question for the fusion decoder, and queue texts.
+
+    Args:
+        tokenizer: The language model's tokenizer; without a padding token its end token pads.
+        image_size: Height and width in pixels; the image is resized to this square, so that
+            nothing of it is cut off.
+        image_mean: Mean of the RGB channels, in [0, 1].
+        image_std: Standard deviation of the RGB channels.
+        prompt: Template with ``{question}``.
+        max_question_tokens: Most tokens of the question that the fusion decoder reads.
+    """
+
+    attributes: ClassVar[list[str]] = ["tokenizer"]
+    tokenizer_class = "AutoTokenizer"
+
+    def __init__(
+        self,
+        tokenizer: Any = None,
+        image_size: int = 512,
+        image_mean: Sequence[float] = IMAGENET_MEAN,
+        image_std: Sequence[float] = IMAGENET_STD,
+        prompt: str = "Question: {question} Answer:",
+        max_question_tokens: int = 32,
+        **kwargs: Any,
+    ) -> None:
+        if tokenizer.pad_token_id is None:
+            tokenizer.pad_token = tokenizer.eos_token
+        self.image_size = image_size
+        self.image_mean = list(image_mean)
+        self.image_std = list(image_std)
+        self.prompt = prompt
+        self.max_question_tokens = max_question_tokens
+        super().__init__(tokenizer, **kwargs)
+
+    def __call__(  # type: ignore[override]
+        self, images: Sequence[Image.Image] | None, questions: Sequence[str]
+    ) -> BatchFeature:
+        """Prepare inputs of ``generate``.
+
+        Args:
+            images: B RGB images, or None where the image is encoded apart.
+            questions: B questions.
+
+        Returns:
+            ``pixel_values`` (B, 3, S, S) if images are given; ``input_ids`` and
+            ``attention_mask`` (B, P), padded on the left; ``question_ids`` and ``question_mask``
+            (B, T).
+        """
+        prompts = [self.prompt_ids(question) for question in questions]
+        input_ids, attention_mask = self.pad(prompts, side="left")
+        question_ids, question_mask = self.pad([self.question_ids(text) for text in questions])
+        batch = {
+            "input_ids": input_ids,
+            "attention_mask": attention_mask,
+            "question_ids": question_ids,
+            "question_mask": question_mask,
+        }
+        if images is not None:
+            batch["pixel_values"] = torch.stack([self.pixels(image) for image in images])
+        return BatchFeature(batch)
+
+    def pixels(self, image: Image.Image) -> Tensor:
+        """Resize and normalise one RGB image: (3, S, S), float32."""
+        size = (self.image_size, self.image_size)
+        resized = image.convert("RGB").resize(size, Image.Resampling.BICUBIC)
+        array = np.asarray(resized, dtype=np.float32) / 255
+        normalised = (array - np.float32(self.image_mean)) / np.float32(self.image_std)
+        return torch.from_numpy(normalised.transpose(2, 0, 1).copy())
+
+    def question_ids(self, question: str) -> list[int]:
+        """Token ids of the bare question, for the fusion decoder; never empty.
+
+        Raises:
+            InputError: The question has no text.
+        """
+        text = " ".join(question.split())
+        ids = self.tokenizer(text, add_special_tokens=False).input_ids if text else []
+        if not ids:
+            raise InputError("the question is empty", "Ask something about the image.")
+        return ids[: self.max_question_tokens]
+
+    def prompt_ids(self, question: str) -> list[int]:
+        """Token ids of the prompt around a question."""
+        return self.tokenizer(self.prompt.format(question=" ".join(question.split()))).input_ids
+
+    def text_ids(self, text: str) -> list[int]:
+        """Token ids of a queue text, at most as many as of a question; may be empty."""
+        ids = self.tokenizer(text, add_special_tokens=False).input_ids
+        return ids[: self.max_question_tokens]
+
+    def training_ids(self, question: str, answer: str) -> tuple[list[int], list[int]]:
+        """Token ids of prompt, answer and end token, and the labels (the answer and the end).
+
+        The prompt's ids are exactly those of :meth:`prompt_ids`, as at generation.
+        """
+        prompt = self.prompt_ids(question)
+        text = self.prompt.format(question=" ".join(question.split()))
+        both = self.tokenizer(f"{text} {answer}").input_ids
+        if both[: len(prompt)] != prompt:  # a merge across the border; keep the prompt as it is
+            both = prompt + self.tokenizer(f" {answer}", add_special_tokens=False).input_ids
+        if both[-1] != self.tokenizer.eos_token_id:
+            both = [*both, self.tokenizer.eos_token_id]
+        return both, [IGNORED] * len(prompt) + both[len(prompt) :]
+
+    def pad(
+        self, rows: Sequence[Sequence[int]], side: str = "right", value: int | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Pad rows of ids to the longest.
+
+        Args:
+            rows: B rows of ids.
+            side: ``"right"`` or ``"left"``.
+            value: The id to pad with; by default the tokenizer's padding token.
+
+        Returns:
+            Ids and mask (1 where real), both (B, longest), int64.
+        """
+        fill = self.tokenizer.pad_token_id if value is None else value
+        longest = max((len(row) for row in rows), default=0)
+        ids = torch.full((len(rows), longest), fill, dtype=torch.long)
+        mask = torch.zeros_like(ids)
+        for index, row in enumerate(rows):
+            place = slice(longest - len(row), None) if side == "left" else slice(0, len(row))
+            ids[index, place] = torch.tensor(row, dtype=torch.long)
+            mask[index, place] = 1
+        return ids, mask
+
+
+AutoProcessor.register(BioD2CConfig, BioD2CProcessor)

@@ -29,6 +29,7 @@ from biod2c_core.errors import InputError, RecordError
 
 ANSWER_TYPES = ("CLOSED", "OPEN", "")
 SPLITS = ("train", "validation", "test", "")
+MAX_LINE_BYTES = 16 << 20
 _TEXT_FIELDS = ("id", "image", "question", "answer", "answer_type", "caption", "source", "split")
 
 
@@ -53,7 +54,7 @@ class Record:
         return json.dumps(row, ensure_ascii=False)
 
 
-_FIELDS = {field.name for field in fields(Record)}
+FIELDS = frozenset(field.name for field in fields(Record))
 
 
 def parse_record(row: Any) -> Record:
@@ -68,8 +69,8 @@ def parse_record(row: Any) -> Record:
     """
     if not isinstance(row, dict):
         raise ValueError(f"expected a JSON object, got {type(row).__name__}")
-    if unknown := sorted(set(row) - _FIELDS):
-        raise ValueError(f"unknown field {unknown[0]!r}; known: {', '.join(sorted(_FIELDS))}")
+    if unknown := sorted(set(row) - FIELDS):
+        raise ValueError(f"unknown field {unknown[0]!r}; known: {', '.join(sorted(FIELDS))}")
     for name in ("id", "image", "question"):
         if not str(row.get(name, "")).strip():
             raise ValueError(f"field {name!r} is missing or empty")
@@ -78,17 +79,72 @@ def parse_record(row: Any) -> Record:
         value = row.get(name, "")
         if isinstance(value, bool) or not isinstance(value, str | int | float):
             raise ValueError(f"field {name!r} must be text, got {type(value).__name__}")
-        values[name] = str(value).strip()
+        values[name] = _clean(name, str(value)).strip()
     for name, allowed in (("answer_type", ANSWER_TYPES), ("split", SPLITS)):
         if values[name] not in allowed:
             raise ValueError(f"field {name!r} is {values[name]!r}; allowed: {', '.join(allowed)}")
     queue = row.get("queue", [])
     if not isinstance(queue, list) or not all(isinstance(text, str) for text in queue):
         raise ValueError("field 'queue' must be a list of texts")
+    for text in queue:
+        _clean("queue", text)
     tags = row.get("tags", {})
     if not isinstance(tags, dict) or not all(isinstance(text, str) for text in tags.values()):
         raise ValueError("field 'tags' must be an object of texts")
+    for key, text in tags.items():
+        _clean("tags", key + text)
     return Record(**values, queue=tuple(queue), tags=tags)
+
+
+def _clean(name: str, text: str) -> str:
+    """Refuse halves of characters (lone surrogates), which JSON can spell but no file can hold."""
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        raise ValueError(f"field {name!r} holds a broken character (lone surrogate)") from None
+    return text
+
+
+def iter_lines(path: str | Path) -> Iterator[tuple[int, bytes]]:
+    """Read the lines of a file that are not blank, none longer than ``MAX_LINE_BYTES`` and a bit.
+
+    Yields:
+        Line number (from 1) and the raw line; of a longer line only its beginning.
+
+    Raises:
+        InputError: The file cannot be opened.
+    """
+    try:
+        file = Path(path).open("rb")  # noqa: SIM115 (closed by the with below)
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {error.strerror}", "Check the path.") from error
+    with file:
+        number = 0
+        while line := file.readline(MAX_LINE_BYTES + 2):
+            number += 1
+            rest = line
+            while len(rest) == MAX_LINE_BYTES + 2 and not rest.endswith(b"\n"):
+                rest = file.readline(MAX_LINE_BYTES + 2)
+            if number == 1:
+                line = line.removeprefix(b"\xef\xbb\xbf")
+            if line.strip():
+                yield number, line
+
+
+def decode_line(line: bytes) -> Any:
+    """Decode one line of JSONL.
+
+    Raises:
+        ValueError: The line is no UTF-8, no JSON, or too long; the message says which.
+    """
+    if len(line) > MAX_LINE_BYTES + 1:
+        raise ValueError(f"the line is longer than {MAX_LINE_BYTES >> 20} MiB")
+    try:
+        return json.loads(line.decode("utf-8"))
+    except UnicodeDecodeError as error:
+        raise ValueError("not UTF-8 text") from error
+    except (ValueError, RecursionError) as error:  # also numbers and nesting without end
+        raise ValueError("not JSON") from error
 
 
 def iter_jsonl(path: str | Path) -> Iterator[tuple[int, Any]]:
@@ -101,22 +157,12 @@ def iter_jsonl(path: str | Path) -> Iterator[tuple[int, Any]]:
         InputError: The file cannot be opened.
         RecordError: A line is no UTF-8 or no JSON; ``file:line`` is named.
     """
-    try:
-        file = Path(path).open("rb")  # noqa: SIM115 (closed by the with below)
-    except OSError as error:
-        raise InputError(f"cannot read {path}: {error.strerror}", "Check the path.") from error
-    with file:
-        for number, line in enumerate(file, start=1):
-            if not line.strip():
-                continue
-            try:
-                value = json.loads(line.decode("utf-8-sig" if number == 1 else "utf-8"))
-            except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
-                reason = "not UTF-8 text" if isinstance(error, UnicodeDecodeError) else "not JSON"
-                raise RecordError(
-                    path, number, reason, "Each line must be a JSON object."
-                ) from error
-            yield number, value
+    for number, line in iter_lines(path):
+        try:
+            yield number, decode_line(line)
+        except ValueError as error:
+            remedy = "Each line must be a JSON object."
+            raise RecordError(path, number, str(error), remedy) from error
 
 
 def iter_records(path: str | Path) -> Iterator[Record]:

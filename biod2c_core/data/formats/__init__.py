@@ -1,0 +1,112 @@
+"""Every layout in which people have their data, each in its own file, behind one way to read them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from biod2c_core.data.formats import jsonl, vqa_rad
+from biod2c_core.data.formats.base import Format, ReadOptions, Rejection
+from biod2c_core.data.records import Record, parse_record
+from biod2c_core.errors import InputError
+
+__all__ = [
+    "FORMATS",
+    "Format",
+    "ReadOptions",
+    "Rejection",
+    "find_format",
+    "image_root",
+    "read_records",
+    "stream_records",
+]
+
+# Detection asks in this order, the narrower layout first.
+FORMATS: dict[str, Format] = {module.FORMAT.name: module.FORMAT for module in (jsonl, vqa_rad)}
+
+
+def find_format(path: str | Path, name: str | None = None) -> Format:
+    """The format of a file or folder, as named or as detected.
+
+    Raises:
+        InputError: The path is missing, the name unknown, or the layout not recognised.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise InputError(f"no data at {path}", "Give a JSONL file or the folder of a data set.")
+    if name is None:
+        found = next((known for known in FORMATS.values() if known.detect(path)), None)
+    else:
+        found = FORMATS.get(name)
+    if found is None:
+        given = f"{path} looks like no known format" if name is None else f"unknown format {name!r}"
+        raise InputError(given, f"Name one of: {', '.join(FORMATS)}.")
+    return found
+
+
+def image_root(path: str | Path, format: str | None = None) -> Path:
+    """The folder that ``Record.image`` is relative to, for what :func:`read_records` read."""
+    return find_format(path, format).image_root(Path(path))
+
+
+def stream_records(
+    path: str | Path, format: str | None = None, options: ReadOptions | None = None
+) -> Iterator[Record | Rejection]:
+    """Read a data set row by row, in bounded memory but for the ids.
+
+    Args:
+        path: A file or folder of a known format.
+        format: Its name; detected by default.
+        options: Choices that only some formats have.
+
+    Yields:
+        A record for each good row, a rejection for each bad one; an id that occurs again is bad.
+
+    Raises:
+        InputError: Nothing there, no known format, or a file broken as a whole.
+    """
+    source = Path(path)
+    seen: set[str] = set()
+    for file, line, value in find_format(source, format).read(source, options or ReadOptions()):
+        try:
+            if isinstance(value, ValueError):
+                raise value
+            record = parse_record(value)
+            if record.id in seen:
+                raise ValueError(f"id {record.id!r} occurs twice")
+        except ValueError as error:
+            yield Rejection(str(file), line, str(error))
+        else:
+            seen.add(record.id)
+            yield record
+
+
+def read_records(
+    path: str | Path,
+    format: str | None = None,
+    split: str | None = None,
+    options: ReadOptions | None = None,
+) -> list[Record]:
+    """Read a data set whole, accepting no bad row.
+
+    Args:
+        path: A file or folder of a known format.
+        format: Its name; detected by default.
+        split: Keep only this split.
+        options: Choices that only some formats have.
+
+    Raises:
+        InputError: As :func:`stream_records`; or there is no record (of that split).
+        RecordError: A row is malformed; ``file:line`` is named.
+    """
+    records = []
+    for item in stream_records(path, format, options):
+        if isinstance(item, Rejection):
+            raise item.to_error()
+        records.append(item)
+    kept = [record for record in records if split in (None, record.split)]
+    if not kept:
+        splits = ", ".join(sorted({record.split for record in records if record.split})) or "none"
+        wanted = f"no record of split {split!r}" if records else "no record"
+        raise InputError(f"{wanted} in {path}", f"Splits there: {splits}.")
+    return kept

@@ -1,0 +1,168 @@
+"""What every format offers, and the steps they share from a published row to a record."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from biod2c_core.data.records import decode_line, iter_lines
+from biod2c_core.errors import InputError, RecordError
+
+
+class Row(NamedTuple):
+    """One published row, turned into the fields of a record, or the reason why that failed."""
+
+    file: Path
+    line: int
+    value: dict[str, Any] | ValueError
+
+
+@dataclass(frozen=True)
+class Rejection:
+    """A row that is no record: where it stands and why it was left out."""
+
+    file: str
+    line: int
+    reason: str
+
+    def to_error(self) -> RecordError:
+        """The same as an error, for callers that accept no bad row."""
+        return RecordError(self.file, self.line, self.reason)
+
+
+@dataclass(frozen=True)
+class ReadOptions:
+    """Choices that only some formats have.
+
+    Attributes:
+        language: SLAKE's ``q_lang``, ``en`` or ``zh``; ``all`` takes every language.
+        image_dir: Where formats that hold the images inside (hub parquet) write them.
+    """
+
+    language: str = "en"
+    image_dir: Path | None = None
+
+
+@dataclass(frozen=True)
+class Format:
+    """One layout in which a data set is published.
+
+    Attributes:
+        name: What the user calls it.
+        layout: The files it consists of, for help and error messages.
+        detect: Whether a path looks like it. Reads little and never raises.
+        read: Streams the rows of a path in the fields of a record, not yet checked.
+        image_root: The folder that ``Record.image`` is relative to.
+    """
+
+    name: str
+    layout: str
+    detect: Callable[[Path], bool]
+    read: Callable[[Path, ReadOptions], Iterator[Row]]
+    image_root: Callable[[Path], Path]
+
+
+def convert_rows(
+    file: Path, rows: Iterable[tuple[int, Any]], convert: Callable[[dict[str, Any]], dict[str, Any]]
+) -> Iterator[Row]:
+    """Turn the rows of one file into the fields of records.
+
+    Args:
+        file: Where they stand.
+        rows: Line number and decoded value; a ``ValueError`` as value is a row that failed to decode.
+        convert: Published row to a canonical row; raises ``ValueError`` with the reason.
+    """
+    for line, row in rows:
+        try:
+            if isinstance(row, ValueError):
+                raise row
+            if not isinstance(row, dict):
+                raise ValueError(f"expected a JSON object, got {type(row).__name__}")
+            yield Row(file, line, convert(row))
+        except ValueError as error:
+            yield Row(file, line, error)
+
+
+def jsonl_rows(path: Path) -> Iterator[tuple[int, Any]]:
+    """Decode JSONL and go on after a bad line, whose value is then the ``ValueError``.
+
+    Raises:
+        InputError: The file cannot be opened.
+    """
+    for number, line in iter_lines(path):
+        try:
+            yield number, decode_line(line)
+        except ValueError as error:
+            yield number, error
+
+
+def first_row(rows: Iterator[tuple[int, Any]]) -> dict[str, Any]:
+    """The first row if it is an object, else an empty one; for detection, so it never raises."""
+    try:
+        _, row = next(rows)
+    except (StopIteration, InputError, OSError, ValueError):
+        return {}
+    return row if isinstance(row, dict) else {}
+
+
+def required(row: dict[str, Any], name: str) -> str:
+    """A field as text without blanks around it.
+
+    Raises:
+        ValueError: It is missing, empty or neither text nor a number.
+    """
+    value = optional(row, name)
+    if not value:
+        raise ValueError(f"field {name!r} is missing or empty")
+    return value
+
+
+def optional(row: dict[str, Any], name: str) -> str:
+    """A field as text without blanks around it, empty where it is missing or null.
+
+    Raises:
+        ValueError: It is neither text nor a number.
+    """
+    value = row.get(name)
+    if value is None:
+        return ""
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        raise ValueError(f"field {name!r} must be text, got {type(value).__name__}")
+    return str(value).strip()
+
+
+def answer_type(row: dict[str, Any]) -> str:
+    """The published ``answer_type`` without its stray blanks, or, without one, by the answer.
+
+    Raises:
+        ValueError: It is neither ``CLOSED`` nor ``OPEN``.
+    """
+    kind = optional(row, "answer_type").upper()
+    if kind not in ("CLOSED", "OPEN", ""):
+        raise ValueError(f"field 'answer_type' is {kind!r}; allowed: CLOSED, OPEN")
+    return kind or yes_no_type(optional(row, "answer"))
+
+
+def yes_no_type(answer: str) -> str:
+    """``CLOSED`` for yes and no, ``OPEN`` for other answers: the rule where none is published."""
+    if not answer:
+        return ""
+    return "CLOSED" if answer.lower().rstrip(".") in ("yes", "no") else "OPEN"
+
+
+def tags(row: dict[str, Any], names: dict[str, str]) -> dict[str, str]:
+    """Published fields as tags.
+
+    Args:
+        row: The published row.
+        names: Field name to tag name; empty fields are left out.
+    """
+    values = {tag: optional(row, name) for name, tag in names.items()}
+    return {tag: value for tag, value in values.items() if value}
+
+
+def folder_of(path: Path) -> Path:
+    """The folder itself, or the folder of a file."""
+    return path if path.is_dir() else path.parent

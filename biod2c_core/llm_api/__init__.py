@@ -1,0 +1,32 @@
+"""Talking to language models over OpenAI-compatible endpoints: shared by ``gen-qa`` and the judge.
+
+``Client.complete`` gets one answer, within limits, journal and budget; ``run_all`` does that for many
+items; ``FakeEndpoint`` is a real local server that plays good and bad answers from a script.
+"""
+
+from biod2c_core.llm_api.client import Client, Completion
+from biod2c_core.llm_api.cost import Budget, Price, Usage, load_price
+from biod2c_core.llm_api.credentials import read_api_key, read_base_url, redact
+from biod2c_core.llm_api.failures import CallFailed
+from biod2c_core.llm_api.fake_endpoint import FakeEndpoint
+from biod2c_core.llm_api.journal import Journal, request_key
+from biod2c_core.llm_api.limiter import Limiter
+from biod2c_core.llm_api.pool import run_all
+
+__all__ = [
+    "Budget",
+    "CallFailed",
+    "Client",
+    "Completion",
+    "FakeEndpoint",
+    "Journal",
+    "Limiter",
+    "Price",
+    "Usage",
+    "load_price",
+    "read_api_key",
+    "read_base_url",
+    "redact",
+    "request_key",
+    "run_all",
+]

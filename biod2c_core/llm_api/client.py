@@ -1,0 +1,393 @@
+"""A client of OpenAI-compatible chat endpoints: retries, limits, journal, cost."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from biod2c_core.errors import EndpointError, InputError
+from biod2c_core.llm_api.cost import Budget, Price, Usage, load_price, prompt_tokens, usage_from
+from biod2c_core.llm_api.cost import text_tokens as count_text_tokens
+from biod2c_core.llm_api.credentials import read_api_key, read_base_url, redact
+from biod2c_core.llm_api.failures import (
+    FATAL,
+    RETRYABLE,
+    CallFailed,
+    Failure,
+    classify,
+    fatal_error,
+    one_line,
+)
+from biod2c_core.llm_api.journal import Journal, request_key
+from biod2c_core.llm_api.limiter import Limiter
+
+_FIRST_BACKOFF = 0.5  # seconds; doubles with each attempt
+_LONGEST_BACKOFF = 30.0
+_PATIENCE = 900.0  # seconds that one call may spend being turned away with 429
+_GIVE_UP_AFTER = 12  # calls in a row that failed for good, with no success between
+
+
+@dataclass(frozen=True)
+class Completion:
+    """One answer.
+
+    Attributes:
+        text: What the model said.
+        usage: Tokens of the request that succeeded.
+        cost: US dollars of that request; None where the model's price is unknown.
+        truncated: The answer was cut at the limit of tokens.
+        cached: It came from the journal; nothing was sent.
+        attempts: Requests sent for it.
+    """
+
+    text: str
+    usage: Usage
+    cost: float | None
+    truncated: bool = False
+    cached: bool = False
+    attempts: int = 1
+
+    def json(self) -> Any:
+        """The text as JSON.
+
+        Raises:
+            ValueError: It is none.
+        """
+        return json.loads(self.text)
+
+
+class Client:
+    """Sends chat requests, at most ``max_in_flight`` at once, and gets each one answered once.
+
+    Args:
+        model: Name as the endpoint knows it.
+        base_url: The endpoint; None reads ``OPENAI_BASE_URL``, else OpenAI's own.
+        api_key: None reads ``OPENAI_API_KEY``.
+        limiter: Shared limits; None for none but the endpoint's own.
+        journal: Where answers are kept; a request found there is not sent again.
+        budget: US dollars for everything in the journal and to come; needs a known price.
+        price: None looks the model up in the table that is shipped.
+        max_in_flight: Requests at once.
+        timeout: Seconds for one request, from sending to the last byte.
+        max_attempts: Requests per call; those turned away with 429 are not counted.
+        max_tokens: Limit of an answer.
+
+    Raises:
+        InputError: No key, no http(s) URL, or a budget for a model of unknown price.
+    """
+
+    def __init__(
+        self,
+        model: str,
+        base_url: str | None = None,
+        api_key: str | None = None,
+        *,
+        limiter: Limiter | None = None,
+        journal: Journal | None = None,
+        budget: float | None = None,
+        price: Price | None = None,
+        max_in_flight: int = 16,
+        timeout: float = 60.0,
+        max_attempts: int = 6,
+        max_tokens: int = 1024,
+        seed: int | None = None,
+    ) -> None:
+        if max_in_flight < 1 or max_attempts < 1 or max_tokens < 1 or timeout <= 0:
+            raise InputError(
+                "requests in flight, attempts, tokens and the time limit must be positive"
+            )
+        self.model = model
+        self.base_url = read_base_url(base_url)
+        self.price = price or load_price(model)
+        if budget is not None and self.price is None:
+            raise InputError(
+                f"a budget needs the price of {model!r}, which the price table does not have",
+                "Give a table that has it with --prices FILE.",
+            )
+        self.budget = Budget(budget, journal.spent if journal else 0.0)
+        self.timeout = timeout
+        self._key = read_api_key(api_key)
+        self._limiter = limiter or Limiter()
+        self._journal = journal
+        self._slots = asyncio.Semaphore(max_in_flight)
+        self._max_in_flight = max_in_flight
+        self._max_attempts = max_attempts
+        self._max_tokens = max_tokens
+        self._random = random.Random(seed)
+        self._limit_name = "max_tokens"
+        self._schemas_work: bool | None = None  # None until an answer tells
+        self._failed_in_a_row = 0
+        self._openai: Any = None
+
+    async def __aenter__(self) -> Client:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Close the connections; the journal stays open, it is its opener's."""
+        if self._openai is not None:
+            await self._openai.close()
+            self._openai = None
+
+    async def complete(
+        self,
+        messages: list[dict[str, Any]],
+        schema: dict[str, Any] | None = None,
+        *,
+        temperature: float | None = None,
+        key: str | None = None,
+        image_tokens: int = 765,
+    ) -> Completion:
+        """Get one answer.
+
+        Args:
+            messages: OpenAI chat messages.
+            schema: JSON schema of the answer; asked for as structured output, and left out by itself
+                where the endpoint does not know that, so parse tolerantly.
+            temperature: None for the endpoint's default.
+            key: Name in the journal; None hashes the request.
+            image_tokens: Estimate for each image among the messages.
+
+        Raises:
+            CallFailed: No answer for good; says why. A refusal is paid and kept, so it is raised
+                again from the journal; other failures are asked anew in the next run.
+            EndpointError: The endpoint is down or refuses everything; stop the run.
+            BudgetError: The budget does not cover this request.
+        """
+        key = key or request_key(self.base_url, self.model, messages, schema, temperature)
+        if self._journal is not None and (entry := self._journal.get(key)) is not None:
+            return _replay(entry)
+        estimate = Usage(prompt_tokens(messages, image_tokens), self._max_tokens)
+        if schema is not None:
+            estimate = replace(
+                estimate,
+                prompt_tokens=estimate.prompt_tokens + count_text_tokens(json.dumps(schema)),
+            )
+        return await _Call(self, key, messages, schema, temperature, estimate).run()
+
+    def cost(self, usage: Usage) -> float | None:
+        """US dollars for ``usage``, or None where the price is unknown."""
+        return self.price.cost(usage) if self.price else None
+
+    async def send(self, payload: dict[str, Any]) -> tuple[dict[str, Any], Mapping[str, str]]:
+        """Send one request and decode its body, whatever that is.
+
+        Raises:
+            Exception: Whatever the ``openai`` package raises; ``classify`` sorts it.
+            ValueError: The body is no JSON object.
+        """
+        if self._openai is None:
+            self._openai = self.connect()
+        completions = self._openai.chat.completions.with_raw_response
+        raw = await asyncio.wait_for(completions.create(**payload), self.timeout)
+        body = json.loads(raw.http_response.content)
+        if not isinstance(body, dict):
+            raise ValueError("the body is no JSON object")
+        return body, raw.headers
+
+    def connect(self) -> Any:
+        """A plain ``openai.AsyncOpenAI`` with this client's key and endpoint, for other calls."""
+        import openai
+
+        return openai.AsyncOpenAI(
+            api_key=self._key, base_url=self.base_url, timeout=self.timeout, max_retries=0
+        )
+
+    def redact(self, text: str) -> str:
+        """``text`` without the API key."""
+        return redact(text, self._key)
+
+    def payload(
+        self,
+        messages: list[dict[str, Any]],
+        schema: dict[str, Any] | None,
+        temperature: float | None,
+    ) -> dict[str, Any]:
+        """The body of a request, in the dialect that the endpoint has shown to understand."""
+        body: dict[str, Any] = {"model": self.model, "messages": messages}
+        body[self._limit_name] = self._max_tokens
+        if temperature is not None:
+            body["temperature"] = temperature
+        if schema is not None and self._schemas_work is not False:
+            named = {"name": "answer", "strict": True, "schema": schema}
+            body["response_format"] = {"type": "json_schema", "json_schema": named}
+        return body
+
+    def _note_success(self) -> None:
+        self._failed_in_a_row = 0
+
+    def _note_failure(self, failure: Failure) -> None:
+        """Count a call that failed for good; many in a row mean that the endpoint is down."""
+        self._failed_in_a_row += 1
+        if self._failed_in_a_row >= _GIVE_UP_AFTER:
+            raise EndpointError(
+                f"{self._failed_in_a_row} calls in a row failed, the last with {failure.reason}",
+                "Check the endpoint and run again; what was answered is kept.",
+            )
+
+
+def _replay(entry: dict[str, Any]) -> Completion:
+    if "refusal" in entry:
+        raise CallFailed("refusal", str(entry["refusal"]), attempts=0)
+    usage = Usage(**entry["usage"])
+    return Completion(
+        entry["text"], usage, entry["cost"], entry["truncated"], cached=True, attempts=0
+    )
+
+
+class _Call:
+    """The attempts of one call, until it has an answer or has failed for good."""
+
+    def __init__(
+        self,
+        client: Client,
+        key: str,
+        messages: list[dict[str, Any]],
+        schema: dict[str, Any] | None,
+        temperature: float | None,
+        estimate: Usage,
+    ) -> None:
+        self._client = client
+        self._key = key
+        self._messages = messages
+        self._schema = schema
+        self._with_schema = schema is not None
+        self._temperature = temperature
+        self._estimate = estimate
+        self._sent = 0
+        self._cost = 0.0
+
+    async def run(self) -> Completion:
+        failures, turned_away_at = 0, 0.0
+        while True:
+            outcome = await self._attempt()
+            if isinstance(outcome, Completion):
+                self._client._note_success()
+                return outcome
+            if outcome.kind in FATAL:
+                raise fatal_error(outcome)
+            if outcome.kind == "rate_limit":
+                turned_away_at = turned_away_at or time.monotonic()
+                if time.monotonic() - turned_away_at > _PATIENCE:
+                    self._fail(outcome)
+                continue
+            if outcome.kind == "bad_request" and self._try_other_dialect(outcome):
+                continue
+            failures += 1
+            if outcome.kind not in RETRYABLE or failures >= self._client._max_attempts:
+                self._fail(outcome)
+            await asyncio.sleep(self._backoff(failures, outcome.retry_after))
+
+    def _fail(self, failure: Failure) -> None:
+        if failure.kind in RETRYABLE:
+            self._client._note_failure(failure)
+        cost = self._cost if self._client.price else None
+        raise CallFailed(failure.kind, failure.reason, self._sent, cost)
+
+    def _payload(self) -> dict[str, Any]:
+        schema = self._schema if self._with_schema else None
+        return self._client.payload(self._messages, schema, self._temperature)
+
+    def _try_other_dialect(self, failure: Failure) -> bool:
+        """After a 400: ask again with the newer name of the limit, or without structured output."""
+        before = self._payload()
+        if "max_completion_tokens" in failure.reason:
+            self._client._limit_name = "max_completion_tokens"
+        elif self._with_schema and not self._client._schemas_work:
+            self._with_schema = False
+        return self._payload() != before
+
+    def _backoff(self, failures: int, asked: float | None) -> float:
+        longest = min(_LONGEST_BACKOFF, _FIRST_BACKOFF * 2 ** (failures - 1))
+        jittered = longest * (0.5 + self._client._random.random() / 2)
+        return max(jittered, asked or 0.0)
+
+    async def _attempt(self) -> Completion | Failure:
+        client = self._client
+        async with client._slots:
+            ticket = await client._limiter.acquire(self._estimate.total)
+            reserved = client.cost(self._estimate) or 0.0
+            await client.budget.reserve(reserved)
+            spent = reserved  # what stands if this task is cancelled before an answer
+            try:
+                outcome, usage, headers = await self._exchange()
+                client._limiter.observe(headers)
+                spent = self._keep(outcome, usage)
+            finally:
+                await client.budget.settle(reserved, spent)
+        if isinstance(outcome, Failure) and outcome.kind == "rate_limit":
+            client._limiter.pause(outcome.retry_after or self._backoff(1, None), ticket)
+        elif isinstance(outcome, Completion):
+            client._limiter.correct(ticket, outcome.usage.total)
+        return outcome
+
+    async def _exchange(self) -> tuple[Completion | Failure, Usage, Mapping[str, str]]:
+        """Send once; say what came, what it used, and the headers."""
+        client = self._client
+        self._sent += 1
+        payload = self._payload()
+        try:
+            body, headers = await client.send(payload)
+        except ValueError as error:
+            reason = f"the answer is no JSON ({one_line(str(error), 80)})"
+            failure = Failure("malformed", client.redact(reason), maybe_billed=True)
+            return failure, self._likely_usage(failure), {}
+        except Exception as error:
+            failure = classify(error)
+            failure = replace(failure, reason=client.redact(failure.reason))
+            headers = getattr(getattr(error, "response", None), "headers", {})
+            return failure, self._likely_usage(failure), headers
+        outcome, usage = self._read(body)
+        if isinstance(outcome, Completion) and "response_format" in payload:
+            client._schemas_work = True
+        elif isinstance(outcome, Completion) and self._schema is not None:
+            client._schemas_work = False
+        return outcome, usage, headers
+
+    def _likely_usage(self, failure: Failure) -> Usage:
+        return replace(self._estimate, completion_tokens=0) if failure.maybe_billed else Usage()
+
+    def _read(self, body: dict[str, Any]) -> tuple[Completion | Failure, Usage]:
+        client = self._client
+        try:
+            choice = body["choices"][0]
+            message, finish = choice["message"], choice.get("finish_reason")
+            refusal, text = message.get("refusal"), message.get("content")
+        except (KeyError, IndexError, TypeError, AttributeError):
+            shown = one_line(client.redact(json.dumps(body.get("error", list(body)))), 120)
+            failure = Failure("malformed", f"the answer holds no choice: {shown}", None, True)
+            return failure, usage_from(body, self._likely_usage(failure))
+        text = client.redact(text) if isinstance(text, str) else ""
+        likely = Usage(self._estimate.prompt_tokens, count_text_tokens(text))
+        usage = usage_from(body, likely)
+        if refusal or finish == "content_filter":
+            reason = str(refusal or "stopped by the content filter")
+            return Failure("refusal", one_line(client.redact(reason)), None, True), usage
+        if not text.strip():
+            return Failure("malformed", "the answer is empty", None, True), usage
+        cost = client.cost(usage)
+        return Completion(text, usage, cost, finish == "length", False, self._sent), usage
+
+    def _keep(self, outcome: Completion | Failure, usage: Usage) -> float:
+        """Journal what was paid for, before it counts; returns US dollars."""
+        cost = self._client.cost(usage)
+        self._cost += cost or 0.0
+        entry: dict[str, Any] = {"cost": cost, "usage": asdict(usage)}
+        if isinstance(outcome, Completion):
+            entry |= {"key": self._key, "text": outcome.text, "truncated": outcome.truncated}
+        elif outcome.kind == "refusal":
+            entry |= {"key": self._key, "refusal": outcome.reason}
+        elif cost:
+            entry |= {"failed": outcome.kind}
+        else:
+            return 0.0
+        if self._client._journal is not None:
+            self._client._journal.add(entry)
+        return cost or 0.0

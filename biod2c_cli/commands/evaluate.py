@@ -1,0 +1,108 @@
+"""``biod2c evaluate``: predict, score, compare."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Optional
+
+import typer
+from typer.core import TyperGroup
+
+from biod2c_cli import console
+from biod2c_cli.options import AsJson, Device, ImageRoot, Model
+
+if TYPE_CHECKING:
+    from biod2c_core.evaluation.score import Evaluation
+
+DEFAULT_COMMAND = "run"
+
+
+class EvaluateGroup(TyperGroup):
+    """Takes ``evaluate DATA ...`` as the default command, next to the named ones."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Put the default command first where no command is named."""
+        if not args or args[0] not in self.commands:
+            args = [DEFAULT_COMMAND, *(args or ["--help"])]
+        return super().parse_args(ctx, args)
+
+
+app = typer.Typer(cls=EvaluateGroup, help="Score a model, or anyone's predictions, on a data set.")
+
+
+@app.callback()
+def evaluate() -> None:
+    """Score a model, or anyone's predictions, on a data set."""
+
+
+@app.command(DEFAULT_COMMAND, hidden=True)
+def run(
+    data: Annotated[Path, typer.Argument(help="Data set folder or record file.", metavar="DATA")],
+    model: Model = None,
+    split: Annotated[str, typer.Option(help="train, validation, test, or all.")] = "test",
+    predictions: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option(
+            help="JSONL with id and answer. Without --model an existing file is only scored, "
+            "whoever made it; otherwise the answers go there, and a second run resumes."
+        ),
+    ] = None,
+    profile: Annotated[
+        str, typer.Option(help="How to count: multimedeval (the paper's table).")
+    ] = "multimedeval",
+    shuffle_images: Annotated[
+        Optional[int],  # noqa: UP045
+        typer.Option(
+            metavar="SEED",
+            help="Control: ask each question about another question's image. What stays correct "
+            "was not seen.",
+        ),
+    ] = None,
+    output: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option("--output", "-o", metavar="RUN", help="Folder for the results."),
+    ] = None,
+    image_root: ImageRoot = None,
+    device: Device = "auto",
+    as_json: AsJson = False,
+) -> None:
+    """Score a model, or anyone's predictions, on a data set.
+
+    Predicting and scoring are separate: answers go to a predictions file that can be scored again.
+    """
+    from biod2c_core.evaluation.run import Request, evaluate
+
+    request = Request(
+        data=data,
+        split=None if split == "all" else split,
+        predictions=predictions,
+        run=output,
+        model=model,
+        device=device,
+        profile=profile,
+        shuffle_seed=shuffle_images,
+        images=image_root,
+    )
+    result = evaluate(request, _load_model, lambda n: console.progress("Answering", n))
+    if as_json:
+        console.emit_json(result.to_dict())
+    else:
+        _print(result)
+
+
+def _load_model(checkpoint: str | None, device: str) -> Any:
+    from biod2c_core.model.answering import Answerer
+
+    return Answerer.load(checkpoint, device)
+
+
+def _print(result: Evaluation) -> None:
+    data = result.to_dict()["data"]
+    rows = []
+    for metric in result.profile.metrics:
+        mean = result.mean(metric.key)
+        value = "-" if mean.value is None else f"{mean.value:.4f}"
+        rows.append([metric.label, value, str(mean.count)])
+    profile = f"{result.profile.name} {result.profile.version}"
+    title = f"{data['source']} {data['split']}, profile {profile}, data {data['checksum'][:12]}"
+    console.print_table(title, ["metric", "value", "questions"], rows)

@@ -1,0 +1,237 @@
+"""The predictions file: JSONL, one row a question, appended to and never rewritten.
+
+A row is ``{"id": ..., "answer": ..., "confidence": ...}``; more keys are allowed and kept out of
+scoring. The rows of LLaVA-Med's answer files (``question_id``, ``text``) are read as they are.
+Beside a file that ``predict`` writes stands ``FILE.manifest.json``, which says by which model and on
+what data, so that a run with another model or other data is refused instead of mixed in.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+from biod2c_core.atomic import write_json
+from biod2c_core.data.records import Record, iter_jsonl
+from biod2c_core.errors import InputError, RecordError
+
+_ID_KEYS = ("id", "question_id")
+_ANSWER_KEYS = ("answer", "text")
+_SAME_RUN_KEYS = ("identity", "data", "shuffle_seed")
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """One answer of a model.
+
+    Attributes:
+        id: Id of the record it answers.
+        answer: The text; empty where the model gave none.
+        confidence: In [0, 1], or None where unknown.
+        line: Line in its file, from 1; 0 for one that was never in a file.
+    """
+
+    id: str
+    answer: str
+    confidence: float | None = None
+    line: int = 0
+
+    def to_json(self) -> str:
+        """The prediction as one line of JSON."""
+        row: dict[str, Any] = {"id": self.id, "answer": self.answer}
+        if self.confidence is not None:
+            row["confidence"] = round(self.confidence, 6)
+        return json.dumps(row, ensure_ascii=False)
+
+
+def _first(row: Mapping[str, Any], keys: Sequence[str]) -> Any:
+    for key in keys:
+        if key in row:
+            return row[key]
+    raise ValueError(f"no field {' or '.join(repr(key) for key in keys)}")
+
+
+def _parse(row: Any, line: int) -> Prediction:
+    if not isinstance(row, dict):
+        raise ValueError(f"expected a JSON object, got {type(row).__name__}")
+    name, answer = _first(row, _ID_KEYS), _first(row, _ANSWER_KEYS)
+    if isinstance(name, bool) or not isinstance(name, str | int) or not str(name).strip():
+        raise ValueError(f"the id must be text or a whole number, got {name!r}")
+    if isinstance(answer, dict | list):
+        raise ValueError(f"the answer must be text, got {type(answer).__name__}")
+    confidence = row.get("confidence")
+    if confidence is not None and (
+        isinstance(confidence, bool) or not isinstance(confidence, int | float)
+    ):
+        raise ValueError(f"the confidence must be a number, got {confidence!r}")
+    text = "" if answer is None else str(answer)
+    return Prediction(
+        str(name).strip(), text, None if confidence is None else float(confidence), line
+    )
+
+
+def read_predictions(path: str | Path) -> dict[str, Prediction]:
+    """Read a predictions file of this or any other system.
+
+    Returns:
+        Id to prediction, in the file's order. A null answer is the empty text.
+
+    Raises:
+        InputError: The file cannot be opened.
+        RecordError: A line is malformed or an id occurs twice; ``file:line`` is named.
+    """
+    found: dict[str, Prediction] = {}
+    for line, row in iter_jsonl(path):
+        try:
+            prediction = _parse(row, line)
+        except ValueError as error:
+            remedy = 'A row is {"id": ..., "answer": ...}.'
+            raise RecordError(path, line, str(error), remedy) from error
+        if prediction.id in found:
+            first = found[prediction.id].line
+            problem = f"id {prediction.id!r} was already answered on line {first}"
+            raise RecordError(path, line, problem, "Keep one prediction a question.")
+        found[prediction.id] = prediction
+    return found
+
+
+def check_complete(
+    records: Sequence[Record], predictions: Mapping[str, Prediction], path: str | Path
+) -> None:
+    """Check that there is one prediction for each record and none besides.
+
+    Raises:
+        RecordError: The first unknown id with its line, or the missing ids with the file's last
+            line.
+    """
+    known = {record.id for record in records}
+    for prediction in predictions.values():
+        if prediction.id not in known:
+            problem = f"id {prediction.id!r} is no question of this data"
+            remedy = "Check that data and split are those that were predicted."
+            raise RecordError(path, prediction.line, problem, remedy)
+    if missing := [record.id for record in records if record.id not in predictions]:
+        shown = ", ".join(repr(name) for name in missing[:3])
+        more = f" and {len(missing) - 3} more" if len(missing) > 3 else ""
+        last = max((prediction.line for prediction in predictions.values()), default=0)
+        problem = f"the file ends without a prediction for id {shown}{more}"
+        raise RecordError(path, last, problem, "Predict them, or choose the split that was.")
+
+
+def split_checksum(records: Iterable[Record]) -> str:
+    """SHA-256 over id, image, question, answer and answer type of the records, sorted by id."""
+    digest = hashlib.sha256()
+    for record in sorted(records, key=lambda record: record.id):
+        row = [record.id, record.image, record.question, record.answer, record.answer_type]
+        digest.update(json.dumps(row, ensure_ascii=True).encode() + b"\n")
+    return digest.hexdigest()
+
+
+def manifest_path(path: str | Path) -> Path:
+    """Where the manifest of a predictions file stands."""
+    return Path(f"{path}.manifest.json")
+
+
+def read_manifest(path: str | Path) -> dict[str, Any] | None:
+    """The manifest of a predictions file; None for a file of another system.
+
+    Raises:
+        InputError: The manifest is there and unreadable.
+    """
+    manifest = manifest_path(path)
+    if not manifest.exists():
+        return None
+    try:
+        value = json.loads(manifest.read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(f"cannot read {manifest}", "Remove both files to start again.") from error
+    if not isinstance(value, dict):
+        raise InputError(f"{manifest} is no JSON object", "Remove both files to start again.")
+    return value
+
+
+def ends_torn(path: str | Path) -> bool:
+    """Whether the last line was cut off, as by a kill while it was written."""
+    with Path(path).open("rb") as file:
+        if file.seek(0, os.SEEK_END) == 0:
+            return False
+        file.seek(-1, os.SEEK_END)
+        return file.read(1) != b"\n"
+
+
+class PredictionLog:
+    """A predictions file open for appending, resumed where it ended.
+
+    Args:
+        path: The file; created with its folder.
+        manifest: Says who answers what; a resume must have the same identity, data and shuffling.
+
+    Raises:
+        InputError: The file holds the predictions of another run, of another system, or is being
+            written by another process.
+    """
+
+    def __init__(self, path: str | Path, manifest: Mapping[str, Any]) -> None:
+        self.path = Path(path)
+        self._agree(manifest)
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        self._file: IO[bytes] = self.path.open("ab")
+        try:
+            _lock(self._file, self.path)
+            self._drop_torn_line()
+            self.done: dict[str, Prediction] = read_predictions(self.path)
+        except BaseException:
+            self._file.close()
+            raise
+
+    def __enter__(self) -> PredictionLog:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+
+    def append(self, predictions: Iterable[Prediction]) -> None:
+        """Write predictions and wait until they are on disk."""
+        rows = list(predictions)
+        self._file.write("".join(row.to_json() + "\n" for row in rows).encode("utf-8", "replace"))
+        self._file.flush()
+        os.fsync(self._file.fileno())
+        self.done |= {row.id: row for row in rows}
+
+    def _agree(self, manifest: Mapping[str, Any]) -> None:
+        before = read_manifest(self.path)
+        if before is None:
+            if self.path.exists() and self.path.stat().st_size:
+                raise InputError(
+                    f"{self.path} was not written by this command (no {manifest_path(self.path)})",
+                    "Score it without --model, or choose another file.",
+                )
+            write_json(manifest_path(self.path), dict(manifest))
+            return
+        for key in _SAME_RUN_KEYS:
+            if before.get(key) != manifest.get(key):
+                raise InputError(
+                    f"{self.path} was begun with {key} {before.get(key)!r}, this run has "
+                    f"{manifest.get(key)!r}",
+                    "Choose another file, or remove it and its manifest.",
+                )
+
+    def _drop_torn_line(self) -> None:
+        if ends_torn(self.path):
+            self._file.truncate(self.path.read_bytes().rfind(b"\n") + 1)
+
+
+def _lock(file: IO[bytes], path: Path) -> None:
+    try:
+        import fcntl
+    except ImportError:  # no such locks on Windows
+        return
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        raise InputError(f"{path} is being written by another process", "Wait for it.") from error

@@ -1,0 +1,180 @@
+"""One evaluation from data to result: predict what is missing, score, write the run folder."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from biod2c_core.atomic import atomic_open, write_json
+from biod2c_core.data.formats import image_root, read_records
+from biod2c_core.data.records import Record
+from biod2c_core.errors import InputError
+from biod2c_core.evaluation.predict import AnswersQuestions, predict
+from biod2c_core.evaluation.predictions import (
+    Prediction,
+    ends_torn,
+    manifest_path,
+    read_manifest,
+    read_predictions,
+    split_checksum,
+)
+from biod2c_core.evaluation.profiles import DEFAULT_PROFILE, get_profile
+from biod2c_core.evaluation.score import Evaluation, check_scorable, score
+
+PREDICTIONS_NAME = "predictions.jsonl"
+
+
+@dataclass(frozen=True)
+class Request:
+    """What to evaluate.
+
+    Attributes:
+        data: A data set's folder or file.
+        split: Which part of it; None for all.
+        predictions: The predictions file, read or written; by default inside ``run``.
+        run: Folder for the results; None to write none.
+        model: Checkpoint; None for the embedded model, or to score an existing file.
+        device: Where the model runs.
+        profile: Name of the scoring convention.
+        shuffle_seed: With a number, questions are asked about other questions' images.
+        images: Folder of the images; by default the data's own.
+    """
+
+    data: Path
+    split: str | None = "test"
+    predictions: Path | None = None
+    run: Path | None = None
+    model: str | None = None
+    device: str = "auto"
+    profile: str = DEFAULT_PROFILE
+    shuffle_seed: int | None = None
+    images: Path | None = None
+
+    @property
+    def predictions_file(self) -> Path:
+        """Where the predictions stand.
+
+        Raises:
+            InputError: Neither ``predictions`` nor ``run`` is given.
+        """
+        if self.predictions is not None:
+            return self.predictions
+        if self.run is None:
+            raise InputError(
+                "there is no place for the predictions",
+                "Give --predictions FILE or an output folder -o RUN.",
+            )
+        return self.run / PREDICTIONS_NAME
+
+
+LoadModel = Callable[[str | None, str], AnswersQuestions]
+Progress = Callable[[int], AbstractContextManager[Callable[[int], None]]]
+
+
+def silent(_total: int) -> AbstractContextManager[Callable[[int], None]]:
+    """A progress that shows nothing."""
+    return nullcontext(lambda _: None)
+
+
+def only_scores(request: Request, records: Sequence[Record]) -> bool:
+    """Whether an existing predictions file is to be scored as it is.
+
+    So it is, unless ``model`` is given, for the file of another system and for a complete one of
+    ours. One of ours that was interrupted is resumed.
+    """
+    path = request.predictions_file
+    if request.model is not None or not path.exists():
+        return False
+    manifest = read_manifest(path)
+    if manifest is None:
+        return request.shuffle_seed is None
+    if request.shuffle_seed not in (None, manifest.get("shuffle_seed")):
+        return False
+    if manifest.get("data") != split_checksum(records):
+        return True  # which scoring will refuse, naming what does not fit
+    return not ends_torn(path) and len(read_predictions(path)) >= len(records)
+
+
+def evaluate(
+    request: Request,
+    load_model: LoadModel,
+    progress: Progress = silent,
+) -> Evaluation:
+    """Predict where needed, score, and write ``result.json`` and ``questions.jsonl`` into the run.
+
+    Args:
+        request: What to evaluate.
+        load_model: Called with checkpoint and device, only if something must be predicted.
+        progress: Given the number of questions, a context whose value is called with each number
+            of questions answered.
+
+    Raises:
+        InputError: Data, predictions or options do not fit.
+    """
+    profile = get_profile(request.profile)
+    records = list(read_records(request.data, split=request.split))
+    check_scorable(records)
+    path = request.predictions_file
+    if only_scores(request, records):
+        predictions = read_predictions(path)
+    else:
+        predictions = _predict(request, records, load_model, progress)
+    evaluation = score(records, predictions, profile, path)
+    manifest = read_manifest(path)
+    _check_same_data(path, manifest, records)
+    if request.run is not None:
+        write_run(request.run, evaluation, manifest)
+    return evaluation
+
+
+def _predict(
+    request: Request,
+    records: list[Record],
+    load_model: LoadModel,
+    progress: Progress,
+) -> dict[str, Prediction]:
+    path = request.predictions_file
+    checkpoint = request.model or (read_manifest(path) or {}).get("checkpoint")
+    model = load_model(checkpoint, request.device)
+    with progress(len(records)) as advance:
+        return predict(
+            model,
+            records,
+            request.images or image_root(request.data),
+            path,
+            checkpoint=checkpoint,
+            shuffle_seed=request.shuffle_seed,
+            advance=advance,
+        )
+
+
+def _check_same_data(
+    path: Path, manifest: dict[str, Any] | None, records: Sequence[Record]
+) -> None:
+    """Equal ids do not make equal data: the manifest knows what was asked."""
+    if manifest is not None and manifest.get("data") != split_checksum(records):
+        raise InputError(
+            f"{path} has the predictions for other questions, images or answers with equal ids",
+            f"Predict again, or remove {manifest_path(path)} to score it all the same.",
+        )
+
+
+def write_run(folder: Path, evaluation: Evaluation, manifest: dict[str, Any] | None) -> None:
+    """Write the result and the scored questions, each file atomically."""
+    write_json(folder / "result.json", evaluation.to_dict() | {"predictions": manifest})
+    with atomic_open(folder / "questions.jsonl") as file:
+        for question in evaluation.questions:
+            row = {
+                "id": question.record.id,
+                "image": question.record.image,
+                "question": question.record.question,
+                "gold": question.record.answer,
+                "answer": question.prediction.answer,
+                "confidence": question.prediction.confidence,
+                "scores": question.values,
+            }
+            file.write(json.dumps(row, ensure_ascii=False) + "\n")

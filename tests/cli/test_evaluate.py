@@ -1,0 +1,159 @@
+"""``biod2c evaluate`` from the command line, with a model that needs no weights."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import typer
+from PIL import Image
+from typer.testing import CliRunner
+
+from biod2c_cli.app import OneLineErrors
+from biod2c_cli.commands import evaluate
+
+root = typer.Typer(cls=OneLineErrors, pretty_exceptions_enable=False)
+root.add_typer(evaluate.app, name="evaluate")
+
+
+@root.callback()
+def callback() -> None:
+    """Root."""
+
+
+class YesModel:
+    """Says yes to everything."""
+
+    name, identity = "yes-model", "1"
+    loaded = 0
+
+    def answer_images(self, images: Sequence[Any], questions: Sequence[Any]) -> list[Any]:
+        return [SimpleNamespace(text="yes", confidence=0.9) for _ in questions]
+
+
+@pytest.fixture(autouse=True)
+def model(monkeypatch: pytest.MonkeyPatch) -> YesModel:
+    fake = YesModel()
+
+    def load(checkpoint: str | None, device: str) -> YesModel:
+        fake.loaded += 1
+        return fake
+
+    monkeypatch.setattr(evaluate, "_load_model", load)
+    return fake
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    rows = []
+    for index, answer in enumerate(["yes", "no", "Left lung", "2"]):
+        Image.new("RGB", (8, 8), (index, 0, 0)).save(tmp_path / f"{index}.png")
+        rows.append(
+            {
+                "id": str(index),
+                "image": f"{index}.png",
+                "question": "What?",
+                "answer": answer,
+                "answer_type": "CLOSED" if index < 2 else "OPEN",
+                "split": "test",
+                "source": "toy",
+            }
+        )
+    path = tmp_path / "data.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
+    return path
+
+
+def invoke(*args: object) -> Any:
+    return CliRunner().invoke(root, ["evaluate", *map(str, args)])
+
+
+def answer_file(folder: Path, answers: dict[str, str]) -> Path:
+    path = folder / "theirs.jsonl"
+    rows = [{"id": name, "answer": text} for name, text in answers.items()]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
+    return path
+
+
+def test_predict_then_score_then_score_again(data: Path, tmp_path: Path, model: YesModel) -> None:
+    run = tmp_path / "run"
+    first = invoke(data, "-o", run, "--json")
+    assert first.exit_code == 0, first.output
+    result = json.loads(first.stdout)
+    assert result["scores"]["closed_accuracy"] == {"value": 0.5, "questions": 2}
+    assert result["data"]["questions"] == 4
+    assert result["profile"] == {"name": "multimedeval", "version": "1"}
+    assert json.loads((run / "result.json").read_text())["predictions"]["model"] == "yes-model"
+    assert len((run / "questions.jsonl").read_text().splitlines()) == 4
+    again = invoke(data, "-o", run, "--json")
+    assert again.stdout == first.stdout
+    assert model.loaded == 1
+
+
+def test_the_predictions_of_another_system(data: Path, tmp_path: Path, model: YesModel) -> None:
+    theirs = answer_file(tmp_path, {"0": "Yes.", "1": "not", "2": "the left lung", "3": "two"})
+    result = invoke(data, "--predictions", theirs)
+    assert result.exit_code == 0, result.output
+    assert "closed ACC" in result.stdout
+    assert "1.0000" in result.stdout
+    assert model.loaded == 0
+
+
+def test_an_interrupted_file_is_resumed(data: Path, tmp_path: Path, model: YesModel) -> None:
+    path = tmp_path / "p.jsonl"
+    whole = invoke(data, "--predictions", path, "--json")
+    path.write_text("".join(path.read_text().splitlines(keepends=True)[:2]) + '{"id": "2', "utf-8")
+    resumed = invoke(data, "--predictions", path, "--json")
+    assert resumed.stdout == whole.stdout
+    assert model.loaded == 2
+    assert len(path.read_text().splitlines()) == 4
+
+
+@pytest.mark.parametrize(
+    ("answers", "said"),
+    [
+        ({"0": "a", "1": "a", "2": "a"}, "theirs.jsonl:3: the file ends without"),
+        (dict.fromkeys("01239", "a"), "theirs.jsonl:5: id '9' is no question"),
+    ],
+)
+def test_predictions_that_do_not_fit(
+    data: Path, tmp_path: Path, answers: dict[str, str], said: str
+) -> None:
+    result = invoke(data, "--predictions", answer_file(tmp_path, answers))
+    assert result.exit_code == 2
+    assert said in result.stderr
+    assert len(result.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("args", "said"),
+    [
+        (["--profile", "mine"], "unknown profile 'mine'"),
+        (["--split", "train"], "no record of split 'train'"),
+        ([], "no place for the predictions"),
+    ],
+)
+def test_bad_options(data: Path, args: list[str], said: str) -> None:
+    result = invoke(data, *args)
+    assert result.exit_code == 2
+    assert said in result.stderr
+
+
+def test_the_control_with_shuffled_images(data: Path, tmp_path: Path) -> None:
+    path = tmp_path / "p.jsonl"
+    assert invoke(data, "--predictions", path, "--shuffle-images", 3).exit_code == 0
+    manifest = json.loads((tmp_path / "p.jsonl.manifest.json").read_text())
+    assert manifest["shuffle_seed"] == 3
+    mixed = invoke(data, "--predictions", path, "--shuffle-images", 4)
+    assert mixed.exit_code == 2
+    assert "shuffle_seed" in mixed.stderr
+
+
+def test_help_is_about_scoring() -> None:
+    result = invoke("--help")
+    assert result.exit_code == 0
+    assert "--predictions" in result.stdout

@@ -1,0 +1,188 @@
+"""Predicting: resumed without loss or repetition, each image read once, the shuffled control."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from biod2c_core.data.records import Record
+from biod2c_core.errors import InputError, RecordError
+from biod2c_core.evaluation.predict import batches_by_image, predict, shuffle_images
+from biod2c_core.evaluation.predictions import (
+    Prediction,
+    check_complete,
+    manifest_path,
+    read_predictions,
+    split_checksum,
+)
+
+
+@dataclass
+class Said:
+    text: str
+    confidence: float = 0.5
+
+
+@dataclass
+class FakeModel:
+    """Answers with the colour of the image; dies after ``patience`` batches."""
+
+    patience: int = 1_000_000
+    name: str = "fake"
+    identity: str = "f00d"
+    asked: list[str] = field(default_factory=list)
+    images_seen: int = 0
+
+    def answer_images(
+        self, images: Sequence[Image.Image], questions: Sequence[tuple[int, str]]
+    ) -> list[Said]:
+        if self.patience == 0:
+            raise KeyboardInterrupt
+        self.patience -= 1
+        self.images_seen += len(images)
+        self.asked += [question for _, question in questions]
+        return [Said(f"{question} {images[i].getpixel((0, 0))[0]}") for i, question in questions]
+
+
+def make_data(folder: Path, images: int = 6, questions: int = 40) -> list[Record]:
+    for index in range(images):
+        Image.new("RGB", (8, 8), (10 * index, 0, 0)).save(folder / f"{index}.png")
+    return [
+        Record(f"q{i}", f"{i * 7 % images}.png", f"question {i}?", "yes") for i in range(questions)
+    ]
+
+
+def test_every_question_is_answered_about_its_image(tmp_path: Path) -> None:
+    records, model = make_data(tmp_path), FakeModel()
+    result = predict(model, records, tmp_path, tmp_path / "p.jsonl")
+    assert list(result) == [record.id for record in records]
+    for i, record in enumerate(records):
+        assert result[record.id].answer == f"question {i}? {10 * (i * 7 % 6)}"
+    check_complete(records, read_predictions(tmp_path / "p.jsonl"), "p")
+
+
+def test_an_image_is_decoded_once_for_all_its_questions(tmp_path: Path) -> None:
+    records, model = make_data(tmp_path, images=4, questions=32), FakeModel()
+    predict(model, records, tmp_path, tmp_path / "p.jsonl")
+    assert model.images_seen == 4
+
+
+@pytest.mark.parametrize("patience", [0, 1, 2])
+@pytest.mark.parametrize("torn", [b"", b'{"id": "q', b'{"id": "q1", "answer": "\xff'])
+def test_killed_and_resumed(tmp_path: Path, patience: int, torn: bytes) -> None:
+    records, path = make_data(tmp_path, questions=80), tmp_path / "p.jsonl"
+    first, second = FakeModel(patience), FakeModel()
+    with pytest.raises(KeyboardInterrupt):
+        predict(first, records, tmp_path, path)
+    with path.open("ab") as file:
+        file.write(torn)
+    done = []
+    result = predict(second, records, tmp_path, path, advance=done.append)
+    assert Counter(first.asked + second.asked) == Counter(record.question for record in records)
+    assert len(path.read_text("utf-8").splitlines()) == 80
+    assert len(result) == sum(done) == 80
+    uninterrupted = predict(FakeModel(), records, tmp_path, tmp_path / "whole.jsonl")
+    assert {key: row.answer for key, row in result.items()} == {
+        key: row.answer for key, row in uninterrupted.items()
+    }
+
+
+@pytest.mark.parametrize("change", ["model", "data", "shuffle"])
+def test_another_run_is_refused(tmp_path: Path, change: str) -> None:
+    records, path, model = make_data(tmp_path), tmp_path / "p.jsonl", FakeModel()
+    predict(model, records, tmp_path, path)
+    before = path.read_bytes()
+    model.identity = "beef" if change == "model" else model.identity
+    records = records[1:] if change == "data" else records
+    with pytest.raises(InputError, match="was begun with"):
+        predict(model, records, tmp_path, path, shuffle_seed=1 if change == "shuffle" else None)
+    assert path.read_bytes() == before
+
+
+def test_the_file_of_another_system_is_never_appended_to(tmp_path: Path) -> None:
+    path = tmp_path / "p.jsonl"
+    path.write_text('{"id": "q0", "answer": "mine"}\n', "utf-8")
+    with pytest.raises(InputError, match="not written by this command"):
+        predict(FakeModel(), make_data(tmp_path), tmp_path, path)
+    assert not manifest_path(path).exists()
+
+
+def test_two_processes_cannot_write_one_file(tmp_path: Path) -> None:
+    fcntl = pytest.importorskip("fcntl")
+    records, path = make_data(tmp_path), tmp_path / "p.jsonl"
+    with path.open("ab") as other:
+        fcntl.flock(other, fcntl.LOCK_EX)
+        with pytest.raises(InputError, match="another process"):
+            predict(FakeModel(), records, tmp_path, path)
+
+
+@given(st.lists(st.integers(0, 5), max_size=40), st.integers(0, 9))
+def test_shuffled_images_are_other_images(images: list[int], seed: int) -> None:
+    records = [Record(str(i), f"{image}.png", "?", "a") for i, image in enumerate(images)]
+    if records and 2 * max(Counter(images).values()) > len(images):
+        with pytest.raises(InputError, match="share one image"):
+            shuffle_images(records, seed)
+        return
+    shuffled = shuffle_images(records, seed)
+    assert shuffled == shuffle_images(records, seed)
+    assert Counter(r.image for r in shuffled) == Counter(r.image for r in records)
+    assert all(a.image != b.image for a, b in zip(records, shuffled, strict=True))
+    assert [r.id for r in shuffled] == [r.id for r in records]
+
+
+@given(st.lists(st.integers(0, 9), max_size=60), st.integers(1, 8))
+def test_batches_keep_every_question_once(images: list[int], size: int) -> None:
+    records = [Record(str(i), f"{image}.png", "?") for i, image in enumerate(images)]
+    batches = list(batches_by_image(records, size))
+    assert sorted(int(r.id) for batch in batches for r in batch) == list(range(len(images)))
+    assert all(0 < len(batch) <= size for batch in batches)
+
+
+@pytest.mark.parametrize(
+    ("lines", "place", "reason"),
+    [
+        (['{"id": "a", "answer": "x"}', '{"id": "b", "answer": "x"}'], 2, "'b' is no question"),
+        (['{"id": "a", "answer": "x"}'] * 2, 2, "already answered on line 1"),
+        ([""], 0, "without a prediction for id 'a'"),
+        (['{"answer": "x"}'], 1, "no field 'id'"),
+        (['{"id": "a"}'], 1, "no field 'answer'"),
+        (['{"id": "a", "answer": ["x"]}'], 1, "must be text"),
+        (['{"id": true, "answer": "x"}'], 1, "the id must be"),
+        (['{"id": "a", "answer": "x", "confidence": "high"}'], 1, "must be a number"),
+        (["[]"], 1, "expected a JSON object"),
+        (["{"], 1, "not JSON"),
+    ],
+)
+def test_a_bad_predictions_file(tmp_path: Path, lines: list[str], place: int, reason: str) -> None:
+    path = tmp_path / "p.jsonl"
+    path.write_text("\n".join(lines) + "\n", "utf-8")
+    with pytest.raises(RecordError, match=reason) as caught:
+        check_complete([Record("a", "x.png", "?", "x")], read_predictions(path), path)
+    assert str(caught.value).startswith(f"{path}:{place}: ")
+
+
+def test_rows_of_other_systems(tmp_path: Path) -> None:
+    path = tmp_path / "p.jsonl"
+    rows = [
+        {"question_id": 7, "text": "lung", "model_id": "llava"},
+        {"id": "8", "answer": None},
+        {"id": "9", "answer": 3},
+    ]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
+    found = read_predictions(path)
+    assert found["7"] == Prediction("7", "lung", None, 1)
+    assert (found["8"].answer, found["9"].answer) == ("", "3")
+
+
+def test_the_checksum_knows_content_but_not_order() -> None:
+    a, b = Record("1", "x.png", "?", "yes"), Record("2", "y.png", "?", "no")
+    assert split_checksum([a, b]) == split_checksum([b, a])
+    assert split_checksum([a, b]) != split_checksum([a, Record("2", "y.png", "?", "yes")])

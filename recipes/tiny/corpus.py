@@ -1,0 +1,106 @@
+"""Text for the language model: questions with answers, bare and behind facts that answer them."""
+
+from __future__ import annotations
+
+import json
+import random
+import re
+from collections import defaultdict
+from collections.abc import Iterator
+from pathlib import Path
+
+from sources import rng_for
+from statements import sentence, statement
+
+MOST_FACTS = 7
+MOST_WORDS = 45  # of a definition
+PLACES = {"Lung": "lung", "Abdomen": "abdomen", "Pelvic Cavity": "pelvic cavity", "Neck": "neck"}
+
+
+def line(question: str, answer: str, context: str = "") -> str:
+    """One line in the form of the model's prompt, behind an optional context."""
+    text = f"{context} Question: {question} Answer: {answer}"
+    return " ".join(text.split())
+
+
+def canonical_answer(answer: str) -> str:
+    """``"Yes"`` -> ``"yes"``, ``"Right lung"`` -> ``"right lung"``; CT, T2 and X-ray stay."""
+    words = [
+        word.lower() if re.fullmatch(r"[A-Z]?[a-z]+[,.;]?", word) else word
+        for word in answer.split()
+    ]
+    text = " ".join(words).strip()
+    text = re.sub(r"\bx[- ]?ray", "X-ray", text, flags=re.IGNORECASE)
+    return text.rstrip(".")
+
+
+def context_of(opening: str, facts: list[str], own: str, rng: random.Random) -> str:
+    """A few facts as sentences, the one that answers the question mostly among them."""
+    others = [fact for fact in dict.fromkeys(facts) if fact and fact != own]
+    chosen = rng.sample(others, min(len(others), rng.randint(1, MOST_FACTS - 1)))
+    if own and rng.random() < 0.75:
+        chosen.insert(rng.randint(0, len(chosen)), own)
+    return " ".join([opening, *map(sentence, chosen)]).strip()
+
+
+def grouped_lines(
+    rows: list[tuple[str, str, str, str]], seed: int, repeats: int = 2
+) -> Iterator[str]:
+    """Lines of questions that belong to images.
+
+    Args:
+        rows: (image, opening sentence, question, answer).
+        seed: Decides which facts stand in front.
+        repeats: Lines with facts in front for each question.
+    """
+    known: dict[str, list[str]] = defaultdict(list)
+    for image, _, question, answer in rows:
+        known[image].append(statement(question, answer))
+    for number, (image, opening, question, answer) in enumerate(rows):
+        rng = rng_for(seed, "context", image, number, question)
+        yield line(question, answer)
+        for _ in range(repeats):
+            facts = context_of(opening, known[image], statement(question, answer), rng)
+            yield line(question, answer, facts)
+
+
+def slake_rows(path: Path) -> list[tuple[str, str, str, str]]:
+    """SLAKE's English train questions as (image, opening sentence, question, answer)."""
+    rows = []
+    for row in json.loads(path.read_text("utf-8")):
+        if row["q_lang"] != "en":
+            continue
+        place = PLACES.get(row["location"], row["location"].split("_")[0].lower())
+        modality = row["modality"].replace("X-Ray", "X-ray")
+        opening = f"{modality} of the {place}."
+        question = " ".join(row["question"].split())
+        rows.append((f"slake/{row['img_id']}", opening, question, canonical_answer(row["answer"])))
+    return rows
+
+
+def definition_lines(folder: Path) -> Iterator[str]:
+    """Questions about radiology terms from the data files of radiology-semantic-dict."""
+    for row in json.loads((folder / "medical_concepts.json").read_text("utf-8")):
+        if text := _short(row.get("definition", "")):
+            yield line(f"What is {_inline(row['name'])}?", text)
+    for row in json.loads((folder / "imaging_signs.json").read_text("utf-8")).values():
+        if text := _short(row.get("description", "")):
+            yield line(f"What is the {_inline(row['name'])}?", text)
+    seen = set()
+    for row in json.loads((folder / "imaging_findings.json").read_text("utf-8")):
+        text, disease = _short(row.get("description", "")), row.get("pathology_name", "")
+        if text and disease and (text, disease) not in seen:
+            seen.add((text, disease))
+            on = f" on {row['modality']}" if row.get("modality") else ""
+            yield line(f"How does {_inline(disease)} look{on}?", text)
+
+
+def _inline(name: str) -> str:
+    """A title as it stands inside a sentence."""
+    return canonical_answer(name) if name else ""
+
+
+def _short(text: str) -> str:
+    """The first sentence, if it is no longer than the model should learn to speak."""
+    first = re.split(r"(?<=[.!?])\s", " ".join(text.split()))[0]
+    return first if 3 <= len(first.split()) <= MOST_WORDS else ""

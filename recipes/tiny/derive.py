@@ -1,0 +1,429 @@
+"""Questions, facts and captions that follow from an image's labels and boxes."""
+
+from __future__ import annotations
+
+import random
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from sources import Picture, Thing, rng_for
+
+NUMBER_WORDS = ("no", "one", "two", "three", "four", "five", "six")
+PLURALS = {"nucleus": "nuclei"}
+MODALITIES = {
+    "CT": "a CT scan",
+    "MRI": "an MRI",
+    "X-ray": "an X-ray",
+    "OCT": "an OCT scan",
+    "colonoscopy": "a colonoscopy image",
+    "fluorescence microscopy": "a fluorescence microscopy image",
+    "brightfield microscopy": "a brightfield microscopy image",
+    "histology": "a histology image",
+    "light microscopy": "a light microscopy image",
+}
+FINDINGS = {
+    "polyp": "a polyp",
+    "ulcerative colitis": "ulcerative colitis",
+    "age-related macular degeneration": "age-related macular degeneration",
+    "macular hole": "a macular hole",
+}
+ORGANS = ("blood", "colon", "retina", "head", "chest", "abdomen")
+FOUND_IN = {"endoscopy": ("polyp", "ulcerative colitis")}
+FOUND_IN["oct"] = ("age-related macular degeneration", "macular hole")
+
+
+@dataclass(frozen=True)
+class Question:
+    """A question with its answer.
+
+    ``task`` names the skill, for breakdowns and for keeping the queue clear of the answer;
+    questions of one ``topic`` are balanced against each other.
+    """
+
+    task: str
+    topic: str
+    question: str
+    answer: str
+    closed: bool = False
+
+
+def plural(name: str) -> str:
+    """More than one of the thing."""
+    return PLURALS.get(name, f"{name}s")
+
+
+def quadrant(x: float, y: float, size: tuple[int, int], margin: float = 0.1) -> str:
+    """``"upper left"`` and so on; empty when the point is near a middle line of the image."""
+    across, down = x / size[0] - 0.5, y / size[1] - 0.5
+    if min(abs(across), abs(down)) < margin:
+        return ""
+    return f"{'upper' if down < 0 else 'lower'} {'left' if across < 0 else 'right'}"
+
+
+def side(x: float, width: int, margin: float = 0.12) -> str:
+    """``"left"`` or ``"right"`` half; empty near the middle."""
+    across = x / width - 0.5
+    return "" if abs(across) < margin else ("left" if across < 0 else "right")
+
+
+def only(picture: Picture, name: str) -> Thing | None:
+    """The one object of this name, if there is exactly one."""
+    found = [thing for thing in picture.things if thing.name == name]
+    return found[0] if len(found) == 1 else None
+
+
+def nuclei_bin(count: int) -> str:
+    """The range a number of nuclei falls in."""
+    for limit, text in ((9, "fewer than 10"), (25, "10 to 25"), (50, "26 to 50")):
+        if count <= limit:
+            return text
+    return "more than 50"
+
+
+def polyp_size(picture: Picture) -> str:
+    """``"small"`` or ``"large"`` for one polyp that clearly is; else empty."""
+    polyp = only(picture, "polyp")
+    share = polyp.area / (picture.size[0] * picture.size[1]) if polyp else 0.12
+    return "small" if share < 0.08 else "large" if share > 0.2 else ""
+
+
+def crowded_side(picture: Picture) -> str:
+    """The half with at least two thirds of six or more nuclei; else empty."""
+    across = [thing.centre[0] for thing in picture.things if thing.name == "nucleus"]
+    if len(across) < 6:
+        return ""
+    left = sum(x < picture.size[0] / 2 for x in across) / len(across)
+    return "left" if left > 0.67 else "right" if left < 0.33 else ""
+
+
+def _each(task: str, topic: str, answer: str, *questions: str) -> Iterator[Question]:
+    closed = answer in ("yes", "no")
+    for question in questions:
+        yield Question(task, topic, question, answer, closed)
+
+
+def _yes(truth: bool) -> str:
+    return "yes" if truth else "no"
+
+
+def modality_questions(picture: Picture, rng: random.Random) -> Iterator[Question]:
+    """Which modality, and yes/no about this and another one."""
+    modality = picture.labels.get("modality")
+    if not modality:
+        return
+    yield from _each(
+        "modality",
+        "modality",
+        modality,
+        "What imaging modality is this?",
+        "What is the modality of this image?",
+        "How was this image acquired?",
+        "What type of image is this?",
+        "Which imaging technique was used?",
+    )
+    other = rng.choice([name for name in MODALITIES if name != modality])
+    for name in (modality, other):
+        if {name, modality} == {"light microscopy", "brightfield microscopy"}:
+            continue  # brightfield is a kind of light microscopy: neither yes nor no is right
+        ask = (f"Is this {MODALITIES[name]}?", f"Is the image {MODALITIES[name]}?")
+        yield from _each("modality", f"modality {name}", _yes(name == modality), *ask)
+
+
+def organ_questions(picture: Picture, rng: random.Random) -> Iterator[Question]:
+    """Which organ or body part."""
+    organ = picture.labels.get("organ")
+    if not organ:
+        return
+    yield from _each(
+        "organ",
+        "organ",
+        organ,
+        "What organ or tissue is shown?",
+        "What part of the body is shown in this image?",
+        "Which part of the body does this image show?",
+        "What is the organ in this image?",
+        "What body part is being imaged?",
+    )
+    for name in (organ, rng.choice([name for name in ORGANS if name != organ])):
+        ask = (f"Does this image show the {name}?", f"Is this an image of the {name}?")
+        ask = tuple(text.replace("the blood", "blood") for text in ask)
+        yield from _each("organ", f"organ {name}", _yes(name == organ), *ask)
+
+
+def plane_and_stain_questions(picture: Picture, rng: random.Random) -> Iterator[Question]:
+    """Plane of a slice, stain of a smear."""
+    if plane := picture.labels.get("plane"):
+        ask = ("In what plane is this image taken?", "What plane is this?")
+        yield from _each("plane", "plane", plane, *ask, "Which plane is the image shown in?")
+        for name in ("axial", "sagittal", "coronal"):
+            ask = (f"Is this {'an' if name == 'axial' else 'a'} {name} image?",)
+            ask = (*ask, f"Is the image in the {name} plane?")
+            yield from _each("plane", "plane yes/no", _yes(name == plane), *ask)
+    if stain := picture.labels.get("stain"):
+        ask = ("What stain was used?", "Which stain does the smear have?")
+        yield from _each("stain", "stain", stain, *ask, "How was the smear stained?")
+        smear = f"Is this a {stain}-stained blood smear?"
+        yield from _each("stain", "stain yes/no", "yes", smear)
+    elif picture.source == "nuclei":
+        yield from _each("stain", "stain yes/no", "no", "Is this a Giemsa-stained blood smear?")
+
+
+def contrast_questions(picture: Picture, rng: random.Random) -> Iterator[Question]:
+    """Whether contrast medium was given."""
+    if "contrast" not in picture.labels:
+        return
+    yield from _each(
+        "contrast",
+        "contrast",
+        _yes(picture.labels["contrast"]),
+        "Was contrast given?",
+        "Was contrast used?",
+        "Is this a contrast-enhanced image?",
+        "Was IV contrast used to take this image?",
+        "Is there contrast in the vessels?",
+    )
+
+
+def finding_questions(picture: Picture, rng: random.Random) -> Iterator[Question]:
+    """Which finding, and yes/no about each finding of the source."""
+    finding = picture.labels.get("finding")
+    if not finding:
+        return
+    where = picture.labels["organ"]
+    yield from _each(
+        "finding",
+        f"finding {picture.source}",
+        finding,
+        "What is the finding?",
+        "What abnormality is seen?",
+        f"What is abnormal in this image of the {where}?",
+        f"What pathology does the {where} show?",
+        "What disease is shown?",
+    )
+    for name in FOUND_IN[picture.source]:
+        ask = (f"Is there {FINDINGS[name]}?", f"Does the image show {FINDINGS[name]}?")
+        ask = (*ask, f"Is {FINDINGS[name]} present?", f"Is there evidence of {FINDINGS[name]}?")
+        yield from _each("finding", f"finding {name}", _yes(name == finding), *ask)
+
+
+def presence_questions(picture: Picture, rng: random.Random) -> Iterator[Question]:
+    """Yes/no about objects, the noes from images of another kind and from empty counts."""
+    names = ("white blood cell", "platelet", "polyp", "nucleus")
+    unlabelled = {"vqa_rad", "oct"}
+    for name in names:
+        count = picture.count(name)
+        if name == "nucleus" and picture.source == "blood_cells":
+            continue  # white blood cells have nuclei that nobody boxed
+        if count == 0 and (picture.source in unlabelled or rng.random() < 0.5):
+            continue
+        ask = (f"Is there a {name} in the image?", f"Are there any {plural(name)}?")
+        topic = f"presence {name}" + (" in blood" if picture.source == "blood_cells" else "")
+        yield from _each("presence", topic, _yes(count > 0), *ask)
+
+
+def count_questions(picture: Picture, rng: random.Random) -> Iterator[Question]:
+    """How many cells, platelets or nuclei."""
+    if picture.source == "blood_cells":
+        yield from _blood_counts(picture)
+    if picture.source == "nuclei":
+        count = picture.labels["count"]
+        ask = ("How many nuclei are there?", "How many nuclei are visible in the image?")
+        ask = (*ask, "What is the number of nuclei?")
+        yield from _each("count", "count nuclei", nuclei_bin(count), *ask)
+        for limit in (10, 25, 50):
+            if not 0.8 * limit < count < 1.25 * limit:
+                more = f"Are there more than {limit} nuclei?"
+                yield from _each("count", f"more than {limit} nuclei", _yes(count > limit), more)
+
+
+def _blood_counts(picture: Picture) -> Iterator[Question]:
+    for name, most in (("white blood cell", 2), ("platelet", 2)):
+        count = picture.count(name)
+        answer = str(count) if count <= most else f"more than {most}"
+        names = plural(name)
+        ask = (f"How many {names} are there?", f"How many {names} are visible in the image?")
+        ask = (*ask, f"What is the number of {names}?")
+        yield from _each("count", f"count {name}", answer, *ask)
+        more = (f"Is there more than one {name}?", f"Are there two or more {names}?")
+        yield from _each("count", f"more than one {name}", _yes(count > 1), *more)
+    red = picture.count("red blood cell")
+    if red and not 9 < red < 15:  # a few images have no red cell boxed although cells are there
+        many = ("Are there more than 12 red blood cells?", "Are there many red blood cells?")
+        yield from _each("count", "many red blood cells", _yes(red > 12), *many)
+
+
+def place_questions(picture: Picture, rng: random.Random) -> Iterator[Question]:
+    """Quadrant and side of the only object of its name, where they are unambiguous."""
+    for name in ("white blood cell", "platelet", "polyp"):
+        thing = only(picture, name)
+        if thing is None:
+            continue
+        if place := quadrant(*thing.centre, picture.size):
+            ask = (f"Where is the {name}?", f"In which quadrant is the {name}?")
+            ask = (*ask, f"Which part of the image contains the {name}?")
+            yield from _each("quadrant", f"quadrant {name}", place, *ask)
+        if half := side(thing.centre[0], picture.size[0]):
+            yield from _side(name, half)
+        if level := side(thing.centre[1], picture.size[1]):
+            truth = _yes(level == "left")  # of the vertical axis: the smaller coordinate is up
+            upper = f"Is the {name} in the upper half of the image?"
+            yield from _each("side", f"upper {name}", truth, upper)
+    if half := crowded_side(picture):
+        ask = ("Which side of the image has more nuclei?", "Where are most of the nuclei?")
+        yield from _each("side", "side nuclei", half, *ask)
+
+
+def _side(name: str, half: str) -> Iterator[Question]:
+    ask = (f"On which side of the image is the {name}?", f"Is the {name} left or right?")
+    yield from _each("side", f"side {name}", half, *ask)
+    for way in ("left", "right"):
+        ask = (f"Is the {name} on the {way} side of the image?",)
+        yield from _each("side", f"{way} {name}", _yes(way == half), *ask)
+
+
+def size_questions(picture: Picture, rng: random.Random) -> Iterator[Question]:
+    """Small or large polyp."""
+    if not (size := polyp_size(picture)):
+        return
+    ask = ("Is the polyp small or large?", "What is the size of the polyp?")
+    yield from _each("size", "size polyp", size, *ask)
+    for name in ("small", "large"):
+        yield from _each("size", f"{name} polyp", _yes(name == size), f"Is the polyp {name}?")
+
+
+FAMILIES: tuple[Callable[[Picture, random.Random], Iterator[Question]], ...] = (
+    modality_questions,
+    organ_questions,
+    plane_and_stain_questions,
+    contrast_questions,
+    finding_questions,
+    presence_questions,
+    count_questions,
+    place_questions,
+    size_questions,
+)
+
+
+def questions_of(picture: Picture, seed: int) -> list[Question]:
+    """Every question that the labels of this picture answer."""
+    rng = rng_for(seed, "questions", picture.name)
+    return [question for family in FAMILIES for question in family(picture, rng)]
+
+
+def balanced(
+    asked: list[tuple[Picture, Question]], cap: int, seed: int
+) -> list[tuple[Picture, Question]]:
+    """Keep at most ``cap`` of each answer of a topic, and as many yes as no.
+
+    Images take turns: no image has a second question of a topic and answer before all have one.
+    A yes/no topic that knows only one of the answers is dropped, as it teaches a habit only.
+    """
+    topics: dict[str, dict[str, list[tuple[Picture, Question]]]] = defaultdict(
+        lambda: defaultdict(list)
+    )
+    for picture, question in asked:
+        topics[question.topic][question.answer].append((picture, question))
+    kept = []
+    for topic, answers in sorted(topics.items()):
+        most = cap
+        if any(question.closed for items in answers.values() for _, question in items):
+            most = min(cap, len(answers["yes"]), len(answers["no"]))
+        for answer, items in sorted(answers.items()):
+            rng = rng_for(seed, "balance", topic, answer)
+            kept += _in_turns(items, rng)[:most]
+    return kept
+
+
+def _in_turns(
+    items: list[tuple[Picture, Question]], rng: random.Random
+) -> list[tuple[Picture, Question]]:
+    items = list(items)
+    rng.shuffle(items)
+    turn: dict[str, int] = defaultdict(int)
+    keyed = []
+    for picture, _ in items:
+        keyed.append((turn[picture.name], len(keyed)))
+        turn[picture.name] += 1
+    return [items[index] for _, index in sorted(keyed)]
+
+
+def facts_of(picture: Picture) -> list[tuple[str, str]]:
+    """What is known of the image: (task it would answer, phrase), sentence-like phrases last."""
+    labels = picture.labels
+    kinds = ("modality", "organ", "plane", "stain", "finding")
+    facts = [(kind, labels[kind]) for kind in kinds if kind in labels]
+    if "contrast" in labels:
+        facts.append(("contrast", "contrast-enhanced" if labels["contrast"] else "unenhanced"))
+    for name in ("white blood cell", "platelet", "polyp"):
+        if count := picture.count(name):
+            facts.append(("presence", name))
+            facts.append(("count", number_of(count, name)))
+        thing = only(picture, name)
+        if thing and (place := quadrant(*thing.centre, picture.size)):
+            facts.append(("quadrant", f"{name} in the {place}"))
+    if picture.source == "nuclei":
+        facts.append(("presence", "cell nuclei"))
+        facts.append(("count", f"{nuclei_bin(labels['count'])} nuclei"))
+    if half := crowded_side(picture):
+        facts.append(("side", f"most nuclei on the {half}"))
+    if size := polyp_size(picture):
+        facts.append(("size", f"{size} polyp"))
+    return facts
+
+
+def number_of(count: int, name: str) -> str:
+    """``"two platelets"``."""
+    word = NUMBER_WORDS[count] if count < len(NUMBER_WORDS) else str(count)
+    return f"{word} {name if count == 1 else plural(name)}"
+
+
+def opening(picture: Picture) -> str:
+    """The first sentence of a caption: modality, plane and organ."""
+    labels = picture.labels
+    modality, organ = labels.get("modality", ""), labels.get("organ", "")
+    if picture.source == "blood_cells":
+        return f"Light microscopy of a {labels['stain']}-stained blood smear."
+    if picture.source == "nuclei":
+        return f"{modality[0].upper()}{modality[1:]} of cell nuclei."
+    if not modality:
+        return f"Radiology image of the {organ}."
+    first = f"{labels['plane']} {modality}" if "plane" in labels else modality
+    first = first[0].upper() + first[1:]
+    return f"{first} of the {organ}." if organ else f"{first} slice."
+
+
+def caption_of(picture: Picture) -> str:
+    """A caption from all labels."""
+    labels, sentences = picture.labels, [opening(picture)]
+    if "contrast" in labels:
+        given = "Contrast was given." if labels["contrast"] else "No contrast was given."
+        sentences.append(given)
+    if "finding" in labels and picture.count("polyp") != 1:
+        sentences.append(f"The finding is {FINDINGS[labels['finding']]}.")
+    if thing := only(picture, "polyp"):
+        size = polyp_size(picture)
+        sentences.append(f"There is a {size + ' ' if size else ''}polyp{_at(thing, picture)}.")
+    if picture.source == "blood_cells":
+        for name in ("white blood cell", "platelet"):
+            count = picture.count(name)
+            verb = "is" if count == 1 else "are"
+            one = only(picture, name)
+            place = _at(one, picture) if one else ""
+            sentences.append(f"There {verb} {number_of(count, name)}{place}.")
+        red = picture.count("red blood cell")
+        if red and not 9 < red < 15:
+            sentences.append(f"There are {'many' if red > 12 else 'few'} red blood cells.")
+    if picture.source == "nuclei":
+        sentences.append(f"There are {nuclei_bin(labels['count'])} nuclei.")
+        if half := crowded_side(picture):
+            sentences.append(f"Most nuclei are on the {half} side.")
+    return " ".join(sentences)
+
+
+def _at(thing: Thing, picture: Picture) -> str:
+    place = quadrant(*thing.centre, picture.size)
+    if place:
+        return f" in the {place}"
+    half = side(thing.centre[0], picture.size[0])
+    return f" on the {half} side" if half else ""

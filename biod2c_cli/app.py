@@ -16,7 +16,9 @@ from biod2c_core.errors import BioD2CError
 DEBUG_FLAG = "--debug"
 
 # name -> module; a command's module holds one function of the same name (or a Typer app, ``app``)
-COMMANDS: dict[str, str] = {}
+COMMANDS = {
+    "train": "biod2c_cli.commands.train",
+}
 
 
 class OneLineErrors(TyperGroup):

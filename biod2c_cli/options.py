@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import Annotated
 
 import typer
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")]
 Model = Annotated[
-    Optional[str],  # noqa: UP045 (Typer evaluates this on Python 3.10 too)
+    str | None,
     typer.Option(
         "--model", "-m", help="Checkpoint folder or hub name; without it the embedded biod2c-tiny."
     ),
@@ -18,7 +18,7 @@ Device = Annotated[
     str, typer.Option("--device", help="auto, cpu, cuda, cuda:1, mps.", metavar="DEVICE")
 ]
 ImageRoot = Annotated[
-    Optional[Path],  # noqa: UP045
+    Path | None,
     typer.Option(
         "--image-root", help="Folder of the images; by default the folder of the records."
     ),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
+from typing import Any
 
 import torch
 from transformers.utils import logging as transformers_logging
@@ -95,9 +96,10 @@ def load_model(
     transformers_logging.disable_progress_bar()
     try:
         config = BioD2CConfig.from_pretrained(folder)
-        model, report = BioD2CForConditionalGeneration.from_pretrained(
+        loaded: Any = BioD2CForConditionalGeneration.from_pretrained(
             folder, config=config, dtype=dtype, use_safetensors=True, output_loading_info=True
         )
+        model, report = loaded
     except BioD2CError:
         raise
     except Exception as error:  # damaged JSON or safetensors raise kinds of their own

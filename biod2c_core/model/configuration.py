@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 from transformers import AutoConfig, PretrainedConfig
 
@@ -44,7 +44,7 @@ class BioD2CConfig(PretrainedConfig):
         vision: dict[str, Any] | None = None,
         text_config: PretrainedConfig | dict[str, Any] | None = None,
         num_visual_tokens: int = 32,
-        scales: int | str = "auto",
+        scales: int | Literal["auto"] = "auto",
         fusion: str = "on",
         fusion_layers: int = 12,
         fusion_heads: int = 8,

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -201,7 +201,7 @@ class FeatureFusion(nn.Module):
         grid: tuple[int, int, int],
         text_width: int,
         num_visual_tokens: int = 32,
-        scales: int | str = "auto",
+        scales: int | Literal["auto"] = "auto",
         layers: int = 12,
         heads: int = 8,
         feed_forward: int = 1024,

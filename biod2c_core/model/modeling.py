@@ -241,6 +241,10 @@ class BioD2CForConditionalGeneration(PreTrainedModel, GenerationMixin):
             )
             return BioD2COutput(logits=result.logits, past_key_values=result.past_key_values)
 
+        if input_ids is None or attention_mask is None:
+            raise InputError("an image is given, but no input_ids or attention_mask")
+        if question_ids is None or question_mask is None:
+            raise InputError("an image is given, but no question_ids or question_mask")
         image = self.encode_image(pixel_values, grid_features)
         visual = self.encode(question_ids, question_mask, image, return_attention)
         embeddings, mask = self.embed_prompt(visual.tokens, input_ids, attention_mask)
@@ -250,13 +254,16 @@ class BioD2CForConditionalGeneration(PreTrainedModel, GenerationMixin):
             position_ids=(mask.cumsum(-1) - 1).clamp(min=0),
             use_cache=False,
         )
-        output = BioD2COutput(
-            logits=result.logits[:, visual.tokens.shape[1] :], attention=visual.attention
-        )
+        logits = result.logits[:, visual.tokens.shape[1] :]
+        output = BioD2COutput(logits=logits, attention=visual.attention)
         if labels is not None:
-            output.loss_nll = equations.negative_log_likelihood(output.logits, labels)
+            output.loss_nll = equations.negative_log_likelihood(logits, labels)
             output.loss = output.loss_nll
-            if queue_ids is not None and self.config.semantic_loss != "off":
+            if (
+                queue_ids is not None
+                and queue_mask is not None
+                and self.config.semantic_loss != "off"
+            ):
                 output.loss_sem = self.semantic_loss(
                     visual.tokens, question_ids, question_mask, queue_ids, queue_mask
                 )
@@ -296,4 +303,6 @@ class BioD2CForConditionalGeneration(PreTrainedModel, GenerationMixin):
             image = self.encode_image(pixel_values, grid_features)
         visual = self.encode(question_ids, question_mask, image)
         embeddings, mask = self.embed_prompt(visual.tokens, input_ids, attention_mask)
-        return super().generate(inputs_embeds=embeddings, attention_mask=mask, **kwargs)
+        return super().generate(  # type: ignore[misc]  # the mixin's protocol wants no forward overload
+            inputs_embeds=embeddings, attention_mask=mask, **kwargs
+        )

@@ -54,7 +54,7 @@ class BioD2CProcessor(ProcessorMixin):
         self.max_question_tokens = max_question_tokens
         super().__init__(tokenizer, **kwargs)
 
-    def __call__(  # type: ignore[override]
+    def __call__(
         self, images: Sequence[Image.Image] | None, questions: Sequence[str]
     ) -> BatchFeature:
         """Prepare inputs of ``generate``.
@@ -86,7 +86,9 @@ class BioD2CProcessor(ProcessorMixin):
         size = (self.image_size, self.image_size)
         resized = image.convert("RGB").resize(size, Image.Resampling.BICUBIC)
         array = np.asarray(resized, dtype=np.float32) / 255
-        normalised = (array - np.float32(self.image_mean)) / np.float32(self.image_std)
+        normalised = (array - np.array(self.image_mean, np.float32)) / np.array(
+            self.image_std, np.float32
+        )
         return torch.from_numpy(normalised.transpose(2, 0, 1).copy())
 
     def question_ids(self, question: str) -> list[int]:

@@ -105,7 +105,11 @@ class _TimmTrunk(nn.Module):
 
         if not timm.models.is_model(name):
             raise ConfigError(f"timm has no model {name!r}", "See timm.list_models().")
-        options: dict[str, Any] = dict(pretrained=False, features_only=True, out_indices=levels)
+        options: dict[str, Any] = {
+            "pretrained": False,
+            "features_only": True,
+            "out_indices": levels,
+        }
         try:
             try:
                 self.model = timm.create_model(name, img_size=image_size, **options)
@@ -116,14 +120,13 @@ class _TimmTrunk(nn.Module):
                 f"timm model {name!r} gives no feature map at levels {list(levels)}: {error}",
                 "Choose a model that supports features_only, and levels that it has.",
             ) from error
+        self.channels: list[int] = self.model.feature_info.channels()  # type: ignore[operator, union-attr]
 
     def forward(self, pixels: Tensor) -> list[Tensor]:
         """(B, 3, H, W) -> one (B, C, h, w) for each level."""
-        channels = self.model.feature_info.channels()
-        maps = self.model(pixels)
         return [
             level if level.shape[1] == width else level.permute(0, 3, 1, 2)  # some give BHWC
-            for level, width in zip(maps, channels, strict=True)
+            for level, width in zip(self.model(pixels), self.channels, strict=True)
         ]
 
 

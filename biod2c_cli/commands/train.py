@@ -1,0 +1,88 @@
+"""``biod2c train``: one stage of the paper's two-stage training."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from biod2c_cli.console import emit, emit_json
+from biod2c_cli.options import AsJson, Device
+from biod2c_core.config import load_config, override
+from biod2c_core.errors import ConfigError
+
+_FLAGS = ("epochs", "max_steps", "batch_size", "learning_rate", "seed", "bf16")
+
+
+def train(
+    data: Annotated[
+        list[Path],
+        typer.Option("--data", "-d", help="Record file (JSONL) or data set folder; repeatable."),
+    ],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Run folder to write.")],
+    stage: Annotated[int, typer.Option(min=1, max=2, help="1 aligns, 2 fine-tunes with LoRA.")] = 2,
+    preset: Annotated[str, typer.Option(help="Preset name (tiny, paper) or a YAML file.")] = "tiny",
+    model: Annotated[
+        str | None,
+        typer.Option(
+            "--model", "-m", help="Checkpoint to start from; default: the preset's parts."
+        ),
+    ] = None,
+    validation: Annotated[
+        Path | None,
+        typer.Option(help="Records on which the loss is measured after each epoch."),
+    ] = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="Any key of the preset: stage2.weight_decay=0.01; repeatable."),
+    ] = None,
+    epochs: Annotated[float | None, typer.Option(help="Passes over the data.")] = None,
+    max_steps: Annotated[int | None, typer.Option(help="Stop after so many steps.")] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Samples a step.")] = None,
+    learning_rate: Annotated[float | None, typer.Option(help="Peak learning rate.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed of order, dropout, new weights.")] = None,
+    bf16: Annotated[
+        bool | None,
+        typer.Option("--bf16/--no-bf16", help="Mixed precision."),
+    ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on from the run folder's newest checkpoint.")
+    ] = False,
+    device: Device = "auto",
+    as_json: AsJson = False,
+) -> None:
+    """Train one stage: 1 aligns the fusion module on captions, 2 adds LoRA on questions."""
+    flags = dict(
+        zip(_FLAGS, (epochs, max_steps, batch_size, learning_rate, seed, bf16), strict=True)
+    )
+    changes = [f"stage{stage}.{key}={value}" for key, value in flags.items() if value is not None]
+    config = override(load_config(preset), [*(settings or []), *changes])
+    if model is None and not config.model.language_model:
+        raise ConfigError(
+            f"preset {preset!r} names no language model, and no checkpoint is given",
+            "Add --model CHECKPOINT, or --set model.language_model=FOLDER_OR_HUB_NAME.",
+        )
+
+    from biod2c_cli.training_progress import TrainingProgress
+    from biod2c_core.training.run import train as run
+
+    with TrainingProgress() as reporter:
+        result = run(
+            config,
+            stage,
+            data,
+            output,
+            reporter,
+            checkpoint=model,
+            validation=validation,
+            resume=resume,
+            device=device,
+            command=shlex.join(["biod2c", *sys.argv[1:]]),
+        )
+    if as_json:
+        emit_json(result.__dict__)
+    else:
+        emit(str(result.model_folder))

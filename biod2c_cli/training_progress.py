@@ -1,0 +1,85 @@
+"""The training bar: steps, time left, losses; plain lines where stderr is no terminal."""
+
+from __future__ import annotations
+
+import sys
+import time
+from types import TracebackType
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+_LINE_EVERY = 30.0  # seconds between plain lines
+
+
+class TrainingProgress:
+    """A :class:`biod2c_core.training.trainer.Reporter` on stderr."""
+
+    def __init__(self) -> None:
+        self._bar = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+            console=Console(stderr=True),
+            disable=not sys.stderr.isatty(),
+        )
+        self._task: TaskID | None = None
+        self._last_line = time.monotonic()
+        self._total = 0
+        self._done = 0
+
+    def __enter__(self) -> TrainingProgress:
+        self._bar.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._bar.stop()
+
+    def encoding(self, total: int) -> None:
+        """The trunk's features are about to be computed."""
+        self._begin("encoding images", total, 0)
+
+    def encoded(self, count: int) -> None:
+        """More images are done."""
+        self._advance(self._done + count, "encoding images")
+
+    def start(self, total: int, done: int) -> None:
+        """Training begins."""
+        self._begin("training", total, done)
+
+    def step(self, done: int, metrics: dict[str, float]) -> None:
+        """A step is done."""
+        shown = ("loss_nll", "loss_sem", "beta", "learning_rate", "eval_loss")
+        parts = [f"{key} {metrics[key]:.4g}" for key in shown if key in metrics]
+        self._advance(done, " ".join(["training", *parts]))
+
+    def _begin(self, description: str, total: int, done: int) -> None:
+        if self._task is not None:
+            self._bar.remove_task(self._task)
+        self._task = self._bar.add_task(description, total=total, completed=done)
+        self._total = total
+        self._done = done
+
+    def _advance(self, done: int, description: str) -> None:
+        assert self._task is not None
+        self._done = done
+        self._bar.update(self._task, completed=done, description=description)
+        now = time.monotonic()
+        if self._bar.disable and (now - self._last_line > _LINE_EVERY or done == self._total):
+            self._last_line = now
+            print(f"{done}/{self._total} {description}", file=sys.stderr, flush=True)

@@ -1,0 +1,298 @@
+"""Configuration: frozen dataclasses, read from YAML presets, changed by flags. Free of torch.
+
+A preset names the parts of the model and the settings of both stages. Whatever a key is called wrongly
+is an error that names its path and the nearest key that exists.
+"""
+
+from __future__ import annotations
+
+import difflib
+import types
+import typing
+from dataclasses import MISSING, asdict, dataclass, field, fields, is_dataclass, replace
+from pathlib import Path
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+
+from biod2c_core.errors import ConfigError
+
+PRESETS = Path(__file__).parent / "presets"
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class VisionConfig:
+    """The vision tower; see ``biod2c_core.model.vision.VisionTower``.
+
+    Attributes:
+        library: ``timm`` or ``open_clip``.
+        name: The model's name in that library.
+        levels: Stages of the pyramid, from 0.
+        image_size: Side of the square input, pixels.
+        normalize: Layer-normalise each level over its channels.
+        mean: Mean of the RGB channels, in [0, 1].
+        std: Standard deviation of the RGB channels.
+        weights: Safetensors file of the trunk, or empty for random weights.
+    """
+
+    library: Literal["timm", "open_clip"] = "open_clip"
+    name: str = "RN50"
+    levels: tuple[int, ...] = (3,)
+    image_size: int = 512
+    normalize: bool = False
+    mean: tuple[float, ...] = (0.485, 0.456, 0.406)
+    std: tuple[float, ...] = (0.229, 0.224, 0.225)
+    weights: str = ""
+
+
+@dataclass(frozen=True)
+class LoraSettings:
+    """LoRA adapters of the language model (stage 2).
+
+    Attributes:
+        r: Rank.
+        alpha: Scale; the update is multiplied by alpha / r.
+        dropout: Dropout in front of the adapters.
+        targets: Names of the layers to adapt.
+    """
+
+    r: int = 8
+    alpha: int = 32
+    dropout: float = 0.1
+    targets: tuple[str, ...] = ("q_proj", "v_proj")
+
+
+@dataclass(frozen=True)
+class ModelSettings:
+    """The parts of the model; names as in ``BioD2CConfig``.
+
+    Attributes:
+        vision: The vision tower.
+        language_model: Folder or hub name of a causal language model with its tokenizer.
+        lora: Adapters of stage 2.
+        prompt: Template around the question.
+        num_visual_tokens: V.
+        scales: S, or ``"auto"``.
+        fusion: ``on`` or ``off``.
+        fusion_layers: Layers of the fusion decoder.
+        fusion_heads: Its attention heads.
+        fusion_feed_forward: Its feed-forward width.
+        fusion_dropout: Its dropout.
+        text_hidden: Hidden width of the text MLP.
+        beta_init: Initial gate.
+        encode_positions: Tell the decoder where each block lies.
+        semantic_loss: ``paper`` or ``off``.
+        semantic_temperature: tau.
+    """
+
+    vision: VisionConfig = field(default_factory=VisionConfig)
+    language_model: str = ""
+    lora: LoraSettings = field(default_factory=LoraSettings)
+    prompt: str = "Question: {question} Answer:"
+    num_visual_tokens: int = 32
+    scales: int | Literal["auto"] = "auto"
+    fusion: Literal["on", "off"] = "on"
+    fusion_layers: int = 12
+    fusion_heads: int = 8
+    fusion_feed_forward: int = 1024
+    fusion_dropout: float = 0.1
+    text_hidden: int = 2048
+    beta_init: float = 0.2
+    encode_positions: bool = False
+    semantic_loss: Literal["paper", "off"] = "paper"
+    semantic_temperature: float = 0.1
+
+
+@dataclass(frozen=True)
+class StageSettings:
+    """How one stage is trained.
+
+    Attributes:
+        learning_rate: Peak learning rate of AdamW.
+        epochs: Passes over the data.
+        max_steps: Stop after so many optimiser steps; 0 for no limit.
+        batch_size: Samples a step and process.
+        gradient_accumulation: Steps whose gradients are added before an update.
+        weight_decay: Of AdamW.
+        warmup_ratio: Share of the steps in which the learning rate rises.
+        schedule: ``cosine``, ``linear`` or ``constant``.
+        max_grad_norm: Gradients are clipped to this norm.
+        semantic_weight: lambda of Eq. (5).
+        queue_size: k, texts of the queue that are used.
+        bf16: Mixed precision in bfloat16.
+        gradient_checkpointing: Recompute activations of the language model.
+        cache_features: Keep the frozen trunk's features on disk instead of computing them anew.
+        log_every: Steps between log lines.
+        save_every: Steps between checkpoints; 0 saves at the end of each epoch.
+        keep: Checkpoints to keep.
+        seed: Seed of the data order and of dropout.
+    """
+
+    learning_rate: float = 2e-5
+    epochs: float = 1
+    max_steps: int = 0
+    batch_size: int = 8
+    gradient_accumulation: int = 1
+    weight_decay: float = 1e-3
+    warmup_ratio: float = 0.03
+    schedule: Literal["cosine", "linear", "constant"] = "cosine"
+    max_grad_norm: float = 1.0
+    semantic_weight: float = 1.0
+    queue_size: int = 30
+    bf16: bool = True
+    gradient_checkpointing: bool = False
+    cache_features: bool = False
+    log_every: int = 10
+    save_every: int = 0
+    keep: int = 2
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """A preset: the model and its two stages."""
+
+    model: ModelSettings = field(default_factory=ModelSettings)
+    stage1: StageSettings = field(default_factory=StageSettings)
+    stage2: StageSettings = field(default_factory=StageSettings)
+
+    def stage(self, number: int) -> StageSettings:
+        """The settings of stage 1 or 2."""
+        return self.stage1 if number == 1 else self.stage2
+
+
+def load_config(preset: str) -> TrainingConfig:
+    """Read a preset by name, or a YAML file by path.
+
+    Raises:
+        ConfigError: It does not exist, is no YAML mapping, or has a key or value that does not fit.
+    """
+    import yaml
+
+    path = PRESETS / f"{preset}.yaml"
+    if preset.endswith((".yaml", ".yml")):
+        path = Path(preset)
+    elif not path.is_file():
+        raise _unknown("preset", preset, sorted(file.stem for file in PRESETS.glob("*.yaml")))
+    try:
+        tree = yaml.safe_load(path.read_text("utf-8")) or {}
+    except OSError as error:
+        raise ConfigError(f"cannot read {path}: {error.strerror}", "Check the path.") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} is no YAML: {' '.join(str(error).split())}") from error
+    return build(TrainingConfig, tree, "")
+
+
+def dump_config(config: TrainingConfig) -> str:
+    """The whole configuration as YAML, every key with its value."""
+    import yaml
+
+    return yaml.safe_dump(_plain(asdict(config)), sort_keys=False, allow_unicode=True)
+
+
+def override(config: T, assignments: list[str]) -> T:
+    """Apply ``path.to.key=value`` assignments.
+
+    Args:
+        config: A configuration dataclass.
+        assignments: For example ``["stage2.learning_rate=1e-4", "model.vision.name=resnet18"]``.
+
+    Raises:
+        ConfigError: An assignment has no ``=``, or its path or value does not fit.
+    """
+    import yaml
+
+    for assignment in assignments:
+        path, equals, text = assignment.partition("=")
+        if not equals:
+            raise ConfigError(f"{assignment!r} is no assignment", "Write key=value.")
+        config = _assign(config, path.strip().split("."), yaml.safe_load(text), "")
+    return config
+
+
+def _assign(config: Any, path: list[str], value: Any, place: str) -> Any:
+    hints = get_type_hints(type(config))
+    name, rest = path[0], path[1:]
+    where = f"{place}.{name}".lstrip(".")
+    if name not in hints:
+        raise _unknown("key", where, [f"{place}.{key}".lstrip(".") for key in hints])
+    if rest:
+        if not is_dataclass(hints[name]):
+            raise ConfigError(f"{where} has no keys below it", f"Write {where}=value.")
+        return replace(config, **{name: _assign(getattr(config, name), rest, value, where)})
+    return replace(config, **{name: _convert(hints[name], value, where)})
+
+
+def build(kind: type[T], tree: Any, place: str) -> T:
+    """Make a configuration dataclass from decoded YAML.
+
+    Raises:
+        ConfigError: An unknown key (the nearest one is named) or a value of the wrong type.
+    """
+    if not isinstance(tree, dict):
+        raise ConfigError(f"{place or 'the configuration'} must be a mapping, got {tree!r}")
+    hints = get_type_hints(kind)
+    values = {}
+    for key, value in tree.items():
+        where = f"{place}.{key}".lstrip(".")
+        if key not in hints:
+            raise _unknown("key", where, [f"{place}.{name}".lstrip(".") for name in hints])
+        values[key] = _convert(hints[key], value, where)
+    for each in fields(kind):  # type: ignore[arg-type]
+        if each.default is MISSING and each.default_factory is MISSING and each.name not in values:
+            raise ConfigError(f"{place}.{each.name}".lstrip(".") + " is missing")
+    return kind(**values)
+
+
+def _convert(kind: Any, value: Any, where: str) -> Any:
+    if is_dataclass(kind):
+        return build(typing.cast("type[Any]", kind), value, where)
+    origin, arguments = get_origin(kind), get_args(kind)
+    if origin in (Union, types.UnionType):
+        for option in arguments:
+            try:
+                return _convert(option, value, where)
+            except ConfigError:
+                continue
+        raise ConfigError(f"{where} is {value!r}, expected {_name(kind)}")
+    if origin is Literal:
+        if value in arguments and not isinstance(value, bool):
+            return value
+        if isinstance(value, bool) and {"on", "off"} <= set(arguments):
+            return "on" if value else "off"  # YAML reads a bare on/off as a boolean
+        raise ConfigError(f"{where} is {value!r}", f"Use one of: {', '.join(map(str, arguments))}.")
+    if origin is tuple:
+        if not isinstance(value, list | tuple):
+            raise ConfigError(f"{where} is {value!r}, expected a list")
+        return tuple(_convert(arguments[0], each, f"{where}[{i}]") for i, each in enumerate(value))
+    return _scalar(kind, value, where)
+
+
+def _scalar(kind: Any, value: Any, where: str) -> Any:
+    if kind is float and isinstance(value, str):
+        try:
+            return float(value)  # YAML reads 5e-5 as text
+        except ValueError:
+            pass
+    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if isinstance(value, kind) and not (kind is int and isinstance(value, bool)):
+        return value
+    raise ConfigError(f"{where} is {value!r}, expected {_name(kind)}")
+
+
+def _name(kind: Any) -> str:
+    return getattr(kind, "__name__", str(kind).replace("typing.", ""))
+
+
+def _unknown(what: str, name: str, known: list[str]) -> ConfigError:
+    near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    hint = f"Did you mean {near[0]!r}?" if near else f"Known: {', '.join(known)}."
+    return ConfigError(f"unknown {what} {name!r}", hint)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _plain(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(each) for each in value]
+    return value

@@ -1,0 +1,133 @@
+"""Grid features of the frozen trunk, computed once for each image and kept on disk.
+
+Allowed because the trunk never changes and no augmentation is applied: the same file gives the same
+X_v at every step. Rows are float16; the index is appended only after the row is on disk, so that a
+kill at any moment costs at most the rows under way.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import IO
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from biod2c_core.data.images import load_image
+from biod2c_core.data.records import iter_jsonl
+from biod2c_core.model.processing import BioD2CProcessor
+from biod2c_core.model.vision import VisionTower, grid_shape
+
+_BATCH = 16
+
+
+def default_cache_folder() -> Path:
+    """``$BIOD2C_CACHE`` or ``~/.cache/biod2c``, and in it the folder ``features``."""
+    return Path(os.environ.get("BIOD2C_CACHE", Path.home() / ".cache" / "biod2c")) / "features"
+
+
+class FeatureCache:
+    """X_v by image file.
+
+    Args:
+        folder: Where caches live; each trunk and image setting has its own folder inside.
+        tower: The frozen vision tower.
+        processor: Gives the pixels.
+    """
+
+    def __init__(self, folder: Path, tower: VisionTower, processor: BioD2CProcessor) -> None:
+        self.tower = tower
+        self.processor = processor
+        self.shape = grid_shape(tower)
+        self.folder = folder / _key(tower, processor)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self._data = self.folder / "rows.f16"
+        self._index_file = self.folder / "index.jsonl"
+        self._rows: dict[str, int] = {}
+        if self._index_file.exists():
+            complete = self._data.stat().st_size // self._row_bytes
+            text = self._index_file.read_bytes()
+            if not text.endswith(b"\n"):  # killed while writing a line
+                text = text[: text.rfind(b"\n") + 1]
+                self._index_file.write_bytes(text)
+            for _, (digest, row) in iter_jsonl(self._index_file):
+                if row < complete:
+                    self._rows[digest] = row
+        self._digests: dict[Path, str] = {}
+        self._map: np.memmap | None = None
+
+    @property
+    def _row_bytes(self) -> int:
+        return int(np.prod(self.shape)) * 2
+
+    def fill(self, paths: Iterable[Path], advance: Callable[[int], None]) -> None:
+        """Compute what is missing.
+
+        Args:
+            paths: Image files; several names may hold the same picture.
+            advance: Called with the number of files dealt with.
+
+        Raises:
+            ImageError: A file is no usable image.
+        """
+        waiting: list[tuple[str, Path]] = []
+        with self._data.open("ab") as rows, self._index_file.open("a") as index:
+            rows.truncate(rows.tell() // self._row_bytes * self._row_bytes)
+            rows.seek(0, os.SEEK_END)
+            for path in paths:
+                digest = hashlib.sha256(path.read_bytes()).hexdigest()[:32]
+                self._digests[path] = digest
+                if digest in self._rows or any(digest == other for other, _ in waiting):
+                    advance(1)
+                    continue
+                waiting.append((digest, path))
+                if len(waiting) == _BATCH:
+                    self._compute(waiting, rows, index)
+                    advance(len(waiting))
+                    waiting.clear()
+            if waiting:
+                self._compute(waiting, rows, index)
+                advance(len(waiting))
+        count = self._data.stat().st_size // self._row_bytes
+        if count:
+            self._map = np.memmap(self._data, np.float16, "r", shape=(count, *self.shape))
+
+    def _compute(self, waiting: list[tuple[str, Path]], rows: IO[bytes], index: IO[str]) -> None:
+        pixels = torch.stack([self.processor.pixels(load_image(path)) for _, path in waiting])
+        features = self.tower(pixels.to(next(self.tower.parameters()).device))
+        limit = torch.finfo(torch.float16).max
+        array = features.float().clamp(-limit, limit).half().cpu().contiguous().numpy()
+        start = rows.tell() // self._row_bytes
+        rows.write(array.tobytes())
+        rows.flush()
+        for offset, (digest, _) in enumerate(waiting):
+            self._rows[digest] = start + offset
+            index.write(json.dumps([digest, start + offset]) + "\n")
+        index.flush()
+
+    def __call__(self, path: Path) -> Tensor:
+        """X_v of an image that :meth:`fill` has seen, (N, N, D), float16."""
+        assert self._map is not None, "fill() comes first"
+        return torch.from_numpy(np.array(self._map[self._rows[self._digests[path]]]))
+
+
+def _key(tower: VisionTower, processor: BioD2CProcessor) -> str:
+    """A name that changes with the trunk's weights and with what is done to the pixels."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(tower.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(tensor.detach().float().cpu().contiguous().numpy().tobytes())
+    settings = [
+        tower.levels,
+        tower.normalize,
+        processor.image_size,
+        processor.image_mean,
+        processor.image_std,
+    ]
+    digest.update(json.dumps(settings).encode())
+    return digest.hexdigest()[:20]

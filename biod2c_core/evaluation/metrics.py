@@ -24,18 +24,34 @@ def set_f1(gold: Collection[str], predicted: Collection[str]) -> float:
     return 2 * (precision * recall) / (precision + recall + 1e-8)
 
 
-def bleu_1(gold: Sequence[str], predicted: Sequence[str]) -> float:
-    """Sentence BLEU-1, unsmoothed, as torchmetrics' ``BLEUScore(n_gram=1)`` gives for one pair.
+def _unigram_matches(gold: Sequence[str], predicted: Sequence[str]) -> int:
+    return sum((Counter(gold) & Counter(predicted)).values())
 
-    BLEU-1 = BP * c / p with c the clipped matches, p and g the numbers of predicted and gold
-    tokens, BP = 1 if p > g else exp(1 - g / p). torchmetrics computes exp(log(c / p)) in float32;
-    each step is rounded to float32 here so that means agree with it to 1e-9.
+
+def bleu_1(gold: Sequence[str], predicted: Sequence[str]) -> float:
+    """Sentence BLEU-1 without smoothing: BP * c / p.
+
+    c are the clipped matches, p and g the numbers of predicted and gold tokens, and the brevity
+    penalty BP is 1 if p > g, else exp(1 - g / p).
 
     Args:
         gold: Tokens of the gold answer.
         predicted: Tokens of the prediction.
     """
-    matches = sum((Counter(gold) & Counter(predicted)).values())
+    matches = _unigram_matches(gold, predicted)
+    if matches == 0:
+        return 0.0
+    penalty = min(1.0, math.exp(1 - len(gold) / len(predicted)))
+    return penalty * matches / len(predicted)
+
+
+def bleu_1_single(gold: Sequence[str], predicted: Sequence[str]) -> float:
+    """:func:`bleu_1` as torchmetrics' ``BLEUScore(n_gram=1)`` rounds it.
+
+    It computes exp(log(c / p)) in float32; each step is rounded to float32 here too, so that means
+    agree with MultiMedEval's to 1e-9.
+    """
+    matches = _unigram_matches(gold, predicted)
     if matches == 0:
         return 0.0
     single = np.float32
@@ -64,6 +80,11 @@ def multiset_overlap(gold: Sequence[str], predicted: Sequence[str]) -> tuple[flo
     missed = sum(count for word, count in wanted.items() if word not in given)
     recall = hits / (hits + missed)
     return 2 * precision * recall / (precision + recall), precision, recall
+
+
+def covered_share(gold: Sequence[str], predicted: Sequence[str]) -> float:
+    """LLaVA-Med's "exact match": distinct gold words found, over the number of predicted words."""
+    return len(set(gold) & set(predicted)) / len(predicted) if predicted else 0.0
 
 
 @lru_cache(maxsize=1)

@@ -10,6 +10,9 @@ from biod2c_core.evaluation.profiles.base import Metric, Profile
 DEFAULT_PROFILE = "multimedeval"
 _MODULES = {
     "multimedeval": "multimedeval",
+    "llava-med": "llava_med",
+    "pmc-vqa": "pmc_vqa",
+    "exact": "exact",
 }
 PROFILE_NAMES = tuple(_MODULES)
 

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from biod2c_core.data.records import Record
+from biod2c_core.evaluation.normalize import vqa_clean
 
 QuestionScorer = Callable[[Record, str], dict[str, float]]
 
@@ -56,15 +57,18 @@ def by_answer_type(record: Record, correct: float) -> dict[str, float]:
     return {column[record.answer_type]: correct} if record.answer_type else {}
 
 
+def accuracy_columns(record: Record, correct: float) -> dict[str, float]:
+    """Place a question's correctness in the accuracy columns by yes/no gold and by type."""
+    is_closed = vqa_clean(record.answer) in ("yes", "no")
+    column = "closed_accuracy" if is_closed else "open_accuracy"
+    return {column: correct} | by_answer_type(record, correct)
+
+
+ACCURACY_METRICS = (
+    Metric("closed_accuracy", "closed ACC", "Accuracy where the gold answer is yes or no."),
+    Metric("open_accuracy", "open ACC", "Accuracy on all other questions."),
+)
 BY_TYPE_METRICS = (
-    Metric(
-        "closed_accuracy_by_type",
-        "closed ACC (type)",
-        "Share of correct answers among the records marked CLOSED.",
-    ),
-    Metric(
-        "open_accuracy_by_type",
-        "open ACC (type)",
-        "Share of correct answers among the records marked OPEN.",
-    ),
+    Metric("closed_accuracy_by_type", "closed ACC (type)", "Accuracy on records marked CLOSED."),
+    Metric("open_accuracy_by_type", "open ACC (type)", "Accuracy on records marked OPEN."),
 )

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from biod2c_core.data.records import Record
-from biod2c_core.evaluation.metrics import bleu_1, rouge_1, set_f1, set_recall
+from biod2c_core.evaluation.metrics import bleu_1_single, rouge_1, set_f1, set_recall
 from biod2c_core.evaluation.normalize import vqa_clean
 from biod2c_core.evaluation.profiles.base import (
+    ACCURACY_METRICS,
     BY_TYPE_METRICS,
     Metric,
     Profile,
@@ -30,7 +31,7 @@ def score_question(record: Record, prediction: str) -> dict[str, float]:
     gold_tokens, tokens = gold.split(), predicted.split()
     recall = set_recall(gold_tokens, tokens)
     values = {
-        "bleu_1": bleu_1(gold_tokens, tokens),
+        "bleu_1": bleu_1_single(gold_tokens, tokens),
         "token_recall": recall,
         "token_f1": set_f1(gold_tokens, tokens),
         "rouge_1": rouge_1(record.answer, prediction),
@@ -55,8 +56,7 @@ PROFILE = Profile(
     version="1",
     summary="MultiMedEval 1.0.0, the definitions behind the paper's Table 1",
     metrics=(
-        Metric("closed_accuracy", "closed ACC", "Accuracy where the gold answer is yes or no."),
-        Metric("open_accuracy", "open ACC", "Share of the other questions with recall >= 0.75."),
+        *ACCURACY_METRICS,
         Metric("bleu_1", "BLEU-1", "Mean sentence BLEU-1 of the cleaned texts, all questions."),
         Metric(
             "token_recall",

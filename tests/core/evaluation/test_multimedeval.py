@@ -12,7 +12,7 @@ from nltk.translate.bleu_score import sentence_bleu
 from varied_predictions import PLAIN_GOLDS, vary
 
 from biod2c_core.data.records import Record
-from biod2c_core.evaluation.metrics import bleu_1, rouge_1, set_f1, set_recall
+from biod2c_core.evaluation.metrics import bleu_1, bleu_1_single, rouge_1, set_f1, set_recall
 from biod2c_core.evaluation.normalize import vqa_clean
 from biod2c_core.evaluation.predictions import Prediction
 from biod2c_core.evaluation.profiles import get_profile
@@ -116,7 +116,8 @@ PAIRS = [
 def test_bleu_1_agrees_with_nltk(gold: str, predicted: str) -> None:
     expected = sentence_bleu([gold.split()], predicted.split(), weights=(1,))
     expected = 0.0 if expected < 1e-100 else expected  # nltk's stand-in for zero matches
-    assert bleu_1(gold.split(), predicted.split()) == pytest.approx(expected, abs=1e-6)
+    assert bleu_1(gold.split(), predicted.split()) == pytest.approx(expected, abs=1e-12)
+    assert bleu_1_single(gold.split(), predicted.split()) == pytest.approx(expected, abs=1e-6)
 
 
 def test_bleu_1_by_hand() -> None:

@@ -8,7 +8,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from arrows import TARGETS, Arrow, TipFinder, aim, apart, draw, with_article
-from derive import opening, quadrant
+from captions import opening
+from derive import quadrant
 from PIL import Image
 from sources import Picture, rng_for
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from derive import Question, quadrant
@@ -40,6 +40,7 @@ WHERE = (
     "Which part of the image does the {c}arrow point to?",
 )
 WHICH_WAY = ("In which direction does the {c}arrow point?", "Which way does the {c}arrow point?")
+LEAST_CONTRAST = 14  # of 255, between cells and background
 SCALE = 4  # arrows are drawn enlarged and reduced again, for smooth edges
 
 
@@ -52,8 +53,8 @@ class Arrow:
     length: float
     width: float
     head: float
-    colour: str
     outlined: bool
+    colour: str = "white"
     target: str = ""
 
     @property
@@ -138,7 +139,8 @@ class TipFinder:
         """Big enough, off the border, its middle in no other object's box."""
         left, top, right, bottom = thing.box
         width, height = self.picture.size
-        if min(right - left, bottom - top) < 0.028 * min(width, height):
+        least = 0.05 if thing.name == "nucleus" else 0.028
+        if min(right - left, bottom - top) < least * min(width, height):
             return False
         if left < 2 or top < 2 or right > width - 2 or bottom > height - 2:
             return thing.name == "polyp"
@@ -154,7 +156,9 @@ class TipFinder:
             free[top:bottom, left:right] = False
         if not inside or free.mean() < 0.02:
             return math.nan
-        return (float(np.median(inside)) + float(np.median(self.pixels[free][:, 1]))) / 2
+        cells, rest = float(np.median(inside)), float(np.median(self.pixels[free][:, 1]))
+        # Where they hardly differ nobody could tell cell from background.
+        return (cells + rest) / 2 if abs(cells - rest) > LEAST_CONTRAST else math.nan
 
     def _green(self, x: float, y: float, reach: int = 3) -> float:
         column, row = round(x), round(y)
@@ -166,9 +170,9 @@ class TipFinder:
     def names(self) -> list[str]:
         """The targets that this picture offers."""
         names = [name for name in self.targets if any(thing.name == name for thing in self.clear)]
-        if self.picture.source == "endoscopy" and self.picture.count("polyp"):
-            return [*names, "normal mucosa"]
-        return [*names, "background"] if names and not math.isnan(self.threshold) else names
+        if self.picture.source == "endoscopy":
+            return [*names, "normal mucosa"] if names else []
+        return [*names, "background"] if names and not math.isnan(self.threshold) else []
 
     def find(self, name: str, angle: float, rng: random.Random) -> tuple[float, float] | None:
         """A tip for an arrow that flies along ``angle`` and points to ``name``."""
@@ -195,7 +199,7 @@ class TipFinder:
 
     def _free_tip(self, rng: random.Random) -> tuple[float, float] | None:
         width, height = self.picture.size
-        margin = 0.02 * max(width, height)
+        margin = 0.025 * max(width, height)
         for _ in range(60):
             x, y = rng.uniform(0.06, 0.94) * width, rng.uniform(0.06, 0.94) * height
             if any(thing.contains(x, y, margin) for thing in self.picture.things):
@@ -216,14 +220,14 @@ class TipFinder:
 
 
 def random_arrow(
-    tip: tuple[float, float], angle: float, picture: Picture, colour: str, rng: random.Random
+    tip: tuple[float, float], angle: float, picture: Picture, rng: random.Random
 ) -> Arrow:
     """An arrow of random length and width that ends at the tip."""
     unit = min(picture.size)
     width = unit * rng.uniform(0.014, 0.026)
     head = width * rng.uniform(3.0, 4.0)
     length = max(head * 1.3, unit * rng.uniform(0.13, 0.32))
-    return Arrow(tip, angle, length, width, head, colour, rng.random() < 0.7)
+    return Arrow(tip, angle, length, width, head, outlined=rng.random() < 0.7)
 
 
 def visible(arrow: Arrow, picture: Picture) -> bool:
@@ -246,12 +250,14 @@ def apart(first: Arrow, second: Arrow) -> bool:
     return True
 
 
-def pick_colour(image: Image.Image, tip: tuple[float, float], rng: random.Random) -> str:
-    """A colour that differs from what is around the tip."""
-    x, y = (round(value) for value in tip)
-    around = np.asarray(image.crop((x - 12, y - 12, x + 12, y + 12)).convert("RGB"), float)
-    mean = around.reshape(-1, 3).mean(0)
-    far = [n for n, rgb in COLOURS.items() if np.abs(np.array(rgb) - mean).sum() > 200]
+def pick_colour(image: Image.Image, points: list[tuple[float, float]], rng: random.Random) -> str:
+    """A colour that differs from what is around each of the points."""
+    far = list(COLOURS)
+    for x, y in points:
+        box = (round(x) - 12, round(y) - 12, round(x) + 12, round(y) + 12)
+        around = np.asarray(image.crop(box).convert("RGB"), float).reshape(-1, 3).mean(0)
+        near = {n for n, rgb in COLOURS.items() if np.abs(np.array(rgb) - around).sum() < 180}
+        far = [name for name in far if name not in near] or far
     common = [name for name in far if name in ("white", "black", "yellow", "red")]
     return rng.choice(common + far)
 
@@ -264,15 +270,18 @@ def aim(finder: TipFinder, image: Image.Image, name: str, rng: random.Random) ->
         if name:
             tip = finder.find(name, angle, rng)
         else:
-            spread = (rng.uniform(0.08, 0.92), rng.uniform(0.08, 0.92))
-            tip = (spread[0] * picture.size[0], spread[1] * picture.size[1])
+            # Off the middle lines, so that the quadrant can be named.
+            across, down = (
+                rng.choice((rng.uniform(0.06, 0.38), rng.uniform(0.62, 0.94))) for _ in "xy"
+            )
+            tip = (across * picture.size[0], down * picture.size[1])
             angle = _near_axis(angle)
         if tip is None:
             return None
-        colour = pick_colour(image, tip, rng)
-        arrow = random_arrow(tip, angle, picture, colour, rng)
+        arrow = random_arrow(tip, angle, picture, rng)
         if visible(arrow, picture):
-            return Arrow(**{**vars(arrow), "target": name})
+            colour = pick_colour(image, [arrow.tip, arrow.tail], rng)
+            return replace(arrow, target=name, colour=colour)
     return None
 
 
@@ -301,7 +310,8 @@ def arrow_questions(
             topic = f"arrow {picture.source}"
             yield Question("arrow", topic, ask, arrow.target)
             if len(arrows) == 1 and rng.random() < 0.5:
-                named = rng.choice(TARGETS[picture.source])
+                others = [name for name in TARGETS[picture.source] if name != arrow.target]
+                named = rng.choice((arrow.target, rng.choice(others)))
                 ask = f"Does the {colour}arrow point to {with_article(named)}?"
                 answer = "yes" if named == arrow.target else "no"
                 yield Question("arrow", f"{topic} {named}", ask, answer, True)
@@ -313,9 +323,17 @@ def arrow_questions(
             if way := direction(arrow.angle):
                 ask = rng.choice(WHICH_WAY).format(c=colour)
                 yield Question("arrow_direction", "arrow_direction", ask, way)
+    if picture.source != "vqa_rad":
+        yield presence_question(picture, "yes")
     if len(arrows) == 1 and rng.random() < 0.3:
         ask = rng.choice(("What colour is the arrow?", "What color is the arrow?"))
         yield Question("arrow_colour", "arrow_colour", ask, arrows[0].colour)
+
+
+def presence_question(picture: Picture, answer: str) -> Question:
+    """Whether there is an arrow; not for VQA-RAD, where some images came with arrows."""
+    topic = f"arrow_presence {picture.source}"
+    return Question("arrow_presence", topic, "Is there an arrow in the image?", answer, True)
 
 
 def with_article(name: str) -> str:

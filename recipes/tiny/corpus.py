@@ -88,7 +88,7 @@ def definition_lines(folder: Path) -> Iterator[str]:
             yield line(f"What is the {_inline(row['name'])}?", text)
     seen = set()
     for row in json.loads((folder / "imaging_findings.json").read_text("utf-8")):
-        text, disease = _short(row.get("description", "")), row.get("pathology_name", "")
+        text, disease = _short(row.get("description", ""), 14), row.get("pathology_name", "")
         if text and disease and (text, disease) not in seen:
             seen.add((text, disease))
             on = f" on {row['modality']}" if row.get("modality") else ""
@@ -100,7 +100,7 @@ def _inline(name: str) -> str:
     return canonical_answer(name) if name else ""
 
 
-def _short(text: str) -> str:
+def _short(text: str, most: int = MOST_WORDS) -> str:
     """The first sentence, if it is no longer than the model should learn to speak."""
     first = re.split(r"(?<=[.!?])\s", " ".join(text.split()))[0]
-    return first if 3 <= len(first.split()) <= MOST_WORDS else ""
+    return first if 3 <= len(first.split()) <= most else ""

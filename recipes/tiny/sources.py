@@ -67,6 +67,12 @@ class Picture:
     labels: dict[str, Any]
     things: list[Thing] = field(default_factory=list)
     part: str = "train"  # of the derived sets: train, validation or heldout
+    base: str = ""  # of a crop: the image it was cut from
+
+    @property
+    def origin(self) -> str:
+        """The published image that this one shows, whole or in part."""
+        return self.base or self.image
 
     @property
     def name(self) -> str:

@@ -25,7 +25,11 @@ CLOSED_RULES: tuple[tuple[str, str, str], ...] = (
         "there {be} {t}{x}",
         "there {be} no {x}",
     ),
-    (r"(?:do|can) you see (?:any )?(?P<t>an? )?(?P<x>.+)", "{t}{x} {be} seen", "no {x} {be} seen"),
+    (
+        r"(?:do|can) you see (?!all|both|the)(?:any )?(?P<t>an? )?(?P<x>.+)",
+        "{t}{x} {be} seen",
+        "no {x} {be} seen",
+    ),
     (
         r"does (?:the|this) (?:picture|image) (?:contain|show) (?P<x>.+)",
         "the image contains {x}",
@@ -112,6 +116,8 @@ def _closed(asked: str, truth: bool) -> str:
     for rule, yes, no in CLOSED:
         if match := rule.fullmatch(asked):
             parts = {name: text or "" for name, text in match.groupdict().items()}
+            if re.search(r"\b(?:than|of|to|and|as|an?|the)$", parts["x"]):
+                return ""  # the predicate is longer than its last word
             subject = re.split(r" (?:in|of|on|near|within|involving) ", parts["x"])[0]
             parts["be"] = (
                 "are" if PLURAL.search(subject) and "a" not in parts.get("t", "") else "is"

@@ -1,0 +1,146 @@
+"""Records and captions of the derived sets: labels, crops and drawn arrows."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+from arrow_images import ArrowMaker, ArrowPicture
+from arrows import arrow_questions, presence_question
+from captions import caption_of, facts_of
+from crops import crop_pictures
+from derive import Question, balanced, questions_of
+from queues import build_queue
+from sources import Picture, rng_for
+
+from biod2c_core.data.records import Record
+
+INSTRUCTIONS = (
+    "Describe the image.",
+    "What does the image show?",
+    "Write a caption for this image.",
+    "Describe this medical image briefly.",
+)
+CAPS = {"train": 60, "validation": 12, "heldout": 40}  # questions of one answer of one topic
+AIMED = {  # arrow images for each target of a source
+    "train": {"blood_cells": 300, "endoscopy": 380, "nuclei": 380},
+    "validation": {"blood_cells": 12, "endoscopy": 16, "nuclei": 16},
+    "heldout": {"blood_cells": 40, "endoscopy": 60, "nuclei": 60},
+}
+ANYWHERE = {"train": 1000, "validation": 40, "heldout": 120}
+Asked = list[tuple[Picture | ArrowPicture, Question]]
+Made = tuple[list[Record], list[Record]]
+
+
+def derive_part(pictures: list[Picture], part: str, folder: Path, seed: int, scale: float) -> Made:
+    """All questions and captions of a part.
+
+    Args:
+        pictures: The images of the part, below ``folder``.
+        part: ``train``, ``validation`` or ``heldout``.
+        folder: The image root; crops and arrow images are written below it.
+        seed: Of every draw.
+        scale: Share of the usual number of arrow images.
+
+    Returns:
+        Question records and caption records.
+    """
+    crops = crop_pictures(pictures, folder, seed)
+    known = {picture.name: facts_of(picture) for picture in [*pictures, *crops]}
+    words = sorted({text for facts in known.values() for _, text in facts})
+    asked = [(p, q) for p in [*pictures, *crops] for q in questions_of(p, seed)]
+    asked = [(p, q) for p, q in balanced(asked, CAPS[part], seed)]
+    if part != "train":  # a topic with one answer tests nothing
+        answers = Counter(topic for topic, _ in {(q.topic, q.answer) for _, q in asked})
+        asked = [(p, q) for p, q in asked if answers[q.topic] > 1]
+    records = question_records(asked, known, words, part, seed)
+    captions = [
+        caption_record(p.name, p.image, p.origin, caption_of(p), seed) for p in [*pictures, *crops]
+    ]
+    arrow_records, arrow_captions = _arrows(pictures, part, folder, seed, scale, words)
+    return records + arrow_records, captions + arrow_captions
+
+
+def _arrows(
+    pictures: list[Picture], part: str, folder: Path, seed: int, scale: float, words: list[str]
+) -> Made:
+    maker = ArrowMaker(folder, seed)
+    drawn = list(maker.aimed(pictures, {s: round(scale * n) for s, n in AIMED[part].items()}))
+    drawn += maker.anywhere(pictures, round(scale * ANYWHERE[part]))
+    asked: Asked = []
+    for picture in drawn:
+        rng = rng_for(seed, "arrow questions", picture.name)
+        asked += [(picture, q) for q in arrow_questions(picture.arrows, picture.base, rng)]
+    asked += [(p, presence_question(p, "no")) for p in pictures if p.source != "vqa_rad"]
+    asked = fair_arrows(asked, CAPS[part], seed)
+    known = {picture.name: arrow_facts(picture) for picture in drawn}
+    known.update({picture.name: facts_of(picture) for picture in pictures})
+    words = sorted({*words, *(text for p in drawn for _, text in known[p.name])})
+    records = question_records(asked, known, words, part, seed)
+    captions = [caption_record(p.name, p.image, p.base.origin, p.caption(), seed) for p in drawn]
+    return records, captions
+
+
+def fair_arrows(asked: Asked, cap: int, seed: int) -> Asked:
+    """Each target of a source equally often, so that the source does not tell the answer."""
+    kept: Asked = []
+    for topic in sorted({question.topic for _, question in asked}):
+        inside = [(p, q) for p, q in asked if q.topic == topic]
+        numbers = Counter(question.answer for _, question in inside)
+        task = inside[0][1].task
+        most = {"arrow": min(numbers.values()), "arrow_presence": cap}.get(task, len(inside))
+        kept += balanced(inside, most, seed)
+    return kept
+
+
+def arrow_facts(picture: ArrowPicture) -> list[tuple[str, str]]:
+    """What is known of an image with arrows: (task, phrase)."""
+    facts = facts_of(picture.base)
+    for arrow in picture.arrows:
+        facts.append(("arrow_colour", f"{arrow.colour} arrow"))
+        if arrow.target:
+            facts.append(("arrow", f"arrow pointing to {arrow.target}"))
+    return facts
+
+
+def question_records(
+    asked: Asked, known: dict[str, list[tuple[str, str]]], words: list[str], part: str, seed: int
+) -> list[Record]:
+    """Records with queues; the facts that a question asks for stay out of its queue."""
+    numbers: Counter[str] = Counter()
+    records = []
+    for picture, question in asked:
+        stem = f"{picture.name}/{question.task}"
+        numbers[stem] += 1
+        base = picture.base if isinstance(picture, ArrowPicture) else picture
+        facts = [text for task, text in known[picture.name] if task != question.task]
+        rng = rng_for(seed, "queue", stem, numbers[stem])
+        record = Record(
+            id=f"{stem}-{numbers[stem]}",
+            image=picture.image,
+            question=question.question,
+            answer=question.answer,
+            answer_type="CLOSED" if question.closed else "OPEN",
+            queue=build_queue(question.answer, facts, words, rng),
+            source=base.source,
+            split={"heldout": "test"}.get(part, part),
+            tags={"task": question.task, "topic": question.topic, "base": base.origin},
+        )
+        records.append(record)
+    return records
+
+
+def caption_record(
+    name: str, image: str, base: str, text: str, seed: int, number: int = 1
+) -> Record:
+    """A stage-1 record: an instruction and the caption as its answer."""
+    return Record(
+        id=f"{name}/caption-{number}",
+        image=image,
+        question=rng_for(seed, "instruction", name, number).choice(INSTRUCTIONS),
+        answer=text,
+        caption=text,
+        source=Path(base).parent.name,
+        split="train",
+        tags={"task": "caption", "base": base},
+    )

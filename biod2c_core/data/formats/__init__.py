@@ -2,10 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from biod2c_core.data.formats import jsonl, vqa_rad
+from biod2c_core.data.formats import (
+    hub_parquet,
+    image_folder,
+    image_text_jsonl,
+    jsonl,
+    llava_med,
+    path_vqa,
+    plain_csv,
+    pmc_vqa,
+    slake,
+    vqa_rad,
+)
 from biod2c_core.data.formats.base import Format, ReadOptions, Rejection
 from biod2c_core.data.records import Record, parse_record
 from biod2c_core.errors import InputError
@@ -22,7 +33,20 @@ __all__ = [
 ]
 
 # Detection asks in this order, the narrower layout first.
-FORMATS: dict[str, Format] = {module.FORMAT.name: module.FORMAT for module in (jsonl, vqa_rad)}
+_ORDER = (
+    jsonl.FORMAT,
+    vqa_rad.FORMAT,
+    slake.FORMAT,
+    path_vqa.FORMAT,
+    pmc_vqa.FORMAT,
+    llava_med.FORMAT,
+    image_text_jsonl.BIOVGQ,
+    image_text_jsonl.PMC_OA,
+    hub_parquet.FORMAT,
+    plain_csv.FORMAT,
+    image_folder.FORMAT,
+)
+FORMATS: dict[str, Format] = {known.name: known for known in _ORDER}
 
 
 def find_format(path: str | Path, name: str | None = None) -> Format:
@@ -50,7 +74,10 @@ def image_root(path: str | Path, format: str | None = None) -> Path:
 
 
 def stream_records(
-    path: str | Path, format: str | None = None, options: ReadOptions | None = None
+    path: str | Path,
+    format: str | None = None,
+    options: ReadOptions | None = None,
+    adapt: Callable[[Record], Record] = lambda record: record,
 ) -> Iterator[Record | Rejection]:
     """Read a data set row by row, in bounded memory but for the ids.
 
@@ -58,6 +85,7 @@ def stream_records(
         path: A file or folder of a known format.
         format: Its name; detected by default.
         options: Choices that only some formats have.
+        adapt: Applied to every good record; a ``ValueError`` from it makes the row a bad one.
 
     Yields:
         A record for each good row, a rejection for each bad one; an id that occurs again is bad.
@@ -71,11 +99,12 @@ def stream_records(
         try:
             if isinstance(value, ValueError):
                 raise value
-            record = parse_record(value)
+            record = adapt(parse_record(value))
             if record.id in seen:
                 raise ValueError(f"id {record.id!r} occurs twice")
         except ValueError as error:
-            yield Rejection(str(file), line, str(error))
+            reason = error.problem if isinstance(error, InputError) else str(error)
+            yield Rejection(str(file), line, reason)
         else:
             seen.add(record.id)
             yield record

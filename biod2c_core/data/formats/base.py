@@ -10,6 +10,10 @@ from typing import Any, NamedTuple
 from biod2c_core.data.records import decode_line, iter_lines
 from biod2c_core.errors import InputError, RecordError
 
+Converter = Callable[[int, dict[str, Any]], dict[str, Any] | None]
+CAPTION_QUESTION = "Describe the image."
+SPLIT_WORDS = {"train": "train", "val": "validation", "test": "test", "dev": "validation"}
+
 
 class Row(NamedTuple):
     """One published row, turned into the fields of a record, or the reason why that failed."""
@@ -38,10 +42,13 @@ class ReadOptions:
 
     Attributes:
         language: SLAKE's ``q_lang``, ``en`` or ``zh``; ``all`` takes every language.
+        source: Name of the data set, for layouts that any data set can have; the folder's name by
+            default.
         image_dir: Where formats that hold the images inside (hub parquet) write them.
     """
 
     language: str = "en"
+    source: str = ""
     image_dir: Path | None = None
 
 
@@ -55,6 +62,8 @@ class Format:
         detect: Whether a path looks like it. Reads little and never raises.
         read: Streams the rows of a path in the fields of a record, not yet checked.
         image_root: The folder that ``Record.image`` is relative to.
+        holds_images: The images are inside the data files; reading writes them to
+            ``ReadOptions.image_dir``, which is then the image root.
     """
 
     name: str
@@ -62,17 +71,17 @@ class Format:
     detect: Callable[[Path], bool]
     read: Callable[[Path, ReadOptions], Iterator[Row]]
     image_root: Callable[[Path], Path]
+    holds_images: bool = False
 
 
-def convert_rows(
-    file: Path, rows: Iterable[tuple[int, Any]], convert: Callable[[dict[str, Any]], dict[str, Any]]
-) -> Iterator[Row]:
+def convert_rows(file: Path, rows: Iterable[tuple[int, Any]], convert: Converter) -> Iterator[Row]:
     """Turn the rows of one file into the fields of records.
 
     Args:
         file: Where they stand.
         rows: Line number and decoded value; a ``ValueError`` as value is a row that failed to decode.
-        convert: Published row to a canonical row; raises ``ValueError`` with the reason.
+        convert: Line and published row to the fields of a record, or None to leave it out silently (another
+            language); raises ``ValueError`` with the reason why it is bad.
     """
     for line, row in rows:
         try:
@@ -80,7 +89,9 @@ def convert_rows(
                 raise row
             if not isinstance(row, dict):
                 raise ValueError(f"expected a JSON object, got {type(row).__name__}")
-            yield Row(file, line, convert(row))
+            fields = convert(line, row)
+            if fields is not None:
+                yield Row(file, line, fields)
         except ValueError as error:
             yield Row(file, line, error)
 
@@ -166,3 +177,35 @@ def tags(row: dict[str, Any], names: dict[str, str]) -> dict[str, str]:
 def folder_of(path: Path) -> Path:
     """The folder itself, or the folder of a file."""
     return path if path.is_dir() else path.parent
+
+
+def source_name(path: Path, options: ReadOptions) -> str:
+    """The name of the data set: as asked for, or its folder's."""
+    folder = folder_of(path.absolute())
+    return options.source or (folder.parent if folder.name == "data" else folder).name
+
+
+def split_of(file: Path) -> str:
+    """The split that a file name speaks of, as ``train_2.csv`` or ``validate.json``; or none."""
+    stem = file.stem.lower()
+    return next((split for word, split in SPLIT_WORDS.items() if stem.startswith(word)), "")
+
+
+def image_prefix(folder: Path, *names: str) -> str:
+    """The first of these sub-folders that exists, with a slash, or nothing."""
+    return next((f"{name}/" for name in names if (folder / name).is_dir()), "")
+
+
+def in_folder(prefix: str, name: str) -> str:
+    """An image's name with the folder before it, unless it is there already or absolute."""
+    return name if name.startswith((prefix, "/")) else prefix + name
+
+
+def caption_fields(question: str, caption: str) -> dict[str, str]:
+    """The fields of a captioning sample, whose answer is the caption itself."""
+    return {
+        "question": question or CAPTION_QUESTION,
+        "answer": caption,
+        "answer_type": "OPEN",
+        "caption": caption,
+    }

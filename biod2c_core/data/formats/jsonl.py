@@ -33,9 +33,9 @@ def _detect(path: Path) -> bool:
     return {"id", "image", "question"} <= set(row) <= FIELDS
 
 
-def _read(path: Path, options: ReadOptions) -> Iterator[Row]:  # noqa: ARG001
+def _read(path: Path, options: ReadOptions) -> Iterator[Row]:
     for file in _files(path):
-        yield from convert_rows(file, jsonl_rows(file), dict)
+        yield from convert_rows(file, jsonl_rows(file), lambda _, row: row)
 
 
 FORMAT = Format(

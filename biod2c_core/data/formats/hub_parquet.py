@@ -1,0 +1,122 @@
+"""Parquet files as the hub serves VQA data: ``image`` (bytes, path), ``question``, ``answer``.
+
+Read through the ``datasets`` library, streaming. The images are inside, so they are written to a
+folder, each once, under a name made of its content: the rows of one image get the same name.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from biod2c_core.atomic import atomic_open
+from biod2c_core.data.formats.base import (
+    Converter,
+    Format,
+    ReadOptions,
+    Row,
+    convert_rows,
+    folder_of,
+    optional,
+    required,
+    source_name,
+    split_of,
+    yes_no_type,
+)
+from biod2c_core.data.images import MAX_BYTES
+from biod2c_core.errors import BioD2CError, InputError, MissingDependencyError
+
+_MAGIC = {
+    b"\xff\xd8\xff": ".jpg",
+    b"\x89PNG": ".png",
+    b"GIF8": ".gif",
+    b"BM": ".bmp",
+    b"II*\0": ".tif",
+    b"MM\0*": ".tif",
+    b"RIFF": ".webp",
+}
+
+
+def _files(path: Path) -> list[Path]:
+    if path.is_file():
+        return [path] if path.suffix == ".parquet" else []
+    return sorted(path.glob("*.parquet")) or sorted(path.glob("data/*.parquet"))
+
+
+def _store(image: Any, folder: Path) -> str:
+    """Write an image's bytes under a name made of them; returns the name.
+
+    Raises:
+        ValueError: There are no bytes of an image.
+    """
+    data = image.get("bytes") if isinstance(image, dict) else None
+    if not isinstance(data, bytes) or not data:
+        raise ValueError("field 'image' holds no bytes")
+    suffix = next((end for magic, end in _MAGIC.items() if data.startswith(magic)), None)
+    if suffix is None or len(data) > MAX_BYTES:
+        raise ValueError("field 'image' is no JPEG, PNG, GIF, BMP, TIFF or WebP")
+    name = hashlib.sha256(data).hexdigest()[:24] + suffix
+    if not (folder / name).exists():
+        with atomic_open(folder / name, "wb") as file:
+            file.write(data)
+    return name
+
+
+def _converter(file: Path, source: str, folder: Path) -> Converter:
+    split = split_of(file)
+
+    def convert(number: int, row: dict[str, Any]) -> dict[str, Any]:
+        answer = optional(row, "answer")
+        return {
+            "id": f"{source}-{file.stem}-{number}",
+            "image": _store(row.get("image"), folder),
+            "question": required(row, "question"),
+            "answer": answer,
+            "answer_type": yes_no_type(answer),
+            "source": source,
+            "split": split,
+        }
+
+    return convert
+
+
+def _rows(file: Path) -> Iterator[tuple[int, Any]]:
+    try:
+        from datasets import Image, IterableDataset
+    except ImportError as error:
+        raise MissingDependencyError("datasets", "data") from error
+    try:
+        table = IterableDataset.from_parquet(str(file))
+        if table.features and isinstance(table.features.get("image"), Image):
+            table = table.cast_column("image", Image(decode=False))
+        yield from enumerate(table, start=1)
+    except BioD2CError:
+        raise
+    except Exception as error:  # pyarrow and datasets raise their own families
+        reason = " ".join(str(error).split())[:200]
+        raise InputError(
+            f"{file} is no readable parquet file ({reason})", "Download it again."
+        ) from error
+
+
+def _read(path: Path, options: ReadOptions) -> Iterator[Row]:
+    if options.image_dir is None:
+        raise InputError(
+            f"{path} holds its images inside the parquet files",
+            "Import it first: biod2c data import hub-parquet SOURCE -o OUT.jsonl",
+        )
+    source = source_name(path, options)
+    for file in _files(path):
+        yield from convert_rows(file, _rows(file), _converter(file, source, options.image_dir))
+
+
+FORMAT = Format(
+    name="hub-parquet",
+    layout="*.parquet, or data/*.parquet, of image, question, answer (VQA-RAD, PathVQA on the hub)",
+    detect=lambda path: bool(_files(path)),
+    read=_read,
+    image_root=folder_of,
+    holds_images=True,
+)

@@ -17,6 +17,7 @@ DEBUG_FLAG = "--debug"
 
 # name -> module; a command's module holds one function of the same name (or a Typer app, ``app``)
 COMMANDS = {
+    "ask": "biod2c_cli.commands.ask",
     "train": "biod2c_cli.commands.train",
 }
 

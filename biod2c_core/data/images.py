@@ -11,6 +11,8 @@ CMYK, YCbCr             Pillow's plain conversion (colour profiles are not appli
 alpha, colour key       composition on white, as on a page; raw colours under alpha are noise
 EXIF orientation        turning the pixels upright; a damaged EXIF block is ignored
 several frames          taking ``frame`` (the first one by default)
+DICOM                   rescale, window, MONOCHROME1 inverted; see :mod:`.dicom`
+NIfTI                   one upright slice; see :mod:`.nifti`
 ======================  ====================================================================
 
 Limits are checked on the header before a pixel is allocated. Only formats whose decoders are plain
@@ -29,16 +31,22 @@ from typing import BinaryIO
 import numpy as np
 from PIL import Image
 
+from biod2c_core.data.dicom import decode_dicom, is_dicom
+from biod2c_core.data.nifti import decode_nifti, is_nifti
+from biod2c_core.data.pixels import MAX_PIXELS, Window, check_pixels, choose_frame, scale_to_bytes
 from biod2c_core.errors import ImageError
 
-MAX_PIXELS = 64_000_000
 MAX_BYTES = 512 * 1024**2
 PILLOW_FORMATS = ("JPEG", "PNG", "GIF", "BMP", "TIFF", "WEBP", "JPEG2000", "PPM")
-IMAGE_SUFFIXES = frozenset(
+IMAGE_SUFFIXES = tuple(
     f".{name}"
-    for name in "jpg jpeg jpe png gif bmp tif tiff webp jp2 j2k ppm pgm pbm".split()  # noqa: SIM905
+    for name in (
+        *("jpg", "jpeg", "jpe", "png", "gif", "bmp", "tif", "tiff", "webp", "jp2", "j2k"),
+        *("ppm", "pgm", "pbm", "dcm", "nii", "nii.gz"),
+    )
 )
 
+_HEAD_BYTES = 352
 _WIDE_MODES = ("I", "F")  # and every "I;16..."
 _EXIF_ORIENTATION = 0x0112
 _UPRIGHT = {
@@ -62,6 +70,8 @@ def load_image(
     max_pixels: int = MAX_PIXELS,
     max_bytes: int = MAX_BYTES,
     frame: int | None = None,
+    axis: int = 2,
+    window: Window | None = None,
 ) -> Image.Image:
     """Decode one image completely.
 
@@ -70,21 +80,41 @@ def load_image(
         root: Folder that a path is relative to and must not leave; see :func:`resolve_image`.
         max_pixels: Refuse a header that announces more pixels (width times height) than this.
         max_bytes: Refuse a longer file.
-        frame: Which frame of an animation or multi-page file, from 0; by default the first.
+        frame: Which frame of an animation, multi-page or DICOM file, from 0, by default the first;
+            which slice of a NIfTI volume, by default the middle one.
+        axis: NIfTI only: slices across 0 left-right, 1 back-front or 2 feet-head.
+        window: DICOM and NIfTI only: centre and width, instead of the file's own.
 
     Returns:
-        A picture in mode ``RGB``, upright, detached from the file.
+        A picture in mode ``RGB``, upright, detached from the file and without its metadata.
 
     Raises:
         ImageError: The image is missing, no image, damaged, truncated or over a limit.
+        MissingDependencyError: DICOM or NIfTI without the extra ``medical``.
     """
     name = describe_source(source)
-    if isinstance(source, str | Path):
-        path = Path(source) if root is None else resolve_image(root, source)
-        data: Path | io.BytesIO = check_image_file(path, max_bytes)
-    else:
-        data = io.BytesIO(_read_limited(source, name, max_bytes))
-    return _decode(data, name, max_pixels, frame or 0)
+    with _open(source, name, root, max_bytes) as file:
+        head = file.read(_HEAD_BYTES)
+        file.seek(0)
+        if is_dicom(head):
+            values = decode_dicom(file, name, max_pixels, frame, window)
+        elif is_nifti(head, name):
+            values = decode_nifti(file, name, max_pixels, axis, frame, window)
+        else:
+            return _decode(file, name, max_pixels, frame or 0)
+    return Image.fromarray(values).convert("RGB")
+
+
+def _open(
+    source: str | Path | bytes | BinaryIO, name: str, root: str | Path | None, max_bytes: int
+) -> BinaryIO:
+    if not isinstance(source, str | Path):
+        return io.BytesIO(_read_limited(source, name, max_bytes))
+    path = Path(source) if root is None else resolve_image(root, source)
+    try:
+        return check_image_file(path, max_bytes).open("rb")
+    except OSError as error:
+        raise ImageError(f"cannot read {path}: {error.strerror}", "Check its rights.") from error
 
 
 def resolve_image(root: str | Path, name: str | Path, *, allow_outside: bool = False) -> Path:
@@ -156,14 +186,17 @@ def _read_limited(source: bytes | BinaryIO, name: str, max_bytes: int) -> bytes:
     return data
 
 
-def _decode(data: Path | io.BytesIO, name: str, max_pixels: int, frame: int) -> Image.Image:
+def _decode(data: BinaryIO, name: str, max_pixels: int, frame: int) -> Image.Image:
     try:
         with Image.open(data, formats=PILLOW_FORMATS) as picture:
             check_pixels(picture.size, name, max_pixels)
-            _select_frame(picture, name, frame)
-            check_pixels(picture.size, name, max_pixels)
+            if frame:
+                picture.seek(choose_frame(frame, getattr(picture, "n_frames", 1), name))
+                check_pixels(picture.size, name, max_pixels)
             picture.load()
-            return _upright(picture, to_rgb(picture))
+            upright = _upright(picture, to_rgb(picture))
+            upright.info.clear()  # comments, EXIF places and dates
+            return upright
     except ImageError:
         raise
     except Image.UnidentifiedImageError:
@@ -173,38 +206,11 @@ def _decode(data: Path | io.BytesIO, name: str, max_pixels: int, frame: int) -> 
         ) from None
     except Image.DecompressionBombError as error:
         raise ImageError(f"{name} is too large: {error}", "Save a smaller version.") from error
-    except PermissionError as error:
-        raise ImageError(f"{name} cannot be read: {error.strerror}", "Check its rights.") from error
     except (Exception, MemoryError) as error:  # decoders raise nearly anything on damaged bytes
         reason = " ".join(str(error).split())[:200] or type(error).__name__
         raise ImageError(
             f"{name} is damaged or truncated ({reason})", "Copy or export it again."
         ) from error
-
-
-def check_pixels(size: tuple[int, int], name: str, max_pixels: int) -> None:
-    """Refuse a picture without pixels or with too many.
-
-    Raises:
-        ImageError: Width times height is 0 or over ``max_pixels``.
-    """
-    width, height = size
-    if width < 1 or height < 1:
-        raise ImageError(f"{name} has no pixels ({width} x {height})", "Export it again.")
-    if width * height > max_pixels:
-        raise ImageError(
-            f"{name} has {width:,} x {height:,} pixels, over the limit of {max_pixels:,}",
-            "Scale it down, or raise the limit (max_pixels).",
-        )
-
-
-def _select_frame(picture: Image.Image, name: str, frame: int) -> None:
-    if frame == 0:
-        return
-    frames = getattr(picture, "n_frames", 1)
-    if not 0 <= frame < frames:
-        raise ImageError(f"{name} has frames 0 to {frames - 1}, not {frame}", "Choose one of them.")
-    picture.seek(frame)
 
 
 def to_rgb(picture: Image.Image) -> Image.Image:
@@ -218,28 +224,6 @@ def to_rgb(picture: Image.Image) -> Image.Image:
         return page
     # convert() returns a copy, also of an RGB picture: the result outlives the file
     return picture.convert("RGB")
-
-
-def scale_to_bytes(values: np.ndarray) -> np.ndarray:
-    """Scale the finite range of an array to 0..255.
-
-    Args:
-        values: Any real dtype and shape.
-
-    Returns:
-        uint8 of the same shape. Not-a-number becomes 0, infinities the nearer end, and a constant
-        array is all 0.
-    """
-    finite = np.isfinite(values)
-    usable = values[finite]
-    if usable.size == 0 or usable.max() <= usable.min():
-        return np.zeros(values.shape, np.uint8)
-    low, high = float(usable.min()), float(usable.max())
-    with np.errstate(over="ignore", invalid="ignore"):
-        scaled = np.subtract(values, low, dtype=np.float64)
-        scaled *= 255.0 / (high - low)
-    np.nan_to_num(scaled, copy=False, nan=0.0, posinf=255.0, neginf=0.0)
-    return np.clip(np.rint(scaled, out=scaled), 0, 255, out=scaled).astype(np.uint8)
 
 
 def _upright(source: Image.Image, picture: Image.Image) -> Image.Image:

@@ -36,7 +36,7 @@ def _images(path: Path) -> Iterator[Path]:
     for folder, subfolders, names in os.walk(path):
         subfolders.sort()
         for name in sorted(names):
-            if Path(name).suffix.lower() in IMAGE_SUFFIXES:
+            if name.lower().endswith(IMAGE_SUFFIXES):
                 yield Path(folder, name)
 
 
@@ -44,7 +44,7 @@ def _detect(path: Path) -> bool:
     if not path.is_dir():
         return False
     first = next(_images(path), None)
-    return first is not None and (_table(path) is not None or first.with_suffix(".txt").is_file())
+    return first is not None and (_table(path) is not None or _sidecar(first).is_file())
 
 
 def _fields(source: str, image: str, caption: str) -> dict[str, Any]:
@@ -64,6 +64,11 @@ def _table_converter(source: str) -> Converter:
     return convert
 
 
+def _sidecar(image: Path) -> Path:
+    """``scan.txt`` for ``scan.png`` and for ``scan.nii.gz``."""
+    return image.with_name(image.name.removesuffix(".gz")).with_suffix(".txt")
+
+
 def _caption(file: Path) -> str:
     try:
         with file.open("rb") as text:
@@ -81,7 +86,7 @@ def _caption(file: Path) -> str:
 def _sidecar_rows(path: Path, source: str) -> Iterator[Row]:
     for image in _images(path):
         try:
-            caption = _caption(image.with_suffix(".txt"))
+            caption = _caption(_sidecar(image))
         except ValueError as error:
             yield Row(image, 1, error)
         else:

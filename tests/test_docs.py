@@ -1,0 +1,60 @@
+"""The documentation names only what exists: functions, tests, commands, files."""
+
+from __future__ import annotations
+
+import importlib
+import re
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+PAGES = sorted([REPOSITORY / "README.md", *(REPOSITORY / "docs").rglob("*.md")])
+
+
+def text_of(page: Path) -> str:
+    return page.read_text("utf-8")
+
+
+def resolve(dotted: str) -> object:
+    """Import the longest module prefix and walk the rest as attributes."""
+    parts = dotted.split(".")
+    for length in range(len(parts), 0, -1):
+        try:
+            found: object = importlib.import_module(".".join(parts[:length]))
+        except ModuleNotFoundError:
+            continue
+        for attribute in parts[length:]:
+            found = getattr(found, attribute)
+        return found
+    raise ModuleNotFoundError(dotted)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
+def test_names_exist(page: Path) -> None:
+    for dotted in set(re.findall(r"`(biod2c_(?:core|cli)(?:\.\w+)+)`", text_of(page))):
+        assert resolve(dotted) is not None
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
+def test_files_exist(page: Path) -> None:
+    pattern = r"`((?:tests|docs|examples|recipes|benchmarks|biod2c_core|biod2c_cli)/[\w./-]+)`"
+    for name in set(re.findall(pattern, text_of(page))):
+        assert (REPOSITORY / name).exists(), f"{page.name} names {name}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
+def test_links_lead_somewhere(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", text_of(page)):
+        if not target.startswith(("http://", "https://")):
+            assert (page.parent / target).exists(), f"{page.name} links to {target}"
+
+
+def test_every_equation_is_mapped() -> None:
+    page = text_of(REPOSITORY / "docs" / "paper-to-code.md")
+    assert {f"Eq. ({number})" for number in range(1, 6)} <= set(re.findall(r"Eq\. \(\d\)", page))
+    from biod2c_core.model import equations
+
+    for name, value in vars(equations).items():
+        if callable(value) and getattr(value, "__module__", "") == equations.__name__:
+            assert f"equations.{name}`" in page, f"{name} is missing in paper-to-code.md"

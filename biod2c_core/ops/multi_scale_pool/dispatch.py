@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from biod2c_core.errors import InputError
+from biod2c_core.ops.multi_scale_pool.cpu import multi_scale_pool_cpu
 from biod2c_core.ops.multi_scale_pool.geometry import count_blocks, resolve_scales
 from biod2c_core.ops.multi_scale_pool.reference import multi_scale_pool_reference
 
@@ -45,8 +46,10 @@ def multi_scale_pool(
         raise InputError(f"unknown backend {backend!r}; known: {', '.join(get_args(Backend))}")
     if out is not None:
         _check_out(features, scales, out)
-    if backend in ("cpu", "triton"):
-        raise InputError(f"backend {backend!r} is not available", "Use backend='auto'.")
+    if backend == "triton":
+        raise InputError("backend 'triton' is not available", "Use backend='auto'.")
+    if backend != "reference":
+        return multi_scale_pool_cpu(features, scales, out)
     pooled = multi_scale_pool_reference(features, scales)
     return pooled if out is None else out.copy_(pooled)
 

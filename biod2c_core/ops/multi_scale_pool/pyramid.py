@@ -1,0 +1,157 @@
+"""The grids of a pyramid and the steps between them, as views and elementwise torch ops.
+
+The blocks of scale s are unions of 2 x 2 blocks of scale s + 1 (`block_edges`), so their maximum and
+sum follow from four blocks instead of all their cells. The pyramid starts at the finest scale that
+the map can hold, even where fewer are asked for: its blocks are then one or two cells wide, and every
+step is a handful of elementwise ops along contiguous channels.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import pairwise
+
+import torch
+from torch import Tensor
+
+from biod2c_core.ops.multi_scale_pool.geometry import block_edges, count_blocks
+from biod2c_core.ops.multi_scale_pool.reference import accumulation_dtype
+
+
+@dataclass(frozen=True)
+class Bins:
+    """One axis of a map, cut into runs of cells.
+
+    Args:
+        edges: First cell of each run, and the end of the last; the first is 0.
+    """
+
+    edges: list[int]
+
+    @property
+    def sizes(self) -> list[int]:
+        """The number of cells of each run."""
+        return [end - start for start, end in pairwise(self.edges)]
+
+    @property
+    def uniform(self) -> bool:
+        """Whether all runs are equally long, so that they can be had as views."""
+        return min(self.sizes) == max(self.sizes)
+
+    def nth_cells(self, cells: Tensor, axis: int, n: int) -> Tensor:
+        """Cell n of each run, the last one where a run has fewer."""
+        if self.uniform:
+            return cells[(slice(None),) * axis + (slice(n, None, self.sizes[0]),)]
+        picked = [min(start + n, end - 1) for start, end in pairwise(self.edges)]
+        return cells.index_select(axis, torch.tensor(picked, device=cells.device))
+
+    def maximum(self, cells: Tensor, axis: int) -> Tensor:
+        """The maximum of each run; a NaN stays a NaN."""
+        result = self.nth_cells(cells, axis, 0)
+        for n in range(1, max(self.sizes)):
+            result = torch.maximum(result, self.nth_cells(cells, axis, n))
+        return result
+
+    def total(self, cells: Tensor, axis: int) -> Tensor:
+        """The sum of each run."""
+        result = self.nth_cells(cells, axis, 0)
+        for n in range(1, max(self.sizes)):
+            term = self.nth_cells(cells, axis, n)
+            if not self.uniform:
+                present = torch.tensor([size > n for size in self.sizes], device=cells.device)
+                term = torch.where(present.view(-1, *[1] * (cells.ndim - axis - 1)), term, 0)
+            result = result + term
+        return result
+
+    def owners(self, device: torch.device) -> Tensor:
+        """For each cell, the run it belongs to."""
+        runs = [run for run, size in enumerate(self.sizes) for _ in range(size)]
+        return torch.tensor(runs, device=device)
+
+
+@dataclass(frozen=True)
+class Step:
+    """From a grid of cells to a coarser grid of blocks, for tensors (B, rows, columns, D)."""
+
+    rows: Bins
+    columns: Bins
+
+    @property
+    def trivial(self) -> bool:
+        """Whether each block is one cell."""
+        return max(self.rows.sizes) == max(self.columns.sizes) == 1
+
+    @property
+    def uniform(self) -> bool:
+        """Whether all blocks have the same size."""
+        return self.rows.uniform and self.columns.uniform
+
+    def maximum(self, cells: Tensor) -> Tensor:
+        """(B, H, W, D) -> (B, h, w, D), the maximum of each block."""
+        return self.columns.maximum(self.rows.maximum(cells, 1), 2)
+
+    def total(self, cells: Tensor) -> Tensor:
+        """(B, H, W, D) -> (B, h, w, D), the sum of each block."""
+        return self.columns.total(self.rows.total(cells, 1), 2)
+
+    def split(self, cells: Tensor) -> Tensor:
+        """A view of the cells that `spread` blocks broadcast against."""
+        if not self.uniform:
+            return cells
+        columns = cells.unflatten(2, (-1, self.columns.sizes[0]))
+        return columns.unflatten(1, (-1, self.rows.sizes[0]))
+
+    def spread(self, blocks: Tensor) -> Tensor:
+        """The blocks so that each broadcasts against its cells in `split`."""
+        if self.uniform:
+            return blocks.unsqueeze(2).unsqueeze(4)
+        rows = blocks.index_select(1, self.rows.owners(blocks.device))
+        return rows.index_select(2, self.columns.owners(blocks.device))
+
+
+class Pyramid:
+    """The scales of a map of one size.
+
+    Args:
+        features: (B, H, W, D).
+        scales: S, how many scales the result has.
+    """
+
+    def __init__(self, features: Tensor, scales: int) -> None:
+        height, width = int(features.shape[1]), int(features.shape[2])
+        self.scales = scales
+        self.finest = min(height, width).bit_length()
+        self.dtype = accumulation_dtype(features.dtype)
+        parts = 2 ** (self.finest - 1)
+        self.first_step = Step(Bins(block_edges(height, parts)), Bins(block_edges(width, parts)))
+        self._shares = [self._share(height, width, 2**s, features.device) for s in range(scales)]
+
+    def _share(self, height: int, width: int, parts: int, device: torch.device) -> Tensor | float:
+        rows, columns = (Bins(block_edges(cells, parts)) for cells in (height, width))
+        if rows.uniform and columns.uniform:
+            return 1 / (rows.sizes[0] * columns.sizes[0])
+        sizes = torch.tensor(rows.sizes, dtype=self.dtype)[:, None] * torch.tensor(columns.sizes)
+        return sizes.reciprocal().to(device)[None, :, :, None]
+
+    def share(self, scale: int) -> Tensor | float:
+        """What one cell counts in the mean of its block; (1, 2^(s-1), 2^(s-1), 1) if that differs."""
+        return self._shares[scale - 1]
+
+    def pooled(
+        self, scale: int, maximum: Tensor, total: Tensor, out: Tensor | None = None
+    ) -> Tensor:
+        """Maximum + mean of the blocks of one scale, (B, 2^(s-1), 2^(s-1), D) each."""
+        share = self.share(scale)
+        if isinstance(share, float):
+            return torch.add(maximum, total, alpha=share, out=out)
+        return torch.addcmul(maximum, total, share, out=out)
+
+    def step_from(self, scale: int) -> Step:
+        """The step from the blocks of ``scale`` to the next coarser ones, each of 2 x 2."""
+        halves = Bins([*range(0, 2 ** (scale - 1) + 1, 2)])
+        return Step(halves, halves)
+
+    def blocks_of(self, pooled: Tensor, scale: int) -> Tensor:
+        """The blocks of one scale of (B, M, D), as a view (B, 2^(s-1), 2^(s-1), D)."""
+        start, end = count_blocks(scale - 1), count_blocks(scale)
+        return pooled[:, start:end].unflatten(1, (2 ** (scale - 1), -1))

@@ -4,26 +4,54 @@ from __future__ import annotations
 
 import sys
 import traceback
+from difflib import get_close_matches
 from importlib import import_module
 from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
+from typer.main import get_command
 
-from biod2c_core import __version__
+from biod2c_cli.options import PLAIN
 from biod2c_core.errors import BioD2CError
 
 DEBUG_FLAG = "--debug"
 
-# name -> module; a command's module holds one function of the same name (or a Typer app, ``app``)
+# Name and first help line of each command. ``biod2c_cli/commands/NAME.py`` holds a function NAME, or a
+# Typer app called ``app`` for a command with sub-commands; it is imported when it is called.
 COMMANDS = {
-    "ask": "biod2c_cli.commands.ask",
-    "train": "biod2c_cli.commands.train",
+    "ask": "Answer a question about an image.",
+    "evaluate": "Score a model, or anyone's predictions, on a data set.",
+    "train": "Train one stage: 1 aligns the fusion module, 2 adds LoRA.",
 }
 
 
-class OneLineErrors(TyperGroup):
-    """Prints an expected failure as one line on stderr and exits with its code."""
+class Commands(TyperGroup):
+    """Imports a command when it is called; prints a failure as one line and exits with its code."""
+
+    debug = False
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        """Names in the order of the help."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: Any, name: str) -> Any:
+        """Import one command."""
+        if name not in COMMANDS:
+            near = get_close_matches(name, COMMANDS, n=1)
+            hint = f"Did you mean {near[0]!r}?" if near else f"See '{ctx.info_name} --help'."
+            ctx.fail(f"No such command {name!r}. {hint}")
+        module = import_module(f"biod2c_cli.commands.{name.replace('-', '_')}")
+        if hasattr(module, "app"):
+            return get_command(module.app)
+        single = typer.Typer(**PLAIN)
+        single.command(name)(getattr(module, name.replace("-", "_")))
+        return get_command(single)
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        """List the commands without importing them."""
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
 
     def main(self, args: Any = None, *rest: Any, **options: Any) -> Any:
         """Accept ``--debug`` anywhere on the line, then run."""
@@ -64,20 +92,19 @@ class OneLineErrors(TyperGroup):
 
 def _print_version(requested: bool) -> None:
     if requested:
+        from biod2c_core import __version__
+
         print(f"biod2c {__version__}")
         raise typer.Exit
 
 
 app = typer.Typer(
     name="biod2c",
-    cls=OneLineErrors,
+    cls=Commands,
     no_args_is_help=True,
-    add_completion=False,
-    rich_markup_mode=None,
-    pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
     epilog="Exit codes: 0 done, 1 bug, 2 bad input, 3 finished with some items rejected, 4 budget "
     "used up, 5 endpoint failed, 6 loss not finite, 130 Ctrl-C, 143 SIGTERM.",
+    **PLAIN,
 )
 
 
@@ -98,18 +125,6 @@ def root(
 
     Answers are research output; this is no medical device.
     """
-
-
-def _register() -> None:
-    for name, module_name in COMMANDS.items():
-        module = import_module(module_name)
-        if hasattr(module, "app"):
-            app.add_typer(module.app, name=name)
-        else:
-            app.command(name)(getattr(module, name.replace("-", "_")))
-
-
-_register()
 
 
 def main() -> None:

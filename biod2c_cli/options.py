@@ -3,9 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+
+# How every Typer app here is set up: plain help (fast, greppable), our own error lines.
+PLAIN: dict[str, Any] = {
+    "add_completion": False,
+    "rich_markup_mode": None,
+    "pretty_exceptions_enable": False,
+    "context_settings": {"help_option_names": ["-h", "--help"]},
+}
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")]
 Model = Annotated[

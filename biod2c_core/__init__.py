@@ -4,13 +4,18 @@ The folders follow the paper: ``data`` -> ``model`` -> ``training`` -> ``evaluat
 see ``docs/architecture.md``. Importing this package is cheap: heavy libraries load where they are used.
 """
 
-from importlib.metadata import PackageNotFoundError, version
-
 from biod2c_core import torchvision_compat
 
-try:
-    __version__ = version("biod2c")
-except PackageNotFoundError:  # running from a source tree that is not installed
-    __version__ = "0.0.0"
-
 torchvision_compat.install()
+
+
+def __getattr__(name: str) -> str:
+    """``__version__``, looked up when it is asked for: reading package metadata takes a while."""
+    if name != "__version__":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version("biod2c")
+    except PackageNotFoundError:  # a source tree that is not installed
+        return "0.0.0"

@@ -12,7 +12,8 @@ from biod2c_cli import console
 from biod2c_cli.options import AsJson, Device, ImageRoot, Model
 
 if TYPE_CHECKING:
-    from biod2c_core.evaluation.score import Evaluation
+    from biod2c_core.evaluation.analyse import Analysis
+    from biod2c_core.evaluation.statistics import Estimate
 
 DEFAULT_COMMAND = "run"
 
@@ -48,7 +49,10 @@ def run(
         ),
     ] = None,
     profile: Annotated[
-        str, typer.Option(help="How to count: multimedeval (the paper's table).")
+        str,
+        typer.Option(
+            help="How to count: multimedeval (the paper's table), llava-med, pmc-vqa, exact."
+        ),
     ] = "multimedeval",
     shuffle_images: Annotated[
         Optional[int],  # noqa: UP045
@@ -61,6 +65,14 @@ def run(
     output: Annotated[
         Optional[Path],  # noqa: UP045
         typer.Option("--output", "-o", metavar="RUN", help="Folder for the results."),
+    ] = None,
+    train: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option(
+            metavar="DATA",
+            help="What the model was trained on, for the baselines and the contamination check; by "
+            "default the train split of DATA.",
+        ),
     ] = None,
     image_root: ImageRoot = None,
     device: Device = "auto",
@@ -82,6 +94,7 @@ def run(
         profile=profile,
         shuffle_seed=shuffle_images,
         images=image_root,
+        training=train,
     )
     result = evaluate(request, _load_model, lambda n: console.progress("Answering", n))
     if as_json:
@@ -96,13 +109,68 @@ def _load_model(checkpoint: str | None, device: str) -> Any:
     return Answerer.load(checkpoint, device)
 
 
-def _print(result: Evaluation) -> None:
-    data = result.to_dict()["data"]
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3f}"
+
+
+def _interval(estimate: Estimate) -> str:
+    return f"{_number(estimate.low)} - {_number(estimate.high)}"
+
+
+def _print(result: Analysis) -> None:
+    header = result.evaluation.header()
+    data, profile = header["data"], header["profile"]
     rows = []
-    for metric in result.profile.metrics:
-        mean = result.mean(metric.key)
-        value = "-" if mean.value is None else f"{mean.value:.4f}"
-        rows.append([metric.label, value, str(mean.count)])
-    profile = f"{result.profile.name} {result.profile.version}"
-    title = f"{data['source']} {data['split']}, profile {profile}, data {data['checksum'][:12]}"
-    console.print_table(title, ["metric", "value", "questions"], rows)
+    for metric in result.evaluation.profile.metrics:
+        estimate = result.estimates[metric.key]
+        baselines = [_number(columns[metric.key].value) for columns in result.baselines.values()]
+        numbers = [_number(estimate.value), _interval(estimate), *baselines]
+        rows.append([metric.label, *numbers, str(estimate.questions)])
+    title = (
+        f"{data['source']} {data['split']}, profile {profile['name']} {profile['version']}, "
+        f"data {data['checksum'][:12]}"
+    )
+    names = [name.replace("_", " ") for name in result.baselines]
+    console.print_table(title, ["metric", "value", "95% interval", *names, "questions"], rows)
+    if result.contamination is not None:
+        seen, total = result.contamination.seen_images, result.contamination.images
+        console.note(f"{seen} of {total} test images are also in the training records")
+
+
+@app.command()
+def compare(
+    data: Annotated[Path, typer.Argument(help="Data set folder or record file.", metavar="DATA")],
+    first: Annotated[Path, typer.Argument(help="Predictions of system A.", metavar="A")],
+    second: Annotated[Path, typer.Argument(help="Predictions of system B.", metavar="B")],
+    split: Annotated[str, typer.Option(help="train, validation, test, or all.")] = "test",
+    profile: Annotated[str, typer.Option(help="How to count.")] = "multimedeval",
+    as_json: AsJson = False,
+) -> None:
+    """Test two prediction files against each other on the same questions.
+
+    Intervals and p-values treat the questions about one image together; p is two-sided, by random
+    sign flips of whole images, and corrected over the columns by Holm's method.
+    """
+    from dataclasses import asdict
+
+    from biod2c_core.evaluation.run import compare_files
+
+    tests = compare_files(data, first, second, None if split == "all" else split, profile)
+    if as_json:
+        console.emit_json({key: asdict(test) for key, test in tests.items()})
+        return
+    rows = [
+        [
+            key,
+            _number(test.first),
+            _number(test.second),
+            f"{test.difference:+.3f}",
+            f"{_number(test.low)} - {_number(test.high)}",
+            f"{test.p:.4f}",
+            f"{test.p_adjusted:.4f}",
+            str(test.questions),
+        ]
+        for key, test in tests.items()
+    ]
+    columns = ["metric", "A", "B", "A - B", "95% interval", "p", "p (Holm)", "questions"]
+    console.print_table(f"A {first} against B {second}", columns, rows)

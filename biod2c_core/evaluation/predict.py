@@ -14,6 +14,7 @@ from PIL.Image import Image
 from biod2c_core.data.images import load_image
 from biod2c_core.data.records import Record
 from biod2c_core.errors import InputError
+from biod2c_core.evaluation.choices import asked_question
 from biod2c_core.evaluation.predictions import Prediction, PredictionLog, split_checksum
 
 QUESTIONS_AT_ONCE = 32
@@ -167,9 +168,8 @@ def _answer(model: AnswersQuestions, batch: Sequence[Record], image_root: Path) 
     names = list(dict.fromkeys(record.image for record in batch))
     images = [load_image(name, root=image_root) for name in names]
     place = {name: index for index, name in enumerate(names)}
-    answers = model.answer_images(
-        images, [(place[record.image], record.question) for record in batch]
-    )
+    questions = [(place[record.image], asked_question(record)) for record in batch]
+    answers = model.answer_images(images, questions)
     return [
         Prediction(record.id, answer.text, answer.confidence)
         for record, answer in zip(batch, answers, strict=True)

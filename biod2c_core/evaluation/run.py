@@ -13,6 +13,7 @@ from biod2c_core.atomic import atomic_open, write_json
 from biod2c_core.data.formats import image_root, read_records
 from biod2c_core.data.records import Record
 from biod2c_core.errors import InputError
+from biod2c_core.evaluation.analyse import Analysis, TrainingData, analyse
 from biod2c_core.evaluation.predict import AnswersQuestions, predict
 from biod2c_core.evaluation.predictions import (
     Prediction,
@@ -23,7 +24,8 @@ from biod2c_core.evaluation.predictions import (
     split_checksum,
 )
 from biod2c_core.evaluation.profiles import DEFAULT_PROFILE, get_profile
-from biod2c_core.evaluation.score import Evaluation, check_scorable, score
+from biod2c_core.evaluation.score import check_scorable, score
+from biod2c_core.evaluation.statistics import PairedTest, compare
 
 PREDICTIONS_NAME = "predictions.jsonl"
 
@@ -42,6 +44,8 @@ class Request:
         profile: Name of the scoring convention.
         shuffle_seed: With a number, questions are asked about other questions' images.
         images: Folder of the images; by default the data's own.
+        training: What the model may have learned from, for baselines and the contamination check;
+            by default the data's own split ``train``, where it has one.
     """
 
     data: Path
@@ -53,6 +57,12 @@ class Request:
     profile: str = DEFAULT_PROFILE
     shuffle_seed: int | None = None
     images: Path | None = None
+    training: Path | None = None
+
+    @property
+    def image_folder(self) -> Path:
+        """Where the images are."""
+        return self.images or image_root(self.data)
 
     @property
     def predictions_file(self) -> Path:
@@ -103,8 +113,8 @@ def evaluate(
     request: Request,
     load_model: LoadModel,
     progress: Progress = silent,
-) -> Evaluation:
-    """Predict where needed, score, and write ``result.json`` and ``questions.jsonl`` into the run.
+) -> Analysis:
+    """Predict where needed, score, analyse, and write the run folder.
 
     Args:
         request: What to evaluate.
@@ -126,9 +136,33 @@ def evaluate(
     evaluation = score(records, predictions, profile, path)
     manifest = read_manifest(path)
     _check_same_data(path, manifest, records)
+    analysis = analyse(
+        evaluation,
+        predictions=manifest,
+        training=find_training(request),
+        image_root=request.image_folder,
+    )
     if request.run is not None:
-        write_run(request.run, evaluation, manifest)
-    return evaluation
+        write_run(request.run, analysis)
+    return analysis
+
+
+def find_training(request: Request) -> TrainingData | None:
+    """The training records of a request; None where none are named and the data has none.
+
+    Raises:
+        InputError: The named data has no training records.
+    """
+    if request.training is not None:
+        records = read_records(request.training)
+        named = [record for record in records if record.split in ("train", "")]
+        if not named:
+            raise InputError(f"{request.training} has no training records", "Name others.")
+        return TrainingData(named, image_root(request.training))
+    if request.split in (None, "train"):
+        return None
+    records = [record for record in read_records(request.data) if record.split == "train"]
+    return TrainingData(records, request.image_folder) if records else None
 
 
 def _predict(
@@ -144,7 +178,7 @@ def _predict(
         return predict(
             model,
             records,
-            request.images or image_root(request.data),
+            request.image_folder,
             path,
             checkpoint=checkpoint,
             shuffle_seed=request.shuffle_seed,
@@ -163,11 +197,11 @@ def _check_same_data(
         )
 
 
-def write_run(folder: Path, evaluation: Evaluation, manifest: dict[str, Any] | None) -> None:
+def write_run(folder: Path, analysis: Analysis) -> None:
     """Write the result and the scored questions, each file atomically."""
-    write_json(folder / "result.json", evaluation.to_dict() | {"predictions": manifest})
+    write_json(folder / "result.json", analysis.to_dict())
     with atomic_open(folder / "questions.jsonl") as file:
-        for question in evaluation.questions:
+        for question in analysis.evaluation.questions:
             row = {
                 "id": question.record.id,
                 "image": question.record.image,
@@ -178,3 +212,27 @@ def write_run(folder: Path, evaluation: Evaluation, manifest: dict[str, Any] | N
                 "scores": question.values,
             }
             file.write(json.dumps(row, ensure_ascii=False) + "\n")
+
+
+def compare_files(
+    data: Path, first: Path, second: Path, split: str | None, profile: str = DEFAULT_PROFILE
+) -> dict[str, PairedTest]:
+    """Test two prediction files against each other on one split.
+
+    Args:
+        data: A data set's folder or file.
+        first: Predictions of system A.
+        second: Predictions of system B.
+        split: Which part; None for all.
+        profile: Name of the scoring convention.
+
+    Returns:
+        Column to test.
+
+    Raises:
+        InputError: Data or predictions do not fit.
+    """
+    convention = get_profile(profile)
+    records = read_records(data, split=split)
+    a, b = (score(records, read_predictions(path), convention, path) for path in (first, second))
+    return compare(a, b)

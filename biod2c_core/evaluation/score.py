@@ -49,17 +49,16 @@ class Evaluation:
         values = [question.values[key] for question in self.questions if key in question.values]
         return Mean(sum(values) / len(values) if values else None, len(values))
 
-    def to_dict(self) -> dict[str, Any]:
-        """The result as JSON-ready values: profile, data, and each column's mean and count."""
+    def header(self) -> dict[str, Any]:
+        """What must stand in every result: version, profile, and which data, as JSON-ready values."""
         return {
             "biod2c_version": __version__,
-            "profile": {"name": self.profile.name, "version": self.profile.version},
-            "data": describe_split(self.records),
-            "scores": {
-                metric.key: {"value": mean.value, "questions": mean.count}
-                for metric in self.profile.metrics
-                for mean in [self.mean(metric.key)]
+            "profile": {
+                "name": self.profile.name,
+                "version": self.profile.version,
+                "summary": self.profile.summary,
             },
+            "data": describe_split(self.records),
         }
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 
 from biod2c_core.data.records import Record
+from biod2c_core.evaluation.choices import choices_of
 from biod2c_core.evaluation.metrics import nearest
 from biod2c_core.evaluation.profiles.base import (
     ACCURACY_METRICS,
@@ -15,36 +17,44 @@ from biod2c_core.evaluation.profiles.base import (
     accuracy_columns,
 )
 
+_LETTER = re.compile(r"\(?([A-Da-d])(?:[):.]|$)")
+
 
 def prepare(records: Sequence[Record]) -> QuestionScorer:
     """Collect the labels that predictions are compared with.
 
     A record with choices is compared with these; any other with all distinct gold answers of the
-    split. Letters keep their case. Labels are sorted, so that ties do not depend on the order of
-    the records.
+    split. Letters keep their case, runs of blanks count as one. Labels are sorted, so that ties do
+    not depend on the order of the records.
     """
-    labels = sorted({record.answer for record in records})
+    labels = sorted({_single_blanks(record.answer) for record in records})
     known: dict[str, str | None] = {}
 
     def score_question(record: Record, prediction: str) -> dict[str, float]:
-        text = prediction.strip()
+        gold, text = _single_blanks(record.answer), _single_blanks(prediction)
         if choices := choices_of(record):
-            found = nearest(list(choices.values()), choices.get(text.upper().rstrip(".):"), text))
-            return {"choice_accuracy": float(found == record.answer)}
+            return {"choice_accuracy": float(chosen(choices, text) == record.answer)}
         if text not in known:
             known[text] = nearest(labels, text)
-        return accuracy_columns(record, float(known[text] == record.answer))
+        return accuracy_columns(record, float(known[text] == gold))
 
     return score_question
 
 
-def choices_of(record: Record) -> dict[str, str]:
-    """Letter to text of a multiple-choice record; empty for others."""
-    return {
-        letter: record.tags[f"choice_{letter.lower()}"]
-        for letter in "ABCD"
-        if record.tags.get(f"choice_{letter.lower()}")
-    }
+def _single_blanks(text: str) -> str:
+    return " ".join(text.split())
+
+
+def chosen(choices: Mapping[str, str], text: str) -> str | None:
+    """The choice that a prediction means: by its letter ("B", "(B)", "B: left lung"), else nearest.
+
+    Args:
+        choices: Letter to text.
+        text: The prediction.
+    """
+    if (letter := _LETTER.match(text)) and letter[1].upper() in choices:
+        return choices[letter[1].upper()]
+    return nearest(list(choices.values()), text)
 
 
 PROFILE = Profile(

@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -75,6 +75,13 @@ def test_an_image_is_decoded_once_for_all_its_questions(tmp_path: Path) -> None:
     assert model.images_seen == 4
 
 
+def test_a_model_is_shown_the_choices(tmp_path: Path) -> None:
+    record, model = make_data(tmp_path, questions=1)[0], FakeModel()
+    record = replace(record, tags={"choice_a": "liver", "choice_b": "lung", "organ": "chest"})
+    predict(model, [record], tmp_path, tmp_path / "p.jsonl")
+    assert model.asked == ["question 0? Choices: A: liver B: lung"]
+
+
 @pytest.mark.parametrize("patience", [0, 1, 2])
 @pytest.mark.parametrize("torn", [b"", b'{"id": "q', b'{"id": "q1", "answer": "\xff'])
 def test_killed_and_resumed(tmp_path: Path, patience: int, torn: bytes) -> None:
@@ -124,6 +131,7 @@ def test_two_processes_cannot_write_one_file(tmp_path: Path) -> None:
             predict(FakeModel(), records, tmp_path, path)
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(0, 5), max_size=40), st.integers(0, 9))
 def test_shuffled_images_are_other_images(images: list[int], seed: int) -> None:
     records = [Record(str(i), f"{image}.png", "?", "a") for i, image in enumerate(images)]
@@ -138,6 +146,7 @@ def test_shuffled_images_are_other_images(images: list[int], seed: int) -> None:
     assert [r.id for r in shuffled] == [r.id for r in records]
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(0, 9), max_size=60), st.integers(1, 8))
 def test_batches_keep_every_question_once(images: list[int], size: int) -> None:
     records = [Record(str(i), f"{image}.png", "?") for i, image in enumerate(images)]

@@ -135,7 +135,8 @@ def test_pmc_vqa_compares_a_multiple_choice_record_with_its_choices() -> None:
     record = Record("1", "x.png", "?", "Left lung", tags=tags)
     rule = get_profile("pmc-vqa").prepare([record, Record("2", "x.png", "?", "the lung")])
     assert rule(record, "the lung") == {"choice_accuracy": 1}
-    assert rule(record, "B") == rule(record, " b. ") == {"choice_accuracy": 1}
+    for right in ("B", " b. ", "(B)", "B: the liver"):
+        assert rule(record, right) == {"choice_accuracy": 1}
     assert rule(record, "A") == rule(record, "liver") == rule(record, "") == {"choice_accuracy": 0}
 
 

@@ -14,8 +14,11 @@ import hashlib
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 
-from biod2c_core.data.records import Record
+from biod2c_core.data.formats import image_root, read_records
+from biod2c_core.data.records import Record, write_records
+from biod2c_core.data.relocate import ImagePaths
 from biod2c_core.errors import InputError
 
 DEFAULT_FRACTIONS = {"train": 0.8, "validation": 0.1, "test": 0.1}
@@ -51,6 +54,30 @@ def split_records(
         sizes[group_key(record, group)][record.source, record.answer_type] += 1
     chosen = _deal(sizes, shares, seed)
     return [replace(record, split=chosen[group_key(record, group)]) for record in records]
+
+
+def split_data(
+    source: str | Path,
+    out: str | Path,
+    fractions: dict[str, float] | None = None,
+    *,
+    seed: int = 0,
+    group: str = "image",
+) -> list[Record]:
+    """Read a data set and write it as one JSONL with ``split`` set anew; see :func:`split_records`.
+
+    Returns:
+        What was written.
+
+    Raises:
+        InputError: A malformed row, or nothing to split.
+    """
+    paths = ImagePaths(Path(out), [root := image_root(source)])
+    records = split_records(read_records(source), fractions, seed=seed, group=group)
+    located = [paths.relocate(record, root) for record in records]
+    write_records(out, located)
+    paths.write_link()
+    return located
 
 
 def group_key(record: Record, group: str) -> str:

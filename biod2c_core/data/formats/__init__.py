@@ -28,6 +28,7 @@ __all__ = [
     "Rejection",
     "find_format",
     "image_root",
+    "iter_good_records",
     "read_records",
     "stream_records",
 ]
@@ -110,6 +111,21 @@ def stream_records(
             yield record
 
 
+def iter_good_records(
+    path: str | Path, format: str | None = None, options: ReadOptions | None = None
+) -> Iterator[Record]:
+    """Read a data set row by row, accepting no bad row.
+
+    Raises:
+        InputError: As :func:`stream_records`.
+        RecordError: A row is malformed; ``file:line`` is named.
+    """
+    for item in stream_records(path, format, options):
+        if isinstance(item, Rejection):
+            raise item.to_error()
+        yield item
+
+
 def read_records(
     path: str | Path,
     format: str | None = None,
@@ -128,11 +144,7 @@ def read_records(
         InputError: As :func:`stream_records`; or there is no record (of that split).
         RecordError: A row is malformed; ``file:line`` is named.
     """
-    records = []
-    for item in stream_records(path, format, options):
-        if isinstance(item, Rejection):
-            raise item.to_error()
-        records.append(item)
+    records = list(iter_good_records(path, format, options))
     kept = [record for record in records if split in (None, record.split)]
     if not kept:
         splits = ", ".join(sorted({record.split for record in records if record.split})) or "none"

@@ -6,6 +6,7 @@ import math
 import random
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 from derive import Question, quadrant
@@ -86,37 +87,35 @@ def draw(image: Image.Image, arrows: list[Arrow]) -> Image.Image:
     """The image in RGB with the arrows on it; the tips lie exactly where they say."""
     picture = image.convert("RGB")
     for arrow in arrows:
-        corners = [(x * SCALE, y * SCALE) for x, y in arrow.outline()]
+        corners = arrow.outline()
         light = sum(COLOURS[arrow.colour]) > 300
-        contrast = (0, 0, 0) if light else (255, 255, 255)
         if arrow.outlined:
-            edge = _mask(picture.size, corners, rim=SCALE * max(2, round(arrow.width * 0.5)))
-            picture.paste(contrast, mask=edge)
-        picture.paste(COLOURS[arrow.colour], mask=_mask(picture.size, corners, rim=0))
+            rim = max(2, round(arrow.width * 0.5))
+            _fill(picture, corners, (0, 0, 0) if light else (255, 255, 255), rim)
+        _fill(picture, corners, COLOURS[arrow.colour], rim=0)
     return picture
 
 
-def _mask(size: tuple[int, int], corners: list[tuple[float, float]], rim: int) -> Image.Image:
-    """Coverage of the polygon, widened by half of ``rim``, at the size of the image."""
-    box = _pixel_box(size, corners, rim)
-    left, top, right, bottom = box
-    patch = Image.new("L", ((right - left) * SCALE, (bottom - top) * SCALE), 0)
-    moved = [(x - left * SCALE, y - top * SCALE) for x, y in corners]
-    pen = ImageDraw.Draw(patch)
+def _fill(
+    picture: Image.Image, corners: list[tuple[float, float]], colour: tuple[int, int, int], rim: int
+) -> None:
+    """Paint the polygon, widened by half of ``rim`` pixels, with smooth edges."""
+    left, top, right, bottom = box = _pixel_box(picture.size, corners, rim)
+    mask = Image.new("L", ((right - left) * SCALE, (bottom - top) * SCALE), 0)
+    moved = [((x - left) * SCALE, (y - top) * SCALE) for x, y in corners]
+    pen = ImageDraw.Draw(mask)
     pen.polygon(moved, fill=255)
     if rim:
-        pen.line([*moved, moved[0], moved[1]], fill=255, width=rim, joint="curve")
-    mask = Image.new("L", size, 0)
-    mask.paste(patch.resize((right - left, bottom - top), Image.Resampling.BOX), (left, top))
-    return mask
+        pen.line([*moved, moved[0], moved[1]], fill=255, width=rim * SCALE, joint="curve")
+    mask = mask.resize((right - left, bottom - top), Image.Resampling.BOX)
+    picture.paste(colour, box, mask)
 
 
 def _pixel_box(
     size: tuple[int, int], corners: list[tuple[float, float]], rim: int
 ) -> tuple[int, int, int, int]:
-    across = [x / SCALE for x, _ in corners]
-    down = [y / SCALE for _, y in corners]
-    room = 1 + rim // SCALE
+    across, down = [x for x, _ in corners], [y for _, y in corners]
+    room = 1 + rim
     return (
         max(0, math.floor(min(across)) - room),
         max(0, math.floor(min(down)) - room),
@@ -131,9 +130,12 @@ class TipFinder:
     def __init__(self, picture: Picture, image: Image.Image) -> None:
         self.picture = picture
         self.targets = TARGETS.get(picture.source, ())
-        self.pixels = np.asarray(image.convert("RGB"), float)
-        self.clear = [thing for thing in picture.things if self._is_clear(thing)]
-        self.threshold = self._threshold()
+        self.pixels = np.asarray(image.convert("RGB"))  # (height, width, 3) uint8
+
+    @cached_property
+    def clear(self) -> list[Thing]:
+        """The objects that an arrow can point at without doubt."""
+        return [thing for thing in self.picture.things if self._is_clear(thing)]
 
     def _is_clear(self, thing: Thing) -> bool:
         """Big enough, off the border, its middle in no other object's box."""
@@ -147,7 +149,8 @@ class TipFinder:
         others = (other for other in self.picture.things if other is not thing)
         return not any(other.contains(*thing.centre, margin=2) for other in others)
 
-    def _threshold(self) -> float:
+    @cached_property
+    def threshold(self) -> float:
         """Halfway between the green values of the cells' middles and of the free area."""
         inside = [self._green(*thing.centre) for thing in self.clear]
         free = np.ones(self.pixels.shape[:2], bool)
@@ -156,7 +159,7 @@ class TipFinder:
             free[top:bottom, left:right] = False
         if not inside or free.mean() < 0.02:
             return math.nan
-        cells, rest = float(np.median(inside)), float(np.median(self.pixels[free][:, 1]))
+        cells, rest = float(np.median(inside)), float(np.median(self.pixels[..., 1][free]))
         # Where they hardly differ nobody could tell cell from background.
         return (cells + rest) / 2 if abs(cells - rest) > LEAST_CONTRAST else math.nan
 

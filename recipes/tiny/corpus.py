@@ -53,15 +53,15 @@ def grouped_lines(
         seed: Decides which facts stand in front.
         repeats: Lines with facts in front for each question.
     """
+    said = [statement(question, answer) for _, _, question, answer in rows]
     known: dict[str, list[str]] = defaultdict(list)
-    for image, _, question, answer in rows:
-        known[image].append(statement(question, answer))
-    for number, (image, opening, question, answer) in enumerate(rows):
-        rng = rng_for(seed, "context", image, number, question)
+    for (image, *_), fact in zip(rows, said, strict=True):
+        known[image].append(fact)
+    for (image, opening, question, answer), own in zip(rows, said, strict=True):
         yield line(question, answer)
-        for _ in range(repeats):
-            facts = context_of(opening, known[image], statement(question, answer), rng)
-            yield line(question, answer, facts)
+        for repeat in range(repeats):
+            rng = rng_for(seed, "context", image, question, repeat)
+            yield line(question, answer, context_of(opening, known[image], own, rng))
 
 
 def slake_rows(path: Path) -> list[tuple[str, str, str, str]]:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import random
 import re
 from collections.abc import Iterable
+from functools import lru_cache
 
 SIZE = 30  # the paper's k
 OWN_SHARE = 12  # at most so many texts about the image itself, the rest are distractors
 NEGATIONS = frozenset(("no", "not", "yes", "without", "unenhanced"))
 
 
+@lru_cache(maxsize=1 << 16)
 def normalised(text: str) -> str:
     """Lower-case words, separated by single blanks."""
     return " ".join(re.findall(r"[a-z0-9]+", text.lower()))

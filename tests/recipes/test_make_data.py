@@ -1,0 +1,309 @@
+"""The data recipe of the embedded model: pure parts, and a small build from the real data."""
+
+from __future__ import annotations
+
+import math
+import random
+from collections import Counter, defaultdict
+from pathlib import Path
+
+import arrows
+import numpy as np
+import pytest
+from captions import caption_of, facts_of
+from corpus import canonical_answer, context_of, grouped_lines
+from crops import visible_things
+from derive import Question, balanced, nuclei_bin, quadrant, questions_of, side
+from hypothesis import given
+from hypothesis import strategies as st
+from make_data import build
+from PIL import Image
+from queues import build_queue, holds, normalised
+from sources import (
+    Picture,
+    Thing,
+    assign_parts,
+    near_duplicate_groups,
+    told_modality,
+)
+from statements import sentence, statement
+
+from biod2c_core.data.records import iter_records
+
+SMEAR = {"modality": "light microscopy", "stain": "Giemsa", "organ": "blood"}
+
+
+def smear(name: str = "a", *things: Thing) -> Picture:
+    return Picture("blood_cells", f"images/blood_cells/{name}.jpg", (200, 100), SMEAR, list(things))
+
+
+@pytest.mark.parametrize(
+    ("question", "answer", "expected"),
+    [
+        ("Is/Are there tracheal deviation?", "no", "there is no tracheal deviation"),
+        ("Is there evidence of an abdominal hernia?", "No", "there is no abdominal hernia"),
+        ("Is there a pleural effusion", "yes", "there is a pleural effusion"),
+        ("Are there gallstones in this image?", "No", "there are no gallstones"),
+        ("Is the heart enlarged? -yes/no", "Yes", "the heart is enlarged"),
+        ("Are the kidneys normal?", "no", "the kidneys are not normal"),
+        ("Is this an MRI?", "yes", "this is an MRI"),
+        ("Was contrast used to take this image?", "no", "contrast was not used"),
+        ("Does the picture contain liver?", "Yes", "the image contains liver"),
+        ("What plane was this image taken in?", "axial", "the plane is axial"),
+        ("Where is/are the lesion located?", "left lobe", "location of the lesion: left lobe"),
+        ("How many kidneys are there in this image?", "2", "number of kidneys: 2"),
+        ("Are the ventricles larger than normal?", "yes", ""),
+        ("Why is the sky blue?", "scattering", ""),
+    ],
+)
+def test_statement(question: str, answer: str, expected: str) -> None:
+    assert statement(question, answer) == expected
+
+
+def test_sentence_keeps_abbreviations() -> None:
+    assert sentence("CT of the head") == "CT of the head."
+    assert sentence("there is a mass") == "There is a mass."
+
+
+@pytest.mark.parametrize(
+    ("raw", "clean"),
+    [("Yes", "yes"), ("Right Lung", "right lung"), ("X-Ray", "X-ray"), ("CT", "CT"), ("2", "2")],
+)
+def test_canonical_answer(raw: str, clean: str) -> None:
+    assert canonical_answer(raw) == clean
+
+
+def test_told_modality_needs_agreement() -> None:
+    def row(question: str, answer: str) -> dict[str, str]:
+        return {"question": question, "answer": answer, "question_type": "MODALITY"}
+
+    flair, scan = row("What modality is this?", "MR - FLAIR"), row("Is this a CT scan?", "yes")
+    assert told_modality([flair]) == "MRI"
+    assert told_modality([scan]) == "CT"
+    assert told_modality([flair, scan]) == ""
+    assert told_modality([row("Is this a CT scan?", "no")]) == ""
+
+
+@given(st.floats(0, 1), st.floats(0, 1))
+def test_quadrant_is_unambiguous_or_empty(across: float, down: float) -> None:
+    place = quadrant(across * 300, down * 200, (300, 200))
+    assert ("left" in place, "upper" in place) == (across < 0.5, down < 0.5) or not place
+    assert bool(place) == (min(abs(across - 0.5), abs(down - 0.5)) >= 0.1) or math.isclose(
+        min(abs(across - 0.5), abs(down - 0.5)), 0.1, abs_tol=1e-6
+    )
+
+
+def test_side_and_bins() -> None:
+    assert [side(x, 100) for x in (10, 45, 55, 90)] == ["left", "", "", "right"]
+    bins = [nuclei_bin(n) for n in (9, 10, 25, 26, 50, 51)]
+    assert bins == ["fewer than 10", *["10 to 25"] * 2, *["26 to 50"] * 2, "more than 50"]
+
+
+def test_questions_follow_the_boxes() -> None:
+    cell = Thing("white blood cell", (10, 10, 40, 40))
+    asked = {q.question: q.answer for q in questions_of(smear("a", cell), seed=0)}
+    assert asked["Where is the white blood cell?"] == "upper left"
+    assert asked["Is the white blood cell on the right side of the image?"] == "no"
+    assert asked["How many white blood cells are there?"] == "1"
+    assert asked["How many platelets are there?"] == "0"
+    two = smear("a", cell, Thing("white blood cell", (150, 60, 190, 95)))
+    asked = {q.question: q.answer for q in questions_of(two, seed=0)}
+    assert "Where is the white blood cell?" not in asked, "two cells have no one place"
+    assert asked["Is there more than one white blood cell?"] == "yes"
+
+
+def test_caption_names_what_is_known() -> None:
+    picture = smear("a", Thing("platelet", (150, 70, 170, 90)))
+    assert caption_of(picture) == (
+        "Light microscopy of a Giemsa-stained blood smear. There are no white blood cells. "
+        "There is one platelet in the lower right."
+    )
+    assert ("quadrant", "platelet in the lower right") in facts_of(picture)
+
+
+def test_balanced_gives_as_many_yes_as_no_over_all_images() -> None:
+    pictures = [smear(str(i)) for i in range(10)]
+    asked = [(p, Question("t", "t", f"{n}?", "yes", True)) for p in pictures for n in range(5)]
+    asked += [(p, Question("t", "t", "other?", "no", True)) for p in pictures[:8]]
+    asked += [(p, Question("t", "only yes", "habit?", "yes", True)) for p in pictures]
+    kept = balanced(asked, 30, seed=1)
+    assert Counter((q.topic, q.answer) for _, q in kept) == {("t", "yes"): 8, ("t", "no"): 8}
+    assert len({p.name for p, q in kept if q.answer == "yes"}) == 8, "images take turns"
+
+
+def test_crop_keeps_drops_or_refuses() -> None:
+    cell, red = Thing("white blood cell", (0, 0, 20, 20)), Thing("red blood cell", (0, 0, 20, 20))
+    assert visible_things([cell], (0, 0, 50, 50)) == [cell]
+    assert visible_things([cell], (40, 40, 90, 90)) == []
+    assert visible_things([cell], (10, 0, 60, 50)) is None, "half a counted cell: no clear answer"
+    assert visible_things([red], (10, 0, 60, 50)) == []
+    assert visible_things([cell], (4, 2, 54, 52)) == [Thing("white blood cell", (0, 0, 16, 18))]
+
+
+def test_near_duplicates_join_transitively_and_stay_together() -> None:
+    angles = np.radians([0, 20, 40, 170])
+    prints = np.stack([np.cos(angles), np.sin(angles)], axis=1)
+    groups = near_duplicate_groups(prints, math.cos(math.radians(25)))
+    assert groups == [0, 0, 0, 3]
+    pictures = [smear(str(i)) for i in range(40)]
+    assign_parts(pictures, [i // 4 for i in range(40)], seed=0, heldout=0.2, validation=0.1)
+    for start in range(0, 40, 4):
+        assert len({picture.part for picture in pictures[start : start + 4]}) == 1
+    assert Counter(p.part for p in pictures) == {"heldout": 8, "validation": 4, "train": 28}
+
+
+TEXTS = st.lists(st.sampled_from(["polyp", "a polyp here", "no mass", "left lung", "lung", "CT"]))
+
+
+@given(st.sampled_from(["polyp", "Yes", "no", "lung", "the CT"]), TEXTS, TEXTS, st.integers(0, 9))
+def test_queue_never_holds_the_answer(answer: str, facts: list, others: list, seed: int) -> None:
+    queue = build_queue(answer, facts, others, random.Random(seed), size=4)
+    assert len(queue) <= 4
+    assert len({normalised(text) for text in queue}) == len(queue)
+    assert not any(holds(text, answer) for text in queue)
+    if answer.lower() in ("yes", "no"):
+        assert "no mass" not in queue
+    usable = {text for text in facts + others if not holds(text, answer)} - {"no mass"}
+    assert len(queue) >= min(4, len(usable))
+
+
+def test_holds_means_whole_phrases() -> None:
+    assert holds("The polyp, upper-left.", "upper left")
+    assert not holds("polyps", "polyp")
+    assert not holds("anything", "?")
+
+
+@pytest.mark.parametrize("angle", [0, 37, 90, 201, 300])
+@pytest.mark.parametrize("outlined", [True, False])
+def test_arrow_ends_at_its_tip(angle: float, outlined: bool) -> None:
+    arrow = arrows.Arrow((60.0, 50.0), angle, 40, 5, 16, outlined, "red")
+    image = np.asarray(arrows.draw(Image.new("L", (120, 100), 128), [arrow]), int)
+    along = np.array([math.cos(math.radians(angle)), math.sin(math.radians(angle))])
+    rows, columns = np.nonzero(np.abs(image - 128).max(-1) > 20)
+    ahead = (np.stack([columns, rows], 1) + 0.5 - arrow.tip) @ along
+    assert -42.5 < ahead.min() < -38, "the tail is a length behind"
+    assert -2 < ahead.max() < (4 if outlined else 1), "nothing but the outline lies beyond the tip"
+    x, y = np.array(arrow.tip) - 6 * along
+    assert tuple(image[int(y), int(x)]) == arrows.COLOURS["red"]
+
+
+def test_direction_is_named_near_the_axes_only() -> None:
+    assert [arrows.direction(a) for a in (0, 350, 95, 180, 250, 45)] == [
+        "right", "right", "down", "left", "up", "",
+    ]  # fmt: skip
+
+
+def test_context_lines_hold_facts_of_the_same_image_only() -> None:
+    rows = [
+        ("a", "CT.", "Is there a mass?", "yes"),
+        ("a", "CT.", "Is the liver normal?", "no"),
+        ("b", "MRI.", "Is there edema?", "yes"),
+    ]
+    lines = list(grouped_lines(rows, seed=3, repeats=6))
+    assert lines.count("Question: Is there a mass? Answer: yes") == 1
+    behind_it = [line for line in lines if line.startswith("CT. There is a mass.")]
+    assert any(line.endswith("Question: Is there a mass? Answer: yes") for line in behind_it)
+    assert not any("CT." in line and "edema" in line for line in lines)
+    assert context_of("CT.", [], "", random.Random(0)) == "CT."
+
+
+@pytest.fixture(scope="module")
+def built(data_root: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict]:
+    out = tmp_path_factory.mktemp("tiny")
+    return out, build(data_root, out, seed=0, limit=10, arrow_scale=0.04)
+
+
+def bases(records: list) -> set[str]:
+    return {record.tags["base"] for record in records}
+
+
+@pytest.mark.real_data
+def test_files_are_valid_records_with_images(built: tuple[Path, dict]) -> None:
+    out, files = built
+    for name, records in files.items():
+        read = list(iter_records(out / f"{name}.jsonl"))
+        assert read == records
+        assert read, f"{name} is empty"
+        for image in {record.image for record in read}:
+            with Image.open(out / image) as opened:
+                assert "vqa_rad" in image.split("/") or max(opened.size) <= 512
+
+
+@pytest.mark.real_data
+def test_splits_share_no_image(built: tuple[Path, dict]) -> None:
+    _, files = built
+    train, heldout = bases(files["stage2_train"]), bases(files["heldout"])
+    assert not train & heldout
+    assert not train & bases(files["stage2_validation"])
+    assert not heldout & bases(files["stage2_validation"])
+    assert not bases(files["stage1"]) & heldout
+    test = bases(files["vqa_rad_test"])
+    assert test <= train, "the official split repeats its test images in train"
+    for name in ("stage1_disjoint", "stage2_disjoint_train"):
+        assert not bases(files[name]) & test
+    aside = bases(files["tune_validation"])
+    for name in ("stage1_tune", "tune_train"):
+        assert not bases(files[name]) & aside
+
+
+@pytest.mark.real_data
+def test_test_questions_are_in_no_training_file(built: tuple[Path, dict]) -> None:
+    _, files = built
+    test_ids = {record.id for record in files["vqa_rad_test"]}
+    for name, records in files.items():
+        assert name == "vqa_rad_test" or not test_ids & {record.id for record in records}
+
+
+@pytest.mark.real_data
+def test_language_variants_leave_out_what_they_must(built: tuple[Path, dict]) -> None:
+    out, files = built
+    everything = set((out / "language.txt").read_text("utf-8").splitlines())
+    tune = set((out / "language_tune.txt").read_text("utf-8").splitlines())
+    row = next(r for r in files["tune_validation"] if len(r.question.split()) > 7)
+    asked = {line for line in everything if line.endswith(f"{row.question} Answer: {row.answer}")}
+    elsewhere = {r.question for r in files["tune_train"]}
+    assert asked
+    assert row.question in elsewhere or not asked & tune
+    assert tune < everything
+
+
+@pytest.mark.real_data
+def test_real_queues_are_clear_of_the_answer(built: tuple[Path, dict]) -> None:
+    _, files = built
+    for record in files["stage2_train"]:
+        assert 1 <= len(record.queue) <= 30
+        assert not any(holds(text, record.answer) for text in record.queue)
+
+
+@pytest.mark.real_data
+def test_source_does_not_tell_what_the_arrow_points_to(built: tuple[Path, dict]) -> None:
+    _, files = built
+    answers: dict[str, Counter] = defaultdict(Counter)
+    for record in files["stage2_train"]:
+        if record.tags.get("task") == "arrow" and record.answer_type == "OPEN":
+            answers[record.source][record.answer] += 1
+    assert set(answers) == {"blood_cells", "endoscopy", "nuclei"}
+    for source, counts in answers.items():
+        assert set(counts) == set(arrows.TARGETS[source])
+        assert len(set(counts.values())) == 1
+
+
+@pytest.mark.real_data
+def test_yes_and_no_are_equally_frequent(built: tuple[Path, dict]) -> None:
+    _, files = built
+    counts: dict[str, Counter] = defaultdict(Counter)
+    for record in files["stage2_train"]:
+        if record.answer_type == "CLOSED" and "topic" in record.tags:
+            counts[record.tags["topic"]][record.answer] += 1
+    assert counts
+    assert all(count["yes"] == count["no"] for count in counts.values())
+
+
+@pytest.mark.real_data
+def test_same_seed_same_bytes(built: tuple[Path, dict], data_root: Path, tmp_path: Path) -> None:
+    out, _ = built
+    build(data_root, tmp_path, seed=0, limit=10, arrow_scale=0.04)
+    paths = sorted(path.relative_to(out) for path in out.rglob("*") if path.is_file())
+    assert paths == sorted(p.relative_to(tmp_path) for p in tmp_path.rglob("*") if p.is_file())
+    for path in paths:
+        assert (out / path).read_bytes() == (tmp_path / path).read_bytes(), path

@@ -4,7 +4,8 @@
 items; ``FakeEndpoint`` is a real local server that plays good and bad answers from a script.
 """
 
-from biod2c_core.llm_api.client import Client, Completion
+from biod2c_core.llm_api.answers import Completion
+from biod2c_core.llm_api.client import Client
 from biod2c_core.llm_api.cost import Budget, Price, Usage, load_price
 from biod2c_core.llm_api.credentials import read_api_key, read_base_url, redact
 from biod2c_core.llm_api.failures import CallFailed

@@ -7,12 +7,12 @@ import json
 import random
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 from biod2c_core.errors import EndpointError, InputError
-from biod2c_core.llm_api.cost import Budget, Price, Usage, load_price, prompt_tokens, usage_from
-from biod2c_core.llm_api.cost import text_tokens as count_text_tokens
+from biod2c_core.llm_api.answers import Completion, Reader, replay
+from biod2c_core.llm_api.cost import Budget, Price, Usage, load_price, prompt_tokens, text_tokens
 from biod2c_core.llm_api.credentials import read_api_key, read_base_url, redact
 from biod2c_core.llm_api.failures import (
     FATAL,
@@ -30,35 +30,6 @@ _FIRST_BACKOFF = 0.5  # seconds; doubles with each attempt
 _LONGEST_BACKOFF = 30.0
 _PATIENCE = 900.0  # seconds that one call may spend being turned away with 429
 _GIVE_UP_AFTER = 12  # calls in a row that failed for good, with no success between
-
-
-@dataclass(frozen=True)
-class Completion:
-    """One answer.
-
-    Attributes:
-        text: What the model said.
-        usage: Tokens of the request that succeeded.
-        cost: US dollars of that request; None where the model's price is unknown.
-        truncated: The answer was cut at the limit of tokens.
-        cached: It came from the journal; nothing was sent.
-        attempts: Requests sent for it.
-    """
-
-    text: str
-    usage: Usage
-    cost: float | None
-    truncated: bool = False
-    cached: bool = False
-    attempts: int = 1
-
-    def json(self) -> Any:
-        """The text as JSON.
-
-        Raises:
-            ValueError: It is none.
-        """
-        return json.loads(self.text)
 
 
 class Client:
@@ -112,12 +83,13 @@ class Client:
         self.budget = Budget(budget, journal.spent if journal else 0.0)
         self.timeout = timeout
         self._key = read_api_key(api_key)
+        self.reader = Reader(self.redact, self.price)
         self._limiter = limiter or Limiter()
-        self._journal = journal
+        self.journal = journal
         self._slots = asyncio.Semaphore(max_in_flight)
         self._max_in_flight = max_in_flight
         self._max_attempts = max_attempts
-        self._max_tokens = max_tokens
+        self.max_tokens = max_tokens
         self._random = random.Random(seed)
         self._limit_name = "max_tokens"
         self._schemas_work: bool | None = None  # None until an answer tells
@@ -162,19 +134,17 @@ class Client:
             BudgetError: The budget does not cover this request.
         """
         key = key or request_key(self.base_url, self.model, messages, schema, temperature)
-        if self._journal is not None and (entry := self._journal.get(key)) is not None:
-            return _replay(entry)
-        estimate = Usage(prompt_tokens(messages, image_tokens), self._max_tokens)
-        if schema is not None:
-            estimate = replace(
-                estimate,
-                prompt_tokens=estimate.prompt_tokens + count_text_tokens(json.dumps(schema)),
-            )
+        if self.journal is not None and (entry := self.journal.get(key)) is not None:
+            return replay(entry)
+        estimate = self.estimate(messages, schema, image_tokens)
         return await _Call(self, key, messages, schema, temperature, estimate).run()
 
-    def cost(self, usage: Usage) -> float | None:
-        """US dollars for ``usage``, or None where the price is unknown."""
-        return self.price.cost(usage) if self.price else None
+    def estimate(
+        self, messages: list[dict[str, Any]], schema: dict[str, Any] | None, image_tokens: int
+    ) -> Usage:
+        """The most that a request may use; the limiter and the budget reserve it."""
+        asked = text_tokens(json.dumps(schema)) if schema is not None else 0
+        return Usage(prompt_tokens(messages, image_tokens) + asked, self.max_tokens)
 
     async def send(self, payload: dict[str, Any]) -> tuple[dict[str, Any], Mapping[str, str]]:
         """Send one request and decode its body, whatever that is.
@@ -212,16 +182,13 @@ class Client:
     ) -> dict[str, Any]:
         """The body of a request, in the dialect that the endpoint has shown to understand."""
         body: dict[str, Any] = {"model": self.model, "messages": messages}
-        body[self._limit_name] = self._max_tokens
+        body[self._limit_name] = self.max_tokens
         if temperature is not None:
             body["temperature"] = temperature
         if schema is not None and self._schemas_work is not False:
             named = {"name": "answer", "strict": True, "schema": schema}
             body["response_format"] = {"type": "json_schema", "json_schema": named}
         return body
-
-    def _note_success(self) -> None:
-        self._failed_in_a_row = 0
 
     def _note_failure(self, failure: Failure) -> None:
         """Count a call that failed for good; many in a row mean that the endpoint is down."""
@@ -231,15 +198,6 @@ class Client:
                 f"{self._failed_in_a_row} calls in a row failed, the last with {failure.reason}",
                 "Check the endpoint and run again; what was answered is kept.",
             )
-
-
-def _replay(entry: dict[str, Any]) -> Completion:
-    if "refusal" in entry:
-        raise CallFailed("refusal", str(entry["refusal"]), attempts=0)
-    usage = Usage(**entry["usage"])
-    return Completion(
-        entry["text"], usage, entry["cost"], entry["truncated"], cached=True, attempts=0
-    )
 
 
 class _Call:
@@ -269,8 +227,8 @@ class _Call:
         while True:
             outcome = await self._attempt()
             if isinstance(outcome, Completion):
-                self._client._note_success()
-                return outcome
+                self._client._failed_in_a_row = 0
+                return replace(outcome, attempts=self._sent)
             if outcome.kind in FATAL:
                 raise fatal_error(outcome)
             if outcome.kind == "rate_limit":
@@ -313,7 +271,7 @@ class _Call:
         client = self._client
         async with client._slots:
             ticket = await client._limiter.acquire(self._estimate.total)
-            reserved = client.cost(self._estimate) or 0.0
+            reserved = client.reader.cost(self._estimate) or 0.0
             await client.budget.reserve(reserved)
             spent = reserved  # what stands if this task is cancelled before an answer
             try:
@@ -344,7 +302,7 @@ class _Call:
             failure = replace(failure, reason=client.redact(failure.reason))
             headers = getattr(getattr(error, "response", None), "headers", {})
             return failure, self._likely_usage(failure), headers
-        outcome, usage = self._read(body)
+        outcome, usage = client.reader.read(body, self._estimate)
         if isinstance(outcome, Completion) and "response_format" in payload:
             client._schemas_work = True
         elif isinstance(outcome, Completion) and self._schema is not None:
@@ -354,40 +312,12 @@ class _Call:
     def _likely_usage(self, failure: Failure) -> Usage:
         return replace(self._estimate, completion_tokens=0) if failure.maybe_billed else Usage()
 
-    def _read(self, body: dict[str, Any]) -> tuple[Completion | Failure, Usage]:
-        client = self._client
-        try:
-            choice = body["choices"][0]
-            message, finish = choice["message"], choice.get("finish_reason")
-            refusal, text = message.get("refusal"), message.get("content")
-        except (KeyError, IndexError, TypeError, AttributeError):
-            shown = one_line(client.redact(json.dumps(body.get("error", list(body)))), 120)
-            failure = Failure("malformed", f"the answer holds no choice: {shown}", None, True)
-            return failure, usage_from(body, self._likely_usage(failure))
-        text = client.redact(text) if isinstance(text, str) else ""
-        likely = Usage(self._estimate.prompt_tokens, count_text_tokens(text))
-        usage = usage_from(body, likely)
-        if refusal or finish == "content_filter":
-            reason = str(refusal or "stopped by the content filter")
-            return Failure("refusal", one_line(client.redact(reason)), None, True), usage
-        if not text.strip():
-            return Failure("malformed", "the answer is empty", None, True), usage
-        cost = client.cost(usage)
-        return Completion(text, usage, cost, finish == "length", False, self._sent), usage
-
     def _keep(self, outcome: Completion | Failure, usage: Usage) -> float:
         """Journal what was paid for, before it counts; returns US dollars."""
-        cost = self._client.cost(usage)
-        self._cost += cost or 0.0
-        entry: dict[str, Any] = {"cost": cost, "usage": asdict(usage)}
-        if isinstance(outcome, Completion):
-            entry |= {"key": self._key, "text": outcome.text, "truncated": outcome.truncated}
-        elif outcome.kind == "refusal":
-            entry |= {"key": self._key, "refusal": outcome.reason}
-        elif cost:
-            entry |= {"failed": outcome.kind}
-        else:
-            return 0.0
-        if self._client._journal is not None:
-            self._client._journal.add(entry)
-        return cost or 0.0
+        reader, journal = self._client.reader, self._client.journal
+        cost = reader.cost(usage) or 0.0
+        self._cost += cost
+        entry = reader.entry(self._key, outcome, usage)
+        if entry is not None and journal is not None:
+            journal.add(entry)
+        return cost

@@ -13,6 +13,7 @@ from functools import lru_cache
 from typing import Literal, NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from biod2c_core.errors import ConfigError
@@ -45,6 +46,36 @@ class VisualTokens(NamedTuple):
     attention: Tensor | None
 
 
+def attend(
+    attention: nn.MultiheadAttention, queries: Tensor, memory: Tensor, padding: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    """Multi-head attention with the weights of ``attention``, written out.
+
+    The queries are few (at most V), so the (T, M) weights are small; the fused kernels that avoid
+    them are several times slower here, their backward on the CPU above all.
+
+    Args:
+        attention: Holds the weights and the dropout.
+        queries: (B, T, D).
+        memory: (B, M, D).
+        padding: (B, M), true where a key must not be attended to.
+
+    Returns:
+        (B, T, D) and the attention weights before dropout, (B, h, T, M).
+    """
+    width, heads = attention.embed_dim, attention.num_heads
+    weight, bias = attention.in_proj_weight, attention.in_proj_bias
+    q = F.linear(queries, weight[:width], bias[:width]).unflatten(-1, (heads, -1)).transpose(1, 2)
+    kv = F.linear(memory, weight[width:], bias[width:]).unflatten(-1, (2, heads, -1))
+    k, v = kv.permute(2, 0, 3, 1, 4)
+    scores = q @ k.transpose(-1, -2) * (width // heads) ** -0.5
+    if padding is not None:
+        scores = scores.masked_fill(padding[:, None, None, :], float("-inf"))
+    weights = scores.softmax(-1)
+    mixed = F.dropout(weights, attention.dropout, attention.training) @ v
+    return attention.out_proj(mixed.transpose(1, 2).flatten(2)), weights
+
+
 class FusionLayer(nn.Module):
     """A pre-norm Transformer decoder layer that can show its cross-attention.
 
@@ -64,29 +95,22 @@ class FusionLayer(nn.Module):
         self.dropout = nn.Dropout(dropout)
 
     def forward(
-        self, queries: Tensor, memory: Tensor, padding: Tensor | None, need_attention: bool
-    ) -> tuple[Tensor, Tensor | None]:
+        self, queries: Tensor, memory: Tensor, padding: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
         """Run the layer.
 
         Args:
             queries: (B, T, D).
             memory: (B, M, D), keys and values.
             padding: (B, T), true where a query is padding and must not be attended to.
-            need_attention: Return the cross-attention weights too.
 
         Returns:
-            (B, T, D) and, if asked for, (B, h, T, M).
+            (B, T, D) and the cross-attention, (B, h, T, M).
         """
         x = self.norm1(queries)
-        attended, _ = self.self_attn(x, x, x, key_padding_mask=padding, need_weights=False)
+        attended, _ = attend(self.self_attn, x, x, padding)
         queries = queries + self.dropout(attended)
-        attended, weights = self.multihead_attn(
-            self.norm2(queries),
-            memory,
-            memory,
-            need_weights=need_attention,
-            average_attn_weights=False,
-        )
+        attended, weights = attend(self.multihead_attn, self.norm2(queries), memory, None)
         queries = queries + self.dropout(attended)
         hidden = self.dropout(self.linear1(self.norm3(queries)).relu())
         return queries + self.dropout(self.linear2(hidden)), weights
@@ -121,10 +145,13 @@ class FusionDecoder(nn.Module):
         Returns:
             (B, T, D) and, if asked for, the weights of all layers, (B, layers, h, T, M).
         """
+        if torch.is_autocast_enabled(memory.device.type):  # once, not in each layer
+            memory = memory.to(torch.get_autocast_dtype(memory.device.type))
         maps = []
         for layer in self.layers:
-            queries, weights = layer(queries, memory, padding, need_attention)
-            maps.append(weights)
+            queries, weights = layer(queries, memory, padding)
+            if need_attention:
+                maps.append(weights)
         return self.norm(queries), torch.stack(maps, dim=1) if need_attention else None
 
 
@@ -154,7 +181,7 @@ def encode_boxes(boxes: Tensor, height: int, width: int, channels: int) -> Tenso
         torch.cat([(value[:, None] * frequencies).sin(), (value[:, None] * frequencies).cos()], -1)
         for value in (row, column, size)
     ]
-    return nn.functional.pad(torch.cat(codes, -1), (0, channels - 6 * pairs))
+    return F.pad(torch.cat(codes, -1), (0, channels - 6 * pairs))
 
 
 @lru_cache(maxsize=8)
@@ -263,5 +290,5 @@ class FeatureFusion(nn.Module):
         )
         conditioned = self.project_gated(fused) * mask.unsqueeze(-1)
         missing = image.tokens.shape[1] - conditioned.shape[1]
-        conditioned = nn.functional.pad(conditioned, (0, 0, 0, missing))
+        conditioned = F.pad(conditioned, (0, 0, 0, missing))
         return VisualTokens(gated_sum(image.tokens, conditioned, self.beta), attention)

@@ -27,6 +27,7 @@ from biod2c_core.data.collate import Collator, VQADataset
 from biod2c_core.data.formats import image_root, read_records
 from biod2c_core.data.records import Record
 from biod2c_core.errors import InputError
+from biod2c_core.model.answering import resolve_device
 from biod2c_core.model.build import build_model
 from biod2c_core.model.checkpoints import load_model, load_processor, locate, save_checkpoint
 from biod2c_core.model.modeling import BioD2CForConditionalGeneration
@@ -95,6 +96,8 @@ def train(
     last = _claim(output, resume)
     model, processor = _start_model(config, settings, checkpoint)
     prepare_stage(model, stage, settings.semantic_weight, config.model.lora)
+    if resolve_device(device).type == "cpu":  # sequences are short: the plain attention is faster
+        model.language_model.set_attn_implementation("eager")
     datasets = [_dataset(data, "train", model, processor, settings, stage)]
     if validation is not None:
         datasets.append(_dataset([validation], "", model, processor, settings, stage))
@@ -191,7 +194,7 @@ def _arguments(
     settings: StageSettings, output: Path, device: str, validate: bool
 ) -> TrainingArguments:
     transformers_logging.set_verbosity_error()  # our own log and progress say what matters
-    on_cpu = device == "cpu" or (device == "auto" and not torch.cuda.is_available())
+    on_cpu = resolve_device(device).type == "cpu"
     return TrainingArguments(
         output_dir=str(output / "checkpoints"),
         num_train_epochs=settings.epochs,
@@ -205,7 +208,7 @@ def _arguments(
         lr_scheduler_type=settings.schedule,
         max_grad_norm=settings.max_grad_norm,
         bf16=settings.bf16,
-        gradient_checkpointing=settings.gradient_checkpointing,
+        activation_checkpointing=settings.gradient_checkpointing,
         logging_steps=settings.log_every,
         logging_nan_inf_filter=False,
         save_strategy="steps" if settings.save_every else "epoch",
@@ -215,7 +218,7 @@ def _arguments(
         prediction_loss_only=True,
         seed=settings.seed,
         use_cpu=on_cpu,
-        optim="adamw_torch",
+        optim="adamw_torch_fused",
         remove_unused_columns=False,
         report_to="none",
         disable_tqdm=True,

@@ -1,6 +1,6 @@
 """Make a trained checkpoint ready to ship: fold LoRA into the language model, store float16.
 
-    python recipes/tiny/export.py RUN/model biod2c_core/assets/biod2c-tiny
+python recipes/tiny/export.py RUN/model biod2c_core/assets/biod2c-tiny
 """
 
 from __future__ import annotations

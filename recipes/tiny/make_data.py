@@ -10,12 +10,13 @@ stage2_validation.jsonl      questions about images of the derived sets kept asi
 tune_validation.jsonl        VQA-RAD train questions about images that variant ``tune`` never sees
 heldout.jsonl                questions about images of the derived sets that nothing else uses
 vqa_rad_test.jsonl           VQA-RAD's official test questions
-language[_V].txt             text for the language model
+blank.jsonl                  held-out questions asked about blank pictures
+language.txt                 text for the language model, without the images of any variant
 ============================ ======================================================================
 
 Without ``_V`` the files serve the official split. Variant ``disjoint`` leaves out every image of
 the test split, variant ``tune`` a part of the train images; both in all forms (questions, captions,
-arrows, text).
+arrows).
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from pathlib import Path
 
 import numpy as np
 import vqa_rad
+from blank import blank_records
 from captions import opening
 from corpus import canonical_answer, definition_lines, grouped_lines, line, slake_rows
 from derived import derive_part
@@ -51,6 +53,7 @@ from biod2c_core.data.records import Record, write_records
 # smears and nuclei lie above it, all other pairs there far below; slices of one eye lie above it too.
 SAME_VIEW = 0.95
 HELDOUT, VALIDATION, TUNE = 0.17, 0.05, 0.15  # shares of images
+BLANK = 400  # training questions about blank pictures
 BARE = 0.3  # share of derived questions that the language model also sees without a caption
 
 
@@ -174,7 +177,6 @@ def build(
         "heldout": made["heldout"][0],
         "vqa_rad_test": [vqa_rad.plain_record(row, "test") for row in test_rows],
     }
-    text = common_lines(root, dictionary, seed)
     for variant, excluded in variants(radiology, test_rows, seed).items():
         rows = [row for row in train_rows if vqa_rad.image_path(row) not in excluded]
         aside = [row for row in train_rows if vqa_rad.image_path(row) in excluded]
@@ -183,13 +185,17 @@ def build(
         own = vqa_rad.train_records(radiology, rows, seed)
         stem = {"": "stage2", "disjoint": "stage2_disjoint", "tune": "tune"}[variant]
         suffix = f"_{variant}" if variant else ""
-        files[f"{stem}_train"] = own + questions
+        blanks = blank_records(own + questions, out, "train", BLANK, BLANK // 8, seed)
+        files[f"{stem}_train"] = own + questions + blanks
         files[f"stage1{suffix}"] = captions
         if variant == "tune":
             files["tune_validation"] = [vqa_rad.plain_record(row, "validation") for row in aside]
-        lines = {*text, *derived_lines(questions, captions, seed)}
-        lines |= set(row_lines(radiology, rows, seed))
-        write_lines(out / f"language{suffix}.txt", lines, seed)
+    files["blank"] = blank_records(files["heldout"], out, "heldout", BLANK // 2, BLANK // 8, seed)
+    aside = set().union(*variants(radiology, test_rows, seed).values())
+    rows = [row for row in train_rows if vqa_rad.image_path(row) not in aside]
+    questions, captions = (without(records, aside) for records in made["train"])
+    lines = {*common_lines(root, dictionary, seed), *derived_lines(questions, captions, seed)}
+    write_lines(out / "language.txt", lines | set(row_lines(radiology, rows, seed)), seed)
     for name, records in files.items():
         write_records(out / f"{name}.jsonl", records)
     return files

@@ -83,7 +83,7 @@ class Lines(torch.utils.data.Dataset[dict[str, Any]]):
 
     def __init__(self, tokenizer: Any, lines: list[str]) -> None:
         rows = tokenizer(lines).input_ids
-        self.rows = [row[: CONTEXT - 1] + [tokenizer.eos_token_id] for row in rows]
+        self.rows = [[*row[: CONTEXT - 1], tokenizer.eos_token_id] for row in rows]
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -108,7 +108,9 @@ def train_language_model(text: Path, target: Path, epochs: float, seed: int) -> 
     held_out = max(1, len(lines) // 50)
     tokenizer = train_tokenizer(lines)
     torch.manual_seed(seed)
-    model = LlamaForCausalLM(LlamaConfig(**LLAMA, attn_implementation="eager"))  # faster on short lines
+    model = LlamaForCausalLM(
+        LlamaConfig(**LLAMA, attn_implementation="eager")
+    )  # faster on short lines
     arguments = TrainingArguments(
         output_dir=str(target / "checkpoints"),
         num_train_epochs=epochs,

@@ -13,10 +13,10 @@ import typer
 from PIL import Image
 from typer.testing import CliRunner
 
-from biod2c_cli.app import OneLineErrors
+from biod2c_cli.app import Commands
 from biod2c_cli.commands import evaluate
 
-root = typer.Typer(cls=OneLineErrors, pretty_exceptions_enable=False)
+root = typer.Typer(cls=Commands, pretty_exceptions_enable=False)
 root.add_typer(evaluate.app, name="evaluate")
 
 

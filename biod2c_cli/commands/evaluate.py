@@ -13,7 +13,6 @@ from biod2c_cli.options import AsJson, Device, ImageRoot, Model
 
 if TYPE_CHECKING:
     from biod2c_core.evaluation.analyse import Analysis
-    from biod2c_core.evaluation.statistics import Estimate
 
 DEFAULT_COMMAND = "run"
 
@@ -109,32 +108,13 @@ def _load_model(checkpoint: str | None, device: str) -> Any:
     return Answerer.load(checkpoint, device)
 
 
-def _number(value: float | None) -> str:
-    return "-" if value is None else f"{value:.3f}"
-
-
-def _interval(estimate: Estimate) -> str:
-    return f"{_number(estimate.low)} - {_number(estimate.high)}"
-
-
 def _print(result: Analysis) -> None:
-    header = result.evaluation.header()
-    data, profile = header["data"], header["profile"]
-    rows = []
-    for metric in result.evaluation.profile.metrics:
-        estimate = result.estimates[metric.key]
-        baselines = [_number(columns[metric.key].value) for columns in result.baselines.values()]
-        numbers = [_number(estimate.value), _interval(estimate), *baselines]
-        rows.append([metric.label, *numbers, str(estimate.questions)])
-    title = (
-        f"{data['source']} {data['split']}, profile {profile['name']} {profile['version']}, "
-        f"data {data['checksum'][:12]}"
-    )
-    names = [name.replace("_", " ") for name in result.baselines]
-    console.print_table(title, ["metric", "value", "95% interval", *names, "questions"], rows)
-    if result.contamination is not None:
-        seen, total = result.contamination.seen_images, result.contamination.images
-        console.note(f"{seen} of {total} test images are also in the training records")
+    from biod2c_core.evaluation.report.tables import score_table
+
+    table = score_table(result.to_dict())
+    console.print_table(table.title, list(table.columns), table.plain_rows())
+    for line in table.notes:
+        console.note(line)
 
 
 @app.command()
@@ -162,10 +142,10 @@ def compare(
     rows = [
         [
             key,
-            _number(test.first),
-            _number(test.second),
+            f"{test.first:.3f}",
+            f"{test.second:.3f}",
             f"{test.difference:+.3f}",
-            f"{_number(test.low)} - {_number(test.high)}",
+            "-" if test.low is None else f"{test.low:+.3f} - {test.high:+.3f}",
             f"{test.p:.4f}",
             f"{test.p_adjusted:.4f}",
             str(test.questions),

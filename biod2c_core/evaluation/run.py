@@ -24,6 +24,8 @@ from biod2c_core.evaluation.predictions import (
     split_checksum,
 )
 from biod2c_core.evaluation.profiles import DEFAULT_PROFILE, get_profile
+from biod2c_core.evaluation.report.html import to_html
+from biod2c_core.evaluation.report.tables import score_table, to_latex, to_markdown
 from biod2c_core.evaluation.score import check_scorable, score
 from biod2c_core.evaluation.statistics import PairedTest, compare
 
@@ -143,7 +145,7 @@ def evaluate(
         image_root=request.image_folder,
     )
     if request.run is not None:
-        write_run(request.run, analysis)
+        write_run(request.run, analysis, request.image_folder)
     return analysis
 
 
@@ -197,9 +199,26 @@ def _check_same_data(
         )
 
 
-def write_run(folder: Path, analysis: Analysis) -> None:
-    """Write the result and the scored questions, each file atomically."""
-    write_json(folder / "result.json", analysis.to_dict())
+def write_run(folder: Path, analysis: Analysis, images: Path) -> None:
+    """Write result, report and scored questions, each file atomically.
+
+    Args:
+        folder: The run folder: ``result.json``, ``report.md``, ``report.tex``, ``report.html`` and
+            ``questions.jsonl``.
+        analysis: The result.
+        images: Folder of the images, for the HTML page.
+    """
+    result = analysis.to_dict()
+    table = score_table(result)
+    texts = {
+        "report.md": to_markdown(table),
+        "report.tex": to_latex(table),
+        "report.html": to_html(analysis, images),
+    }
+    for name, text in texts.items():
+        with atomic_open(folder / name) as file:
+            file.write(text)
+    write_json(folder / "result.json", result)
     with atomic_open(folder / "questions.jsonl") as file:
         for question in analysis.evaluation.questions:
             row = {

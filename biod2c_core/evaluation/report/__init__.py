@@ -1,0 +1,1 @@
+"""A result for people: tables in Markdown and LaTeX, and one HTML page that needs no network."""

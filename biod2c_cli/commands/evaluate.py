@@ -10,6 +10,7 @@ from typer.core import TyperGroup
 
 from biod2c_cli import console
 from biod2c_cli.options import AsJson, Device, ImageRoot, Model
+from biod2c_core.errors import InputError
 
 if TYPE_CHECKING:
     from biod2c_core.evaluation.analyse import Analysis
@@ -154,3 +155,34 @@ def compare(
     ]
     columns = ["metric", "A", "B", "A - B", "95% interval", "p", "p (Holm)", "questions"]
     console.print_table(f"A {first} against B {second}", columns, rows)
+
+
+@app.command()
+def table(
+    results: Annotated[
+        list[str],
+        typer.Argument(
+            help="Run folders or result.json files, each also as NAME=PATH.", metavar="RUN"
+        ),
+    ],
+    paper_table: Annotated[
+        int, typer.Option(min=1, max=2, help="1: data sets by models. 2: variants on BioVGQ.")
+    ] = 1,
+    form: Annotated[str, typer.Option("--format", help="text, markdown, latex or json.")] = "text",
+) -> None:
+    """Lay results side by side as the paper's Tables 1 and 2, beside its published numbers."""
+    from biod2c_core.evaluation.paper_tables import load_result, table_1, table_2, to_json
+    from biod2c_core.evaluation.report.tables import to_latex, to_markdown
+
+    loaded = [load_result(argument) for argument in results]
+    found = table_1(loaded) if paper_table == 1 else table_2(loaded)
+    if form == "json":
+        console.emit_json(to_json(found))
+    elif form in ("markdown", "latex"):
+        console.emit((to_markdown if form == "markdown" else to_latex)(found).rstrip("\n"))
+    elif form == "text":
+        console.print_table(found.title, list(found.columns), found.plain_rows())
+        for line in found.notes:
+            console.note(line)
+    else:
+        raise InputError(f"unknown format {form!r}", "Use text, markdown, latex or json.")

@@ -183,6 +183,20 @@ def test_training_records_give_baselines_and_a_contamination_check(
     assert "majority" in shown.stdout
 
 
+def test_results_side_by_side(data: Path, tmp_path: Path) -> None:
+    data.write_text(data.read_text().replace('"toy"', '"vqa-rad"'), "utf-8")
+    assert invoke(data, "-o", tmp_path / "run").exit_code == 0
+    shown = invoke("table", f"ours={tmp_path / 'run'}", "--format", "markdown")
+    assert shown.exit_code == 0, shown.output
+    assert "| BioD2C (published) | ours |" in shown.stdout
+    assert "| RAD-VQA | closed ACC |" in shown.stdout
+    assert "BioD2C" in invoke("table", tmp_path / "run").stdout
+    assert json.loads(invoke("table", tmp_path / "run", "--format", "json").stdout)["rows"]
+    assert r"\toprule" in invoke("table", tmp_path / "run", "--format", "latex").stdout
+    bad = invoke("table", tmp_path / "run", "--format", "pdf")
+    assert (bad.exit_code, bad.stdout) == (2, "")
+
+
 def test_help_is_about_scoring() -> None:
     result = invoke("--help")
     assert result.exit_code == 0

@@ -13,7 +13,13 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import AutoModelForCausalLM, GenerationMixin, PreTrainedModel
+from transformers import (
+    AutoModel,
+    AutoModelForCausalLM,
+    AutoModelForImageTextToText,
+    GenerationMixin,
+    PreTrainedModel,
+)
 from transformers.modeling_outputs import ModelOutput
 
 from biod2c_core.errors import ConfigError, InputError
@@ -54,6 +60,7 @@ class BioD2CForConditionalGeneration(PreTrainedModel, GenerationMixin):
     base_model_prefix = ""
     main_input_name = "input_ids"
     supports_gradient_checkpointing = True
+    accepts_loss_kwargs = False  # the loss is a batch's mean: Trainer divides it when accumulating
     _supports_sdpa = True
     _supports_flash_attn = True
     _tied_weights_keys: Any = None
@@ -86,6 +93,20 @@ class BioD2CForConditionalGeneration(PreTrainedModel, GenerationMixin):
             self.add_lora(config.lora)
         self.semantic_weight = 1.0  # lambda of Eq. (5); a stage of training sets it
         self.post_init()
+
+    @classmethod
+    def from_pretrained(cls, *args: Any, **kwargs: Any) -> Any:
+        """As in transformers, but from safetensors only: other formats can run code when opened.
+
+        Args:
+            *args: As in transformers.
+            **kwargs: As in transformers.
+        """
+        kwargs["use_safetensors"] = True
+        loaded = super().from_pretrained(*args, **kwargs)
+        model = loaded[0] if isinstance(loaded, tuple) else loaded
+        model.vision.restore_buffers()
+        return loaded
 
     def _init_weights(self, module: nn.Module) -> None:
         """Every part initialises itself; transformers must not do it again."""
@@ -210,6 +231,7 @@ class BioD2CForConditionalGeneration(PreTrainedModel, GenerationMixin):
         queue_mask: Tensor | None = None,
         labels: Tensor | None = None,
         inputs_embeds: Tensor | None = None,
+        position_ids: Tensor | None = None,
         return_attention: bool = False,
         **kwargs: Any,
     ) -> BioD2COutput:
@@ -226,8 +248,11 @@ class BioD2CForConditionalGeneration(PreTrainedModel, GenerationMixin):
             queue_mask: (B, k, L).
             labels: (B, P), the answer's token ids, -100 elsewhere.
             inputs_embeds: Everything already embedded (decoding steps of ``generate``).
+            position_ids: Of ``inputs_embeds`` or ``input_ids`` (decoding steps of ``generate``, which
+                counts the real tokens only because this argument is named here: padding lies
+                between image and text and must not move them apart).
             return_attention: Return the fusion decoder's cross-attention.
-            **kwargs: For the language model (cache, positions ...).
+            **kwargs: For the language model (cache ...).
 
         Returns:
             A :class:`BioD2COutput`.
@@ -237,6 +262,7 @@ class BioD2CForConditionalGeneration(PreTrainedModel, GenerationMixin):
                 input_ids=input_ids,
                 inputs_embeds=inputs_embeds,
                 attention_mask=attention_mask,
+                position_ids=position_ids,
                 **kwargs,
             )
             return BioD2COutput(logits=result.logits, past_key_values=result.past_key_values)
@@ -306,3 +332,7 @@ class BioD2CForConditionalGeneration(PreTrainedModel, GenerationMixin):
         return super().generate(  # type: ignore[misc]  # the mixin's protocol wants no forward overload
             inputs_embeds=embeddings, attention_mask=mask, **kwargs
         )
+
+
+AutoModel.register(BioD2CConfig, BioD2CForConditionalGeneration)
+AutoModelForImageTextToText.register(BioD2CConfig, BioD2CForConditionalGeneration)

@@ -48,12 +48,34 @@ class VisionTower(nn.Module):
             raise ConfigError(
                 f"unknown vision library {library!r}", f"Use one of: {', '.join(_BUILDERS)}."
             )
+        if not levels or min(levels) < 0:
+            raise ConfigError(
+                f"vision levels are {list(levels)}", "Give one or more stages, counted from 0."
+            )
+        self.library = library
+        self.name = name
         self.levels = tuple(levels)
         self.normalize = normalize
         self.image_size = image_size
-        self.trunk = _BUILDERS[library](name, self.levels, image_size)
+        self.trunk = self._build_trunk()
         self.requires_grad_(False)
         self.eval()
+
+    def _build_trunk(self) -> nn.Module:
+        return _BUILDERS[self.library](self.name, self.levels, self.image_size)
+
+    def restore_buffers(self) -> None:
+        """Compute anew what a trunk derives from its shape and stores in no checkpoint.
+
+        transformers builds a model without memory, fills in the weights, and leaves such tables
+        (of relative positions, for example) as they come.
+        """
+        stored = self.trunk.state_dict().keys()
+        derived = {name: b for name, b in self.trunk.named_buffers() if name not in stored}
+        if derived:
+            fresh = dict(self._build_trunk().named_buffers())
+            for name, buffer in derived.items():
+                buffer.copy_(fresh[name])
 
     def train(self, mode: bool = True) -> VisionTower:
         """Stay in evaluation mode: the running statistics of the trunk are part of its weights."""
@@ -89,10 +111,21 @@ def _normalize_channels(level: Tensor) -> Tensor:
 
 
 def grid_shape(tower: VisionTower) -> tuple[int, int, int]:
-    """Height, width and channels of X_v for the tower's image size, found by one small run."""
+    """Height, width and channels of X_v for the tower's image size, found by one small run.
+
+    Raises:
+        ConfigError: The tower yields no feature map.
+    """
     parameter = next(tower.trunk.parameters())
     probe = torch.zeros(1, 3, tower.image_size, tower.image_size, device=parameter.device)
-    _, height, width, channels = tower(probe).shape
+    try:
+        _, height, width, channels = tower(probe).shape
+    except (AssertionError, IndexError, RuntimeError, ValueError) as error:
+        raise ConfigError(
+            f"vision tower {tower.name!r} gives no feature map at levels {list(tower.levels)} "
+            f"from {tower.image_size} pixels: {error}",
+            "Choose levels and an image size that it has.",
+        ) from error
     return height, width, channels
 
 

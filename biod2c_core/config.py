@@ -111,6 +111,8 @@ class StageSettings:
         epochs: Passes over the data.
         max_steps: Stop after so many optimiser steps; 0 for no limit.
         batch_size: Samples a step and process.
+        questions_per_image: Most questions about one image that stay together in a batch, so that
+            the image is encoded once for them.
         gradient_accumulation: Steps whose gradients are added before an update.
         weight_decay: Of AdamW.
         warmup_ratio: Share of the steps in which the learning rate rises.
@@ -131,6 +133,7 @@ class StageSettings:
     epochs: float = 1
     max_steps: int = 0
     batch_size: int = 8
+    questions_per_image: int = 1
     gradient_accumulation: int = 1
     weight_decay: float = 1e-3
     warmup_ratio: float = 0.03

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from random import Random
 from typing import Any, Protocol
 
 import torch
@@ -14,7 +15,7 @@ from torch.utils.data import Dataset, Sampler
 from biod2c_core.data.images import load_image, resolve_image
 from biod2c_core.data.records import Record
 
-_GROUP = 50  # batches that are sorted by length together
+_SORTED_BATCHES = 50  # batches that are sorted by length together
 
 
 class Processor(Protocol):
@@ -39,14 +40,13 @@ class Processor(Protocol):
 
 
 class VQADataset(Dataset[dict[str, Any]]):
-    """Records, tokenised once, with their images decoded when they are asked for.
+    """Records, tokenised once; the images are left to the collator, once for each in a batch.
 
     Args:
         records: With a question and an answer each.
         image_roots: For each record, the folder that ``Record.image`` is relative to.
         processor: The model's.
         queue_size: k, the most queue texts of a sample.
-        features: Gives X_v of an image file, (N, N, D), instead of pixels, if given.
     """
 
     def __init__(
@@ -55,15 +55,12 @@ class VQADataset(Dataset[dict[str, Any]]):
         image_roots: Sequence[Path],
         processor: Processor,
         queue_size: int = 0,
-        features: Callable[[Path], Tensor] | None = None,
     ) -> None:
         self.records = list(records)
         self.paths = [
             resolve_image(root, record.image)
             for root, record in zip(image_roots, records, strict=True)
         ]
-        self.processor = processor
-        self.features = features
         self._texts = [processor.training_ids(each.question, each.answer) for each in records]
         self._questions = [processor.question_ids(each.question) for each in records]
         known: dict[str, list[int]] = {}
@@ -85,24 +82,28 @@ class VQADataset(Dataset[dict[str, Any]]):
     def __getitem__(self, index: int) -> dict[str, Any]:
         """One sample, unpadded."""
         ids, labels = self._texts[index]
-        sample: dict[str, Any] = {
+        return {
             "input_ids": ids,
             "labels": labels,
             "question_ids": self._questions[index],
             "queue_ids": self._queues[index],
+            "image": self.paths[index],
         }
-        if self.features is not None:
-            sample["grid_features"] = self.features(self.paths[index])
-        else:
-            sample["pixel_values"] = self.processor.pixels(load_image(self.paths[index]))
-        return sample
 
 
 class Collator:
-    """Pads samples to the batch's longest, with masks."""
+    """Pads samples to the batch's longest, with masks, and reads each image once.
 
-    def __init__(self, processor: Processor) -> None:
+    Args:
+        processor: The model's.
+        features: Gives X_v of an image file, (N, N, D), instead of pixels, if given.
+    """
+
+    def __init__(
+        self, processor: Processor, features: Callable[[Path], Tensor] | None = None
+    ) -> None:
         self.processor = processor
+        self.features = features
 
     def __call__(self, samples: Sequence[dict[str, Any]]) -> dict[str, Tensor]:
         """Make a batch.
@@ -112,8 +113,9 @@ class Collator:
 
         Returns:
             ``input_ids``, ``attention_mask``, ``labels`` (B, P); ``question_ids``,
-            ``question_mask`` (B, T); ``pixel_values`` (B, 3, S, S) or ``grid_features``
-            (B, N, N, D); and, if any sample has a queue, ``queue_ids``, ``queue_mask`` (B, k, L).
+            ``question_mask`` (B, T); ``pixel_values`` (images, 3, S, S) or ``grid_features``
+            (images, N, N, D) and ``image_rows`` (B,), the image of each sample; and, if any sample
+            has a queue, ``queue_ids``, ``queue_mask`` (B, k, L).
         """
         pad = self.processor.pad
         input_ids, attention_mask = pad([sample["input_ids"] for sample in samples])
@@ -125,9 +127,13 @@ class Collator:
             "question_ids": question_ids,
             "question_mask": question_mask,
         }
-        for key in ("pixel_values", "grid_features"):
-            if key in samples[0]:
-                batch[key] = torch.stack([sample[key] for sample in samples])
+        paths = list(dict.fromkeys(sample["image"] for sample in samples))
+        batch["image_rows"] = torch.tensor([paths.index(sample["image"]) for sample in samples])
+        if self.features is not None:
+            batch["grid_features"] = torch.stack([self.features(path) for path in paths])
+        else:
+            pixels = [self.processor.pixels(load_image(path)) for path in paths]
+            batch["pixel_values"] = torch.stack(pixels)
         size = max(len(sample["queue_ids"]) for sample in samples)
         if size:
             rows = [
@@ -141,21 +147,33 @@ class Collator:
         return batch
 
 
-class LengthGroupedSampler(Sampler[int]):
-    """A shuffle in which neighbours have about the same length, so that padding is rare.
+class GroupedSampler(Sampler[int]):
+    """A shuffle in which neighbours are about as long, and a few questions share their image.
 
-    The order is a function of seed and epoch alone, which makes resuming exact.
+    So padding is rare, and an image is encoded once for several questions. The order is a function
+    of seed and epoch alone, which makes resuming exact.
 
     Args:
         lengths: Length of each sample.
+        images: The image of each sample.
         batch_size: Samples of a batch.
         seed: Of the shuffle.
+        questions_per_image: Most questions about one image that stay together.
     """
 
-    def __init__(self, lengths: Sequence[int], batch_size: int, seed: int) -> None:
+    def __init__(
+        self,
+        lengths: Sequence[int],
+        images: Sequence[Path],
+        batch_size: int,
+        seed: int,
+        questions_per_image: int = 1,
+    ) -> None:
         self.lengths = lengths
+        self.images = images
         self.batch_size = batch_size
         self.seed = seed
+        self.questions_per_image = questions_per_image
         self.epoch = 0
 
     def __len__(self) -> int:
@@ -166,18 +184,33 @@ class LengthGroupedSampler(Sampler[int]):
         self.epoch = epoch
 
     def __iter__(self) -> Iterator[int]:
-        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + self.epoch)
-        order = torch.randperm(len(self.lengths), generator=generator).tolist()
-        span = self.batch_size * _GROUP
-        batches = []
-        for start in range(0, len(order), span):
-            group = sorted(order[start : start + span], key=lambda index: self.lengths[index])
-            batches += [
-                group[i : i + self.batch_size] for i in range(0, len(group), self.batch_size)
-            ]
-        ragged = [batch for batch in batches if len(batch) < self.batch_size]
+        random = Random(self.seed * 1_000_003 + self.epoch)
+        order = list(range(len(self.lengths)))
+        random.shuffle(order)
+        groups = self._groups(order)
+        random.shuffle(groups)
+        batches: list[list[int]] = []
+        span = max(1, self.batch_size * _SORTED_BATCHES // self.questions_per_image)
+        for start in range(0, len(groups), span):
+            part = sorted(
+                groups[start : start + span], key=lambda group: max(self.lengths[i] for i in group)
+            )
+            flat = [index for group in part for index in group]
+            batches += [flat[i : i + self.batch_size] for i in range(0, len(flat), self.batch_size)]
         full = [batch for batch in batches if len(batch) == self.batch_size]
-        for place in torch.randperm(len(full), generator=generator).tolist():
-            yield from full[place]
-        for batch in ragged:  # the last, smaller batch stays last
+        random.shuffle(full)
+        rest = [index for batch in batches if len(batch) < self.batch_size for index in batch]
+        for batch in [*full, rest]:  # what fills no batch comes last
             yield from batch
+
+    def _groups(self, order: list[int]) -> list[list[int]]:
+        """Cut each image's samples, in their shuffled order, into groups that stay together."""
+        of_image: dict[Path, list[int]] = {}
+        for index in order:
+            of_image.setdefault(self.images[index], []).append(index)
+        size = self.questions_per_image
+        return [
+            indices[i : i + size]
+            for indices in of_image.values()
+            for i in range(0, len(indices), size)
+        ]

@@ -11,7 +11,6 @@ from torch import Tensor
 
 from biod2c_core.errors import ConfigError
 from biod2c_core.model.checkpoints import fingerprint, load_model, load_processor, locate
-from biod2c_core.model.fusion import ImageEncoding
 from biod2c_core.model.modeling import BioD2CForConditionalGeneration
 from biod2c_core.model.processing import BioD2CProcessor
 
@@ -138,11 +137,10 @@ class Answerer:
         batch = self.processor(None, [question for _, question in questions])
         pixels = torch.stack([self.processor.pixels(image) for image in images])
         device = self.model.device
-        encoded = self.model.encode_image(pixels.to(device, self.model.dtype))
-        rows = torch.tensor([index for index, _ in questions], device=device)
         result = self.model.generate(
             **{name: value.to(device) for name, value in batch.items()},
-            image=ImageEncoding(encoded.blocks[rows], encoded.tokens[rows]),
+            image=self.model.encode_image(pixels.to(device, self.model.dtype)),
+            image_rows=torch.tensor([index for index, _ in questions], device=device),
             max_new_tokens=max_new_tokens or MAX_NEW_TOKENS,
             do_sample=False,
             return_dict_in_generate=True,

@@ -47,7 +47,11 @@ class VisualTokens(NamedTuple):
 
 
 def attend(
-    attention: nn.MultiheadAttention, queries: Tensor, memory: Tensor, padding: Tensor | None
+    attention: nn.MultiheadAttention,
+    queries: Tensor,
+    memory: Tensor,
+    padding: Tensor | None = None,
+    rows: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Multi-head attention with the weights of ``attention``, written out.
 
@@ -57,8 +61,10 @@ def attend(
     Args:
         attention: Holds the weights and the dropout.
         queries: (B, T, D).
-        memory: (B, M, D).
+        memory: (B, M, D); or (images, M, D) with ``rows``.
         padding: (B, M), true where a key must not be attended to.
+        rows: (B,), the row of ``memory`` that each row of queries attends to; keys and values are
+            computed once for each image, however many questions it has.
 
     Returns:
         (B, T, D) and the attention weights before dropout, (B, h, T, M).
@@ -67,6 +73,8 @@ def attend(
     weight, bias = attention.in_proj_weight, attention.in_proj_bias
     q = F.linear(queries, weight[:width], bias[:width]).unflatten(-1, (heads, -1)).transpose(1, 2)
     kv = F.linear(memory, weight[width:], bias[width:]).unflatten(-1, (2, heads, -1))
+    if rows is not None:
+        kv = kv[rows]
     k, v = kv.permute(2, 0, 3, 1, 4)
     scores = q @ k.transpose(-1, -2) * (width // heads) ** -0.5
     if padding is not None:
@@ -95,14 +103,19 @@ class FusionLayer(nn.Module):
         self.dropout = nn.Dropout(dropout)
 
     def forward(
-        self, queries: Tensor, memory: Tensor, padding: Tensor | None
+        self,
+        queries: Tensor,
+        memory: Tensor,
+        padding: Tensor | None = None,
+        rows: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Run the layer.
 
         Args:
             queries: (B, T, D).
-            memory: (B, M, D), keys and values.
+            memory: (B, M, D), keys and values; or (images, M, D) with ``rows``.
             padding: (B, T), true where a query is padding and must not be attended to.
+            rows: (B,), which memory each row of queries belongs to.
 
         Returns:
             (B, T, D) and the cross-attention, (B, h, T, M).
@@ -110,7 +123,7 @@ class FusionLayer(nn.Module):
         x = self.norm1(queries)
         attended, _ = attend(self.self_attn, x, x, padding)
         queries = queries + self.dropout(attended)
-        attended, weights = attend(self.multihead_attn, self.norm2(queries), memory, None)
+        attended, weights = attend(self.multihead_attn, self.norm2(queries), memory, rows=rows)
         queries = queries + self.dropout(attended)
         hidden = self.dropout(self.linear1(self.norm3(queries)).relu())
         return queries + self.dropout(self.linear2(hidden)), weights
@@ -139,6 +152,7 @@ class FusionDecoder(nn.Module):
         memory: Tensor,
         padding: Tensor | None = None,
         need_attention: bool = False,
+        rows: Tensor | None = None,
     ) -> tuple[Tensor, Tensor | None]:
         """Fuse; shapes as in :class:`FusionLayer`.
 
@@ -149,7 +163,7 @@ class FusionDecoder(nn.Module):
             memory = memory.to(torch.get_autocast_dtype(memory.device.type))
         maps = []
         for layer in self.layers:
-            queries, weights = layer(queries, memory, padding)
+            queries, weights = layer(queries, memory, padding, rows)
             if need_attention:
                 maps.append(weights)
         return self.norm(queries), torch.stack(maps, dim=1) if need_attention else None
@@ -273,22 +287,25 @@ class FeatureFusion(nn.Module):
         question: Tensor,
         question_mask: Tensor,
         need_attention: bool = False,
+        rows: Tensor | None = None,
     ) -> VisualTokens:
         """Condition an image on a question, Eq. (1) and (2).
 
         Args:
-            image: From :meth:`encode_image`.
+            image: From :meth:`encode_image`, one row a question; or fewer, with ``rows``.
             question: Embeddings of the question by the language model, (B, T, d), T <= V.
             question_mask: (B, T), true where a token is real.
             need_attention: Return the cross-attention too.
+            rows: (B,), the row of ``image`` that each question is about.
         """
+        tokens = image.tokens if rows is None else image.tokens[rows]
         if not self.enabled:
-            return VisualTokens(image.tokens, None)
+            return VisualTokens(tokens, None)
         mask = question_mask.bool()
         fused, attention = self.decoder(
-            self.text_mlp(question), image.blocks, padding=~mask, need_attention=need_attention
+            self.text_mlp(question), image.blocks, ~mask, need_attention, rows
         )
         conditioned = self.project_gated(fused) * mask.unsqueeze(-1)
-        missing = image.tokens.shape[1] - conditioned.shape[1]
+        missing = tokens.shape[1] - conditioned.shape[1]
         conditioned = F.pad(conditioned, (0, 0, 0, missing))
-        return VisualTokens(gated_sum(image.tokens, conditioned, self.beta), attention)
+        return VisualTokens(gated_sum(tokens, conditioned, self.beta), attention)

@@ -10,7 +10,8 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
@@ -18,10 +19,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from biod2c_core.atomic import atomic_open
 from biod2c_core.data.images import load_image
-from biod2c_core.data.records import iter_jsonl
 from biod2c_core.model.processing import BioD2CProcessor
 from biod2c_core.model.vision import VisionTower, grid_shape
+
+try:
+    import fcntl
+except ImportError:  # Windows: do not fill one cache from two processes there
+    fcntl = None  # type: ignore[assignment]
 
 _BATCH = 16
 
@@ -49,17 +55,35 @@ class FeatureCache:
         self._data = self.folder / "rows.f16"
         self._index_file = self.folder / "index.jsonl"
         self._rows: dict[str, int] = {}
-        if self._index_file.exists():
-            complete = self._data.stat().st_size // self._row_bytes
-            text = self._index_file.read_bytes()
-            if not text.endswith(b"\n"):  # killed while writing a line
-                text = text[: text.rfind(b"\n") + 1]
-                self._index_file.write_bytes(text)
-            for _, (digest, row) in iter_jsonl(self._index_file):
-                if row < complete:
-                    self._rows[digest] = row
         self._digests: dict[Path, str] = {}
         self._map: np.memmap | None = None
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Keep other processes from adding rows; they wait."""
+        with (self.folder / "lock").open("w") as file:
+            if fcntl is not None:
+                fcntl.flock(file, fcntl.LOCK_EX)  # let go when the file closes, by a kill too
+            yield
+
+    def _read_index(self) -> None:
+        """Know the rows that are there; drop index lines that are torn or name no whole row."""
+        self._data.touch()
+        self._index_file.touch()
+        complete = self._data.stat().st_size // self._row_bytes
+        self._rows = {}
+        text = self._index_file.read_bytes()
+        for line in text.splitlines(keepends=True):
+            try:
+                digest, row = json.loads(line)
+            except ValueError:  # killed while writing it
+                continue
+            if row < complete:
+                self._rows[digest] = row
+        kept = "".join(_index_line(digest, row) for digest, row in self._rows.items())
+        if kept.encode() != text:
+            with atomic_open(self._index_file) as file:
+                file.write(kept)
 
     @property
     def _row_bytes(self) -> int:
@@ -75,6 +99,14 @@ class FeatureCache:
         Raises:
             ImageError: A file is no usable image.
         """
+        with self._alone():
+            self._read_index()
+            self._add(paths, advance)
+        count = self._data.stat().st_size // self._row_bytes
+        if count:
+            self._map = np.memmap(self._data, np.float16, "r", shape=(count, *self.shape))
+
+    def _add(self, paths: Iterable[Path], advance: Callable[[int], None]) -> None:
         waiting: list[tuple[str, Path]] = []
         with self._data.open("ab") as rows, self._index_file.open("a") as index:
             rows.truncate(rows.tell() // self._row_bytes * self._row_bytes)
@@ -93,9 +125,6 @@ class FeatureCache:
             if waiting:
                 self._compute(waiting, rows, index)
                 advance(len(waiting))
-        count = self._data.stat().st_size // self._row_bytes
-        if count:
-            self._map = np.memmap(self._data, np.float16, "r", shape=(count, *self.shape))
 
     def _compute(self, waiting: list[tuple[str, Path]], rows: IO[bytes], index: IO[str]) -> None:
         pixels = torch.stack([self.processor.pixels(load_image(path)) for _, path in waiting])
@@ -107,13 +136,17 @@ class FeatureCache:
         rows.flush()
         for offset, (digest, _) in enumerate(waiting):
             self._rows[digest] = start + offset
-            index.write(json.dumps([digest, start + offset]) + "\n")
+            index.write(_index_line(digest, start + offset))
         index.flush()
 
     def __call__(self, path: Path) -> Tensor:
         """X_v of an image that :meth:`fill` has seen, (N, N, D), float16."""
         assert self._map is not None, "fill() comes first"
         return torch.from_numpy(np.array(self._map[self._rows[self._digests[path]]]))
+
+
+def _index_line(digest: str, row: int) -> str:
+    return json.dumps([digest, row]) + "\n"
 
 
 def _key(tower: VisionTower, processor: BioD2CProcessor) -> str:

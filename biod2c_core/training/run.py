@@ -101,16 +101,17 @@ def train(
     datasets = [_dataset(data, "train", model, processor, settings, stage)]
     if validation is not None:
         datasets.append(_dataset([validation], "", model, processor, settings, stage))
-    if settings.cache_features:
-        _cache_features(model, processor, datasets, reporter)
+    features = _cached_features(model, processor, datasets, reporter, settings)
     _describe(output, config, stage, data, datasets[0], command)
     trainer = BioD2CTrainer(
         model=model,
         args=_arguments(settings, output, device, validation is not None),
         train_dataset=datasets[0],
         eval_dataset=datasets[1] if validation is not None else None,
-        data_collator=Collator(processor),
+        data_collator=Collator(processor, features),
         seed=settings.seed,
+        questions_per_image=settings.questions_per_image,
+        keep=settings.keep,
         reporter=reporter,
         log_file=output / "log.jsonl",
     )
@@ -176,18 +177,20 @@ def _dataset(
     return VQADataset(records, paths, processor, queue_size)
 
 
-def _cache_features(
+def _cached_features(
     model: BioD2CForConditionalGeneration,
     processor: BioD2CProcessor,
     datasets: Sequence[VQADataset],
     reporter: Reporter,
-) -> None:
+    settings: StageSettings,
+) -> FeatureCache | None:
+    if not settings.cache_features:
+        return None
     cache = FeatureCache(default_cache_folder(), model.vision, processor)
     paths = sorted({path for dataset in datasets for path in dataset.paths})
     reporter.encoding(len(paths))
     cache.fill(paths, reporter.encoded)
-    for dataset in datasets:
-        dataset.features = cache
+    return cache
 
 
 def _arguments(
@@ -213,7 +216,6 @@ def _arguments(
         logging_nan_inf_filter=False,
         save_strategy="steps" if settings.save_every else "epoch",
         save_steps=settings.save_every or 500,
-        save_total_limit=settings.keep,
         eval_strategy="epoch" if validate else "no",
         prediction_loss_only=True,
         seed=settings.seed,

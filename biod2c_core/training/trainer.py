@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -13,8 +14,8 @@ from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState,
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
-from biod2c_core.atomic import write_json
-from biod2c_core.data.collate import LengthGroupedSampler, VQADataset
+from biod2c_core.atomic import atomic_open, write_json
+from biod2c_core.data.collate import GroupedSampler, VQADataset
 from biod2c_core.errors import DivergenceError
 from biod2c_core.model.modeling import BioD2CForConditionalGeneration
 
@@ -42,13 +43,27 @@ class BioD2CTrainer(Trainer):
 
     Args:
         seed: Of the data order.
+        questions_per_image: Most questions about one image that stay together in a batch.
+        keep: Checkpoints to keep; 0 keeps all.
         reporter: Told about progress.
+        log_file: Gets a line of JSON every ``logging_steps``.
         **kwargs: Of ``transformers.Trainer``.
     """
 
-    def __init__(self, *, seed: int, reporter: Reporter, log_file: Path, **kwargs: Any) -> None:
+    def __init__(
+        self,
+        *,
+        seed: int,
+        questions_per_image: int,
+        keep: int,
+        reporter: Reporter,
+        log_file: Path,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(**kwargs)
         self._order_seed = seed
+        self._questions_per_image = questions_per_image
+        self._keep = keep
         self._parts: dict[str, list[float]] = {}
         for callback in (PrinterCallback, ProgressCallback):
             self.remove_callback(callback)
@@ -58,7 +73,9 @@ class BioD2CTrainer(Trainer):
         dataset = train_dataset or self.train_dataset
         assert isinstance(dataset, VQADataset)
         batch = self.args.train_batch_size * self.args.gradient_accumulation_steps
-        return LengthGroupedSampler(dataset.lengths, batch, self._order_seed)
+        return GroupedSampler(
+            dataset.lengths, dataset.paths, batch, self._order_seed, self._questions_per_image
+        )
 
     def compute_loss(
         self,
@@ -89,16 +106,19 @@ class BioD2CTrainer(Trainer):
         return means if beta is None else {**means, "beta": float(beta.detach())}
 
     def _save_checkpoint(self, *args: Any, **kwargs: Any) -> None:
+        checkpoints = Path(str(self.args.output_dir))
+        folder = checkpoints / f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}"
+        (folder / COMPLETE).unlink(missing_ok=True)  # of an earlier attempt
         super()._save_checkpoint(*args, **kwargs)
-        folder = (
-            Path(str(self.args.output_dir)) / f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}"
-        )
         sizes = {
             str(path.relative_to(folder)): path.stat().st_size
             for path in sorted(folder.rglob("*"))
             if path.is_file()
         }
         write_json(folder / COMPLETE, sizes)
+        if self._keep:  # only now: until here the older ones are what a resumed run starts from
+            for _, path in _checkpoints(checkpoints)[: -self._keep]:
+                shutil.rmtree(path)
 
 
 class _Progress(TrainerCallback):
@@ -113,10 +133,8 @@ class _Progress(TrainerCallback):
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
     ) -> None:
-        if state.global_step and self.log_file.exists():  # drop lines after the checkpoint
-            lines = self.log_file.read_text("utf-8").splitlines()
-            kept = [line for line in lines if json.loads(line)["step"] <= state.global_step]
-            self.log_file.write_text("".join(f"{line}\n" for line in kept), "utf-8")
+        if self.log_file.exists():
+            _forget_after(self.log_file, state.global_step)
         self.reporter.start(state.max_steps, state.global_step)
 
     def on_step_end(
@@ -138,14 +156,32 @@ class _Progress(TrainerCallback):
             file.write(json.dumps(row) + "\n")
 
 
+def _forget_after(log_file: Path, step: int) -> None:
+    """Drop the lines of steps that will be done again, and what a kill left of a line."""
+    kept = []
+    for line in log_file.read_text("utf-8").splitlines():
+        try:
+            row = json.loads(line)
+        except ValueError:
+            continue
+        if row["step"] <= step:
+            kept.append(line)
+    with atomic_open(log_file) as file:
+        file.writelines(f"{line}\n" for line in kept)
+
+
+def _checkpoints(folder: Path) -> list[tuple[int, Path]]:
+    """Step and folder of each checkpoint, in order."""
+    numbered = (
+        (path.name.rpartition("-")[2], path) for path in folder.glob(f"{PREFIX_CHECKPOINT_DIR}-*")
+    )
+    return sorted((int(number), path) for number, path in numbered if number.isdigit())
+
+
 def last_complete_checkpoint(folder: Path) -> Path | None:
     """The newest checkpoint of a run that was written to its end."""
-    found: list[tuple[int, Path]] = []
-    for path in folder.glob(f"{PREFIX_CHECKPOINT_DIR}-*"):
-        number = path.name.rpartition("-")[2]
-        if number.isdigit() and _is_complete(path):
-            found.append((int(number), path))
-    return max(found)[1] if found else None
+    complete = (path for _, path in reversed(_checkpoints(folder)) if _is_complete(path))
+    return next(complete, None)
 
 
 def _is_complete(folder: Path) -> bool:

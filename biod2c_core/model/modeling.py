@@ -165,6 +165,7 @@ class BioD2CForConditionalGeneration(PreTrainedModel, GenerationMixin):
         question_mask: Tensor,
         image: ImageEncoding,
         return_attention: bool = False,
+        image_rows: Tensor | None = None,
     ) -> VisualTokens:
         """Section 3.1: the visual tokens X_{v|t}; the one path for training and generation.
 
@@ -173,10 +174,11 @@ class BioD2CForConditionalGeneration(PreTrainedModel, GenerationMixin):
             question_mask: (B, T), 1 where a token is real.
             image: From :meth:`encode_image`.
             return_attention: Keep the cross-attention.
+            image_rows: (B,), the row of ``image`` that each question is about; by default its own.
         """
         limit = self.config.num_visual_tokens
         question = self.get_input_embeddings()(question_ids[:, :limit])
-        return self.fusion(image, question, question_mask[:, :limit], return_attention)
+        return self.fusion(image, question, question_mask[:, :limit], return_attention, image_rows)
 
     def semantic_loss(
         self,
@@ -225,6 +227,7 @@ class BioD2CForConditionalGeneration(PreTrainedModel, GenerationMixin):
         attention_mask: Tensor | None = None,
         pixel_values: Tensor | None = None,
         grid_features: Tensor | None = None,
+        image_rows: Tensor | None = None,
         question_ids: Tensor | None = None,
         question_mask: Tensor | None = None,
         queue_ids: Tensor | None = None,
@@ -242,6 +245,8 @@ class BioD2CForConditionalGeneration(PreTrainedModel, GenerationMixin):
             attention_mask: (B, P), 1 where a token is real.
             pixel_values: (B, 3, H, W); or ``grid_features``, (B, N, N, D).
             grid_features: X_v, where the trunk has run before.
+            image_rows: (B,), the image that each row is about, where several share one; by default
+                there is an image a row.
             question_ids: The question alone, (B, T), for the fusion decoder.
             question_mask: (B, T).
             queue_ids: The text queue, (B, k, L), for L_sem.
@@ -272,7 +277,7 @@ class BioD2CForConditionalGeneration(PreTrainedModel, GenerationMixin):
         if question_ids is None or question_mask is None:
             raise InputError("an image is given, but no question_ids or question_mask")
         image = self.encode_image(pixel_values, grid_features)
-        visual = self.encode(question_ids, question_mask, image, return_attention)
+        visual = self.encode(question_ids, question_mask, image, return_attention, image_rows)
         embeddings, mask = self.embed_prompt(visual.tokens, input_ids, attention_mask)
         result = self.language_model(
             inputs_embeds=embeddings,
@@ -308,6 +313,7 @@ class BioD2CForConditionalGeneration(PreTrainedModel, GenerationMixin):
         pixel_values: Tensor | None = None,
         grid_features: Tensor | None = None,
         image: ImageEncoding | None = None,
+        image_rows: Tensor | None = None,
         **kwargs: Any,
     ) -> Any:
         """Answer with the decoding strategies of transformers.
@@ -320,6 +326,7 @@ class BioD2CForConditionalGeneration(PreTrainedModel, GenerationMixin):
             pixel_values: (B, 3, H, W); or ``grid_features`` or ``image``.
             grid_features: X_v, (B, N, N, D).
             image: From :meth:`encode_image`.
+            image_rows: (B,), the image that each row is about, where several share one.
             **kwargs: Of ``transformers.GenerationMixin.generate``.
 
         Returns:
@@ -327,7 +334,7 @@ class BioD2CForConditionalGeneration(PreTrainedModel, GenerationMixin):
         """
         if image is None:
             image = self.encode_image(pixel_values, grid_features)
-        visual = self.encode(question_ids, question_mask, image)
+        visual = self.encode(question_ids, question_mask, image, image_rows=image_rows)
         embeddings, mask = self.embed_prompt(visual.tokens, input_ids, attention_mask)
         return super().generate(  # type: ignore[misc]  # the mixin's protocol wants no forward overload
             inputs_embeds=embeddings, attention_mask=mask, **kwargs

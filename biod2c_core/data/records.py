@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +50,8 @@ class Record:
 
     def to_json(self) -> str:
         """The record as one line of JSON; empty optional fields are left out."""
-        row = {key: value for key, value in asdict(self).items() if value not in ("", (), {})}
+        # vars(), not asdict(): that copies every value, which takes longer than encoding them
+        row = {key: value for key, value in vars(self).items() if value not in ("", (), {})}
         return json.dumps(row, ensure_ascii=False)
 
 

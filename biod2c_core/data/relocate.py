@@ -29,7 +29,7 @@ class ImagePaths:
         home = os.path.abspath(out.parent)  # noqa: PTH100 (links stay as they are)
         folders = [os.path.abspath(root) for root in roots]  # noqa: PTH100
         below = os.path.commonpath([home, *folders]) == home
-        self.base = Path(home if below else os.path.commonpath(folders))
+        self.base = home if below else os.path.commonpath(folders)
         self.link = None if below else Path(home) / f"{out.stem}_images"
         self.allow_outside = allow_outside
         if self.link and self.link.exists() and not self.link.is_symlink():
@@ -43,10 +43,11 @@ class ImagePaths:
         Raises:
             ImageError: The path leaves ``root``.
         """
-        path = resolve_image(root, record.image, allow_outside=self.allow_outside)
-        if path.is_relative_to(self.base):
-            path = Path(self.link.name if self.link else "") / path.relative_to(self.base)
-        return replace(record, image=path.as_posix())
+        path = str(resolve_image(root, record.image, allow_outside=self.allow_outside))
+        above = self.base.rstrip(os.sep) + os.sep
+        if path.startswith(above):
+            path = os.path.join(self.link.name if self.link else "", path[len(above) :])  # noqa: PTH118
+        return replace(record, image=path)
 
     def write_link(self) -> None:
         """Make the link, if one is needed; call it when the file is complete."""

@@ -152,10 +152,10 @@ class Answerer:
 
     def _confidences(self, sequences: Tensor, logits: Sequence[Tensor]) -> list[float]:
         """Geometric mean of the token probabilities up to and including the first end token."""
-        end = self.processor.tokenizer.eos_token_id
         log_p = torch.stack([step.float().log_softmax(-1) for step in logits], dim=1)
         chosen = log_p.gather(-1, sequences[:, : log_p.shape[1], None]).squeeze(-1)
-        ended = (sequences[:, : log_p.shape[1]] == end).cumsum(-1)
-        counted = ((ended == 0) | ((ended == 1) & (sequences == end))).to(chosen.dtype)
+        stops = self.model.generation_config.eos_token_id
+        ends = torch.isin(sequences, torch.tensor(stops, device=sequences.device))
+        counted = (ends.cumsum(-1) - ends.long() == 0).to(chosen.dtype)  # no end before it
         mean = (chosen * counted).sum(-1) / counted.sum(-1).clamp(min=1)
         return [round(float(value), 4) for value in mean.exp()]

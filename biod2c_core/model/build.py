@@ -79,7 +79,21 @@ def build_model(
         prompt=settings.prompt,
         max_question_tokens=settings.num_visual_tokens,
     )
+    _agree_on_special_tokens(model, processor)
     return model, processor
+
+
+def _agree_on_special_tokens(
+    model: BioD2CForConditionalGeneration, processor: BioD2CProcessor
+) -> None:
+    """Let generation also stop at the tokenizer's end token, which training puts after answers."""
+    tokenizer, generation = processor.tokenizer, model.generation_config
+    stops = generation.eos_token_id
+    known = stops if isinstance(stops, list) else [] if stops is None else [stops]
+    if tokenizer.eos_token_id not in known:
+        generation.eos_token_id = [*known, tokenizer.eos_token_id]
+    if generation.pad_token_id is None:
+        generation.pad_token_id = tokenizer.pad_token_id
 
 
 def _load_language_model(name: str) -> tuple[Any, Any]:

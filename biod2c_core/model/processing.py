@@ -11,7 +11,7 @@ from PIL import Image
 from torch import Tensor
 from transformers import AutoProcessor, BatchFeature, ProcessorMixin
 
-from biod2c_core.errors import InputError
+from biod2c_core.errors import ConfigError, InputError
 from biod2c_core.model.configuration import BioD2CConfig
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -30,6 +30,9 @@ class BioD2CProcessor(ProcessorMixin):
         image_std: Standard deviation of the RGB channels.
         prompt: Template with ``{question}``.
         max_question_tokens: Most tokens of the question that the fusion decoder reads.
+
+    Raises:
+        ConfigError: The tokenizer has no end token, or the prompt has no place for the question.
     """
 
     attributes: ClassVar[list[str]] = ["tokenizer"]
@@ -45,8 +48,13 @@ class BioD2CProcessor(ProcessorMixin):
         max_question_tokens: int = 32,
         **kwargs: Any,
     ) -> None:
+        if tokenizer.eos_token_id is None:
+            raise ConfigError(
+                "the tokenizer has no end token", "Set its eos_token: answers must end somewhere."
+            )
         if tokenizer.pad_token_id is None:
             tokenizer.pad_token = tokenizer.eos_token
+        _check_prompt(prompt)
         self.image_size = image_size
         self.image_mean = list(image_mean)
         self.image_std = list(image_std)
@@ -148,6 +156,18 @@ class BioD2CProcessor(ProcessorMixin):
             ids[index, place] = torch.tensor(row, dtype=torch.long)
             mask[index, place] = 1
         return ids, mask
+
+
+def _check_prompt(prompt: str) -> None:
+    try:
+        if prompt.format(question="a") != prompt.format(question="b"):
+            return
+    except (IndexError, KeyError, ValueError):  # another place to fill, or a lone brace
+        pass
+    raise ConfigError(
+        f"the prompt is {prompt!r}",
+        "Write {question} where the question goes, and no other braces.",
+    )
 
 
 AutoProcessor.register(BioD2CConfig, BioD2CProcessor)

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from biod2c_core.atomic import atomic_open
-from biod2c_core.data.images import load_image
+from biod2c_core.data.images import check_image_file, load_image
 from biod2c_core.model.processing import BioD2CProcessor
 from biod2c_core.model.vision import VisionTower, grid_shape
 
@@ -76,7 +76,7 @@ class FeatureCache:
         for line in text.splitlines(keepends=True):
             try:
                 digest, row = json.loads(line)
-            except ValueError:  # killed while writing it
+            except (ValueError, TypeError):  # killed while writing it
                 continue
             if row < complete:
                 self._rows[digest] = row
@@ -112,7 +112,7 @@ class FeatureCache:
             rows.truncate(rows.tell() // self._row_bytes * self._row_bytes)
             rows.seek(0, os.SEEK_END)
             for path in paths:
-                digest = hashlib.sha256(path.read_bytes()).hexdigest()[:32]
+                digest = hashlib.sha256(check_image_file(path).read_bytes()).hexdigest()[:32]
                 self._digests[path] = digest
                 if digest in self._rows or any(digest == other for other, _ in waiting):
                     advance(1)

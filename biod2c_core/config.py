@@ -7,6 +7,7 @@ is an error that names its path and the nearest key that exists.
 from __future__ import annotations
 
 import difflib
+import math
 import types
 import typing
 from dataclasses import MISSING, asdict, dataclass, field, fields, is_dataclass, replace
@@ -17,6 +18,20 @@ from biod2c_core.errors import ConfigError
 
 PRESETS = Path(__file__).parent / "presets"
 T = TypeVar("T")
+
+# Least and most of a number, by the last part of its key.
+_LIMITS: dict[str, tuple[float, float]] = {
+    **dict.fromkeys(("image_size", "r", "num_visual_tokens", "scales"), (1, math.inf)),
+    **dict.fromkeys(("fusion_layers", "fusion_heads", "fusion_feed_forward"), (1, math.inf)),
+    **dict.fromkeys(("text_hidden", "batch_size", "questions_per_image"), (1, math.inf)),
+    **dict.fromkeys(("gradient_accumulation", "log_every"), (1, math.inf)),
+    **dict.fromkeys(("learning_rate", "weight_decay", "max_grad_norm"), (0, math.inf)),
+    **dict.fromkeys(("semantic_weight", "queue_size", "max_steps"), (0, math.inf)),
+    **dict.fromkeys(("save_every", "keep", "epochs"), (0, math.inf)),
+    **dict.fromkeys(("dropout", "fusion_dropout", "warmup_ratio"), (0, 0.99)),
+    "semantic_temperature": (1e-4, math.inf),
+    "seed": (0, 2**32 - 1),
+}
 
 
 @dataclass(frozen=True)
@@ -202,17 +217,15 @@ def override(config: T, assignments: list[str]) -> T:
     Raises:
         ConfigError: An assignment has no ``=``, or its path or value does not fit.
     """
-    import yaml
-
     for assignment in assignments:
         path, equals, text = assignment.partition("=")
         if not equals:
             raise ConfigError(f"{assignment!r} is no assignment", "Write key=value.")
-        config = _assign(config, path.strip().split("."), yaml.safe_load(text), "")
+        config = _assign(config, path.strip().split("."), text, "")
     return config
 
 
-def _assign(config: Any, path: list[str], value: Any, place: str) -> Any:
+def _assign(config: Any, path: list[str], text: str, place: str) -> Any:
     hints = get_type_hints(type(config))
     name, rest = path[0], path[1:]
     where = f"{place}.{name}".lstrip(".")
@@ -221,8 +234,18 @@ def _assign(config: Any, path: list[str], value: Any, place: str) -> Any:
     if rest:
         if not is_dataclass(hints[name]):
             raise ConfigError(f"{where} has no keys below it", f"Write {where}=value.")
-        return replace(config, **{name: _assign(getattr(config, name), rest, value, where)})
-    return replace(config, **{name: _convert(hints[name], value, where)})
+        return replace(config, **{name: _assign(getattr(config, name), rest, text, where)})
+    value = text if hints[name] is str else _decode(text, where)
+    return replace(config, **{name: _check_limits(_convert(hints[name], value, where), where)})
+
+
+def _decode(text: str, where: str) -> Any:
+    import yaml
+
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError:
+        raise ConfigError(f"{where} is {text!r}", "Write the value as YAML or JSON.") from None
 
 
 def build(kind: type[T], tree: Any, place: str) -> T:
@@ -239,7 +262,7 @@ def build(kind: type[T], tree: Any, place: str) -> T:
         where = f"{place}.{key}".lstrip(".")
         if key not in hints:
             raise _unknown("key", where, [f"{place}.{name}".lstrip(".") for name in hints])
-        values[key] = _convert(hints[key], value, where)
+        values[key] = _check_limits(_convert(hints[key], value, where), where)
     for each in fields(kind):  # type: ignore[arg-type]
         if each.default is MISSING and each.default_factory is MISSING and each.name not in values:
             raise ConfigError(f"{place}.{each.name}".lstrip(".") + " is missing")
@@ -268,6 +291,14 @@ def _convert(kind: Any, value: Any, where: str) -> Any:
             raise ConfigError(f"{where} is {value!r}, expected a list")
         return tuple(_convert(arguments[0], each, f"{where}[{i}]") for i, each in enumerate(value))
     return _scalar(kind, value, where)
+
+
+def _check_limits(value: Any, where: str) -> Any:
+    least, most = _LIMITS.get(where.rpartition(".")[2], (None, None))
+    if isinstance(value, str) or least is None or most is None or least <= value <= most:
+        return value
+    upper = "" if most == math.inf else f" and at most {most:g}"
+    raise ConfigError(f"{where} is {value}, expected at least {least:g}{upper}")
 
 
 def _scalar(kind: Any, value: Any, where: str) -> Any:

@@ -58,7 +58,7 @@ def gen_qa(
     tpm: Annotated[int | None, typer.Option(help="Tokens per minute.")] = None,
     in_flight: Annotated[int, typer.Option(min=1, help="Requests at once.")] = 16,
     timeout: Annotated[float, typer.Option(help="Seconds for one request.")] = 60.0,
-    max_tokens: Annotated[int, typer.Option(min=1, help="Limit of an answer.")] = 1024,
+    max_tokens: Annotated[int, typer.Option(min=1, help="Limit of an answer.")] = 512,
     asks: Annotated[
         int, typer.Option(min=1, help="Requests for a record while no pair can be read.")
     ] = 2,
@@ -203,13 +203,14 @@ async def _batch_step(
 
     assert client.journal is not None
     batches = Batches(client, client.journal, outputs.batch)
-    if step == "submit":
-        requests = batch_requests(records, settings, client, batches, client.journal, failures)
-        console.note(f"{await batches.submit(requests):,} requests submitted")
-    elif step == "collect":
-        failures |= failures_by_record(records, settings, await batches.collect())
-    else:
-        await batches.refresh()
+    async with client:
+        if step == "submit":
+            requests = batch_requests(records, settings, client, batches, client.journal, failures)
+            console.note(f"{await batches.submit(requests):,} requests submitted")
+        elif step == "collect":
+            failures |= failures_by_record(records, settings, await batches.collect())
+        else:
+            await batches.refresh()
     for part in batches.state.parts:
         console.note(f"{part.batch_id}: {part.status}, {part.answered:,} of {len(part.keys):,}")
 

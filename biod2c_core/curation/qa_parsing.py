@@ -114,8 +114,8 @@ def _from_fields(text: str) -> Iterator[tuple[str, str]]:
 
 def _from_labels(text: str) -> Iterator[tuple[str, str]]:
     marks = list(_LABEL.finditer(text))
-    ends = [mark.start() for mark in marks[1:]] + [len(text)]
-    for mark, end in zip(marks, ends, strict=True):
+    ends = [*(mark.start() for mark in marks[1:]), len(text)]
+    for mark, end in zip(marks, ends, strict=False):
         block = text[mark.end() : end].strip()
         paragraph = re.split(r"\n\s*\n", block)[0]
         yield mark[1][0].lower(), _LIST_MARK.sub("", paragraph).strip("*_ ")

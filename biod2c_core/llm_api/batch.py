@@ -8,14 +8,14 @@ import uuid
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 from biod2c_core.atomic import write_json
-from biod2c_core.errors import BudgetError, InputError
+from biod2c_core.errors import BudgetError, EndpointError, InputError
 from biod2c_core.llm_api.answers import Completion, Reader
 from biod2c_core.llm_api.client import Client
 from biod2c_core.llm_api.cost import Usage
-from biod2c_core.llm_api.failures import CallFailed, classify, fatal_error, one_line
+from biod2c_core.llm_api.failures import FATAL, CallFailed, classify, fatal_error
 from biod2c_core.llm_api.journal import Journal
 
 MOST_REQUESTS = 50_000  # in one batch
@@ -233,14 +233,16 @@ class Batches:
         """Settle parts whose submission was cut off: take up what the endpoint has, drop the rest."""
         if all(part.batch_id for part in self.state.parts):
             return
-        theirs = {}
-        async with self._client.connect() as endpoint:
-            try:
-                async for batch in endpoint.batches.list(limit=100):
-                    if (batch.metadata or {}).get(_RUN) == self.state.run:
-                        theirs[(batch.metadata or {}).get(_PART)] = batch
-            except Exception as error:
-                self._raise(error)
+        theirs: dict[str | None, Any] = {}
+        problem: EndpointError | None = None
+        try:
+            async for batch in self._client.connection().batches.list(limit=100):
+                if (batch.metadata or {}).get(_RUN) == self.state.run:
+                    theirs[(batch.metadata or {}).get(_PART)] = batch
+        except Exception as error:
+            problem = self._problem(error)
+        if problem is not None:
+            raise problem
         for part in self.state.parts:
             if not part.batch_id and (batch := theirs.get(part.name)) is not None:
                 part.batch_id, part.status = batch.id, batch.status
@@ -248,15 +250,16 @@ class Batches:
         self.state.save(self._path)
 
     async def _call(self, group: str, method: str, *args: Any, **options: Any) -> Any:
-        async with self._client.connect() as endpoint:
-            try:
-                return await getattr(getattr(endpoint, group), method)(*args, **options)
-            except Exception as error:
-                self._raise(error)
+        endpoint = getattr(self._client.connection(), group)
+        try:
+            return await getattr(endpoint, method)(*args, **options)
+        except Exception as error:
+            problem = self._problem(error)
+        raise problem  # outside the handler: the original, with its headers, is not chained
 
-    def _raise(self, error: Exception) -> NoReturn:
+    def _problem(self, error: Exception) -> EndpointError:
         failure = classify(error)
-        reason = one_line(self._client.redact(failure.reason))
-        if failure.kind in ("auth", "not_found", "quota"):
-            raise fatal_error(replace(failure, reason=reason)) from None
-        raise CallFailed(failure.kind, reason) from None
+        failure = replace(failure, reason=self._client.redact(failure.reason))
+        if failure.kind in FATAL:
+            return fatal_error(failure)
+        return CallFailed(failure.kind, failure.reason)

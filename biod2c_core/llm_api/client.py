@@ -153,22 +153,22 @@ class Client:
             Exception: Whatever the ``openai`` package raises; ``classify`` sorts it.
             ValueError: The body is no JSON object.
         """
-        if self._openai is None:
-            self._openai = self.connect()
-        completions = self._openai.chat.completions.with_raw_response
+        completions = self.connection().chat.completions.with_raw_response
         raw = await asyncio.wait_for(completions.create(**payload), self.timeout)
         body = json.loads(raw.http_response.content)
         if not isinstance(body, dict):
             raise ValueError("the body is no JSON object")
         return body, raw.headers
 
-    def connect(self) -> Any:
-        """A plain ``openai.AsyncOpenAI`` with this client's key and endpoint, for other calls."""
-        import openai
+    def connection(self) -> Any:
+        """The ``openai.AsyncOpenAI`` with this client's key and endpoint; opened at first use."""
+        if self._openai is None:
+            import openai
 
-        return openai.AsyncOpenAI(
-            api_key=self._key, base_url=self.base_url, timeout=self.timeout, max_retries=0
-        )
+            self._openai = openai.AsyncOpenAI(
+                api_key=self._key, base_url=self.base_url, timeout=self.timeout, max_retries=0
+            )
+        return self._openai
 
     def redact(self, text: str) -> str:
         """``text`` without the API key."""

@@ -33,7 +33,7 @@ class Limiter:
     """Lets requests through one by one, in the order they asked.
 
     Two rules hold at once: no more than the limit in any window of 60 s (counted by departure, with
-    2% to spare), and an even pace of 60 s / limit instead of a burst at the start of each minute.
+    2% to spare), and an even pace instead of a burst at the start of each minute.
     Without a limit there is no pace until the endpoint answers 429; then the pace slows by half at
     each further 429 and recovers with each success.
 
@@ -78,11 +78,15 @@ class Limiter:
                 "Raise the limit, or send smaller images and shorter captions.",
             )
         async with self._turn:
+            slept = False
             while (wait := self._wait(tokens)) > 0:
                 await self._sleep(min(wait, _LONGEST_NAP))
+                slept = True
             now = self._clock()
             interval = self._interval()
-            self._next_slot = max(self._next_slot, now - interval) + interval
+            # a sleep that took too long is made up for, by at most one slot
+            due = max(self._next_slot, now - interval) if slept else now
+            self._next_slot = due + interval
             ticket = Ticket(now, tokens)
             if self._requests is not None or self._tokens is not None:
                 ticket.counted = True
@@ -122,7 +126,7 @@ class Limiter:
                 self.pause(min(reset, MINUTE))
 
     def _interval(self) -> float:
-        pace = MINUTE / self._requests if self._requests is not None else 0.0
+        pace = WINDOW / self._requests if self._requests is not None else 0.0
         return max(pace, self._slow_interval)
 
     def _wait(self, tokens: int) -> float:

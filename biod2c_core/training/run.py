@@ -7,6 +7,7 @@ The run folder holds ``config.yaml`` (resolved), ``run.json`` (command, data, ve
 
 from __future__ import annotations
 
+import json
 import platform
 import shutil
 import time
@@ -22,9 +23,10 @@ from transformers.utils import logging as transformers_logging
 
 from biod2c_core import __version__
 from biod2c_core.atomic import atomic_open, write_json
-from biod2c_core.config import StageSettings, TrainingConfig, dump_config
+from biod2c_core.config import StageSettings, TrainingConfig, dump_config, load_config
 from biod2c_core.data.collate import Collator, VQADataset
 from biod2c_core.data.formats import image_root, read_records
+from biod2c_core.data.images import check_image_file
 from biod2c_core.data.records import Record
 from biod2c_core.errors import InputError
 from biod2c_core.model.answering import resolve_device
@@ -37,6 +39,8 @@ from biod2c_core.training.stages import count_parameters, prepare_stage
 from biod2c_core.training.trainer import BioD2CTrainer, Reporter, last_complete_checkpoint
 
 _PACKAGES = ("torch", "transformers", "peft", "accelerate", "timm", "open_clip_torch")
+
+_ORDER_KEYS = ("batch_size", "questions_per_image", "gradient_accumulation", "queue_size", "seed")
 
 
 @dataclass(frozen=True)
@@ -93,7 +97,8 @@ def train(
     """
     started = time.monotonic()
     settings = config.stage(stage)
-    last = _claim(output, resume)
+    last = _claim(output, resume, config, stage)
+    transformers_logging.disable_progress_bar()
     model, processor = _start_model(config, settings, checkpoint)
     prepare_stage(model, stage, settings.semantic_weight, config.model.lora)
     if resolve_device(device).type == "cpu":  # sequences are short: the plain attention is faster
@@ -129,7 +134,7 @@ def train(
     )
 
 
-def _claim(output: Path, resume: bool) -> Path | None:
+def _claim(output: Path, resume: bool, config: TrainingConfig, stage: int) -> Path | None:
     """Refuse to mix two runs in one folder; find where to resume."""
     used = (output / "run.json").exists()
     if used and not resume:
@@ -137,8 +142,34 @@ def _claim(output: Path, resume: bool) -> Path | None:
             f"{output} holds a run already",
             "Add --resume to go on with it, or choose another folder.",
         )
-    output.mkdir(parents=True, exist_ok=True)
+    if used:
+        _check_same_run(output, config, stage)
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(
+            f"cannot make the run folder {output}: {error.strerror}", "Choose another --output."
+        ) from error
     return last_complete_checkpoint(output / "checkpoints") if resume else None
+
+
+def _check_same_run(output: Path, config: TrainingConfig, stage: int) -> None:
+    """Resume only with the model, the data order and the stage that the run was started with."""
+    begun = json.loads((output / "run.json").read_text("utf-8"))["stage"]
+    if begun != stage:
+        raise InputError(
+            f"{output} is a run of stage {begun}, not {stage}", f"Resume with --stage {begun}."
+        )
+    before = load_config(str(output / "config.yaml"))
+    pairs = [("model", before.model, config.model, key) for key in vars(config.model)]
+    order = (f"stage{stage}", before.stage(stage), config.stage(stage))
+    for section, old, new, key in [*pairs, *((*order, key) for key in _ORDER_KEYS)]:
+        was, now = getattr(old, key), getattr(new, key)
+        if was != now:
+            raise InputError(
+                f"{output} was started with {section}.{key}={was!r}, not {now!r}",
+                "Resume with the options in its run.json.",
+            )
 
 
 def _start_model(
@@ -174,7 +205,10 @@ def _dataset(
         raise InputError(f"{', '.join(map(str, sources))}: {reason}", "Training needs answers.")
     wants_queue = stage == 2 and model.config.semantic_loss != "off" and settings.semantic_weight
     queue_size = settings.queue_size if wants_queue else 0
-    return VQADataset(records, paths, processor, queue_size)
+    dataset = VQADataset(records, paths, processor, queue_size)
+    for path in dict.fromkeys(dataset.paths):
+        check_image_file(path)  # a missing image stops the run now, not in the middle of an epoch
+    return dataset
 
 
 def _cached_features(

@@ -14,6 +14,7 @@ from biod2c_core.errors import InputError
 
 if TYPE_CHECKING:
     from biod2c_core.evaluation.analyse import Analysis
+    from biod2c_core.evaluation.models import Endpoint
 
 DEFAULT_COMMAND = "run"
 
@@ -74,6 +75,24 @@ def run(
             "default the train split of DATA.",
         ),
     ] = None,
+    judge: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(
+            metavar="MODEL",
+            help="Have a language model rate each answer from 0 to 10; needs -o, and OPENAI_API_KEY.",
+        ),
+    ] = None,
+    judge_passes: Annotated[
+        int, typer.Option(min=1, help="Rate twice to see how far the judge agrees with itself.")
+    ] = 1,
+    base_url: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(help="Endpoint of judge and openai:NAME; default OPENAI_BASE_URL, OpenAI."),
+    ] = None,
+    budget: Annotated[
+        Optional[float],  # noqa: UP045
+        typer.Option(metavar="USD", help="Spend no more on the judge, nor on openai:NAME."),
+    ] = None,
     image_root: ImageRoot = None,
     device: Device = "auto",
     as_json: AsJson = False,
@@ -81,9 +100,14 @@ def run(
     """Score a model, or anyone's predictions, on a data set.
 
     Predicting and scoring are separate: answers go to a predictions file that can be scored again.
+    --model openai:NAME asks the model NAME behind an OpenAI-compatible endpoint. Also here:
+    ``evaluate compare``, ``evaluate table``, ``evaluate agree``.
     """
+    from biod2c_core.evaluation.judging import Judging
+    from biod2c_core.evaluation.models import Endpoint
     from biod2c_core.evaluation.run import Request, evaluate
 
+    endpoint = Endpoint(base_url, budget)
     request = Request(
         data=data,
         split=None if split == "all" else split,
@@ -95,18 +119,25 @@ def run(
         shuffle_seed=shuffle_images,
         images=image_root,
         training=train,
+        judging=Judging(judge, endpoint, judge_passes) if judge else None,
     )
-    result = evaluate(request, _load_model, lambda n: console.progress("Answering", n))
+
+    def load(checkpoint: str | None, device: str) -> Any:
+        return _load_model(checkpoint, device, request.predictions_file, endpoint)
+
+    result = evaluate(request, load, lambda n: console.progress("Questions", n))
     if as_json:
         console.emit_json(result.to_dict())
     else:
         _print(result)
+    if result.judged is not None:
+        result.judged.raise_if_incomplete()
 
 
-def _load_model(checkpoint: str | None, device: str) -> Any:
-    from biod2c_core.model.answering import Answerer
+def _load_model(checkpoint: str | None, device: str, predictions: Path, endpoint: Endpoint) -> Any:
+    from biod2c_core.evaluation.models import load_model
 
-    return Answerer.load(checkpoint, device)
+    return load_model(checkpoint, device, predictions, endpoint)
 
 
 def _print(result: Analysis) -> None:
@@ -186,3 +217,31 @@ def table(
             console.note(line)
     else:
         raise InputError(f"unknown format {form!r}", "Use text, markdown, latex or json.")
+
+
+@app.command()
+def agree(
+    first: Annotated[Path, typer.Argument(help="A judge's verdicts, or a CSV.", metavar="A")],
+    second: Annotated[Path, typer.Argument(help="Human scores, or another judge.", metavar="B")],
+    column: Annotated[str, typer.Option(help="Which score, in both files.")] = "score",
+    second_column: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(help="Which score in B, where it has another name."),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Compare a judge's scores with human ones, or two judges.
+
+    Each file is RUN/judge.jsonl, or a CSV with the columns id and score. Only answers that both have
+    scored count.
+    """
+    from biod2c_core.evaluation.agreement import agree, describe, read_scores
+
+    found = agree(read_scores(first, column), read_scores(second, second_column or column))
+    if as_json:
+        console.emit_json(found.to_dict())
+        return
+    title = f"A {first} against B {second}: {found.answers} answers"
+    console.print_table(title, ["measure", "value", "95% interval"], describe(found))
+    if found.only_first or found.only_second:
+        console.note(f"scored in A alone: {found.only_first}, in B alone: {found.only_second}")

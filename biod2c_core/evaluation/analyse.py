@@ -10,6 +10,7 @@ from typing import Any
 from biod2c_core.data.records import Record
 from biod2c_core.evaluation.baselines import majority, question_only
 from biod2c_core.evaluation.contamination import Contamination, check_contamination
+from biod2c_core.evaluation.judging import Judged
 from biod2c_core.evaluation.score import Evaluation, score
 from biod2c_core.evaluation.statistics import (
     LEVEL,
@@ -45,6 +46,7 @@ class Analysis:
         contamination: Overlap with the training records; None without them.
         clean: The estimates on questions about images that training does not have; empty where
             there are none, or without training records.
+        judged: What a language model thinks of the answers; None where it was not asked.
     """
 
     evaluation: Evaluation
@@ -54,6 +56,7 @@ class Analysis:
     baselines: dict[str, Estimates]
     contamination: Contamination | None
     clean: Estimates
+    judged: Judged | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Everything but the questions, as JSON-ready values."""
@@ -67,6 +70,7 @@ class Analysis:
                 "seed": SEED,
             },
             "scores": _plain(self.estimates),
+            "judge": self.judged.to_dict() if self.judged else None,
             "baselines": {name: _plain(columns) for name, columns in self.baselines.items()},
             "contamination": self.contamination.to_dict() if self.contamination else None,
             "unseen_images_only": _plain(self.clean),

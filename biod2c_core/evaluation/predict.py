@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -13,7 +13,7 @@ from PIL.Image import Image
 
 from biod2c_core.data.images import load_image
 from biod2c_core.data.records import Record
-from biod2c_core.errors import InputError
+from biod2c_core.errors import InputError, PartialResultError
 from biod2c_core.evaluation.choices import asked_question
 from biod2c_core.evaluation.predictions import Prediction, PredictionLog, split_checksum
 
@@ -29,9 +29,16 @@ class AnswerLike(Protocol):
         ...
 
     @property
-    def confidence(self) -> float:
-        """In [0, 1]."""
+    def confidence(self) -> float | None:
+        """In [0, 1], or None where the model gives none."""
         ...
+
+
+@dataclass(frozen=True)
+class NoAnswer:
+    """Why a question has no answer yet; it is asked again by the next run."""
+
+    reason: str
 
 
 class AnswersQuestions(Protocol):
@@ -47,7 +54,7 @@ class AnswersQuestions(Protocol):
 
     def answer_images(
         self, images: Sequence[Image], questions: Sequence[tuple[int, str]]
-    ) -> Sequence[AnswerLike]:
+    ) -> Sequence[AnswerLike | NoAnswer]:
         """Answer each (index of its image, question); each image is encoded once."""
         ...
 
@@ -153,24 +160,36 @@ def predict(
 
     Raises:
         InputError: The file belongs to another run, or an image cannot be read.
+        PartialResultError: The model gave no answer to some questions; the others are in the file.
     """
     asked = list(records) if shuffle_seed is None else shuffle_images(records, shuffle_seed)
     manifest = run_manifest(model, records, checkpoint=checkpoint, shuffle_seed=shuffle_seed)
+    failures: list[str] = []
     with PredictionLog(path, manifest) as log:
         advance(len(log.done))
         for batch in batches_by_image([record for record in asked if record.id not in log.done]):
-            log.append(_answer(model, batch, Path(image_root)))
+            log.append(_answer(model, batch, Path(image_root), failures))
             advance(len(batch))
+        if failures:
+            raise PartialResultError(
+                f"{len(failures)} of {len(records)} questions have no answer, the first because of "
+                f"{failures[0]}",
+                "Run the same command again to ask them again.",
+            )
         return {record.id: log.done[record.id] for record in records}
 
 
-def _answer(model: AnswersQuestions, batch: Sequence[Record], image_root: Path) -> list[Prediction]:
+def _answer(
+    model: AnswersQuestions, batch: Sequence[Record], image_root: Path, failures: list[str]
+) -> list[Prediction]:
     names = list(dict.fromkeys(record.image for record in batch))
     images = [load_image(name, root=image_root) for name in names]
     place = {name: index for index, name in enumerate(names)}
     questions = [(place[record.image], asked_question(record)) for record in batch]
-    answers = model.answer_images(images, questions)
-    return [
-        Prediction(record.id, answer.text, answer.confidence)
-        for record, answer in zip(batch, answers, strict=True)
-    ]
+    found = []
+    for record, answer in zip(batch, model.answer_images(images, questions), strict=True):
+        if isinstance(answer, NoAnswer):
+            failures.append(answer.reason)
+        else:
+            found.append(Prediction(record.id, answer.text, answer.confidence))
+    return found

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,8 @@ from biod2c_core.data.formats import image_root, read_records
 from biod2c_core.data.records import Record
 from biod2c_core.errors import InputError
 from biod2c_core.evaluation.analyse import Analysis, TrainingData, analyse
+from biod2c_core.evaluation.endpoint_model import EndpointModel
+from biod2c_core.evaluation.judging import Judging, judge_result
 from biod2c_core.evaluation.predict import AnswersQuestions, predict
 from biod2c_core.evaluation.predictions import (
     Prediction,
@@ -48,6 +50,7 @@ class Request:
         images: Folder of the images; by default the data's own.
         training: What the model may have learned from, for baselines and the contamination check;
             by default the data's own split ``train``, where it has one.
+        judging: How a language model rates the answers; None for not at all. Needs ``run``.
     """
 
     data: Path
@@ -60,6 +63,7 @@ class Request:
     shuffle_seed: int | None = None
     images: Path | None = None
     training: Path | None = None
+    judging: Judging | None = None
 
     @property
     def image_folder(self) -> Path:
@@ -122,12 +126,14 @@ def evaluate(
         request: What to evaluate.
         load_model: Called with checkpoint and device, only if something must be predicted.
         progress: Given the number of questions, a context whose value is called with each number
-            of questions answered.
+            of questions answered, and then judged.
 
     Raises:
         InputError: Data, predictions or options do not fit.
     """
     profile = get_profile(request.profile)
+    if request.judging is not None and request.run is None:
+        raise InputError("a judge needs a folder for its verdicts", "Give one: -o RUN.")
     records = list(read_records(request.data, split=request.split))
     check_scorable(records)
     path = request.predictions_file
@@ -144,6 +150,9 @@ def evaluate(
         training=find_training(request),
         image_root=request.image_folder,
     )
+    if request.judging is not None and request.run is not None:
+        judged = judge_result(evaluation.questions, request.judging, request.run, progress)
+        analysis = replace(analysis, judged=judged)
     if request.run is not None:
         write_run(request.run, analysis, request.image_folder)
     return analysis
@@ -176,16 +185,20 @@ def _predict(
     path = request.predictions_file
     checkpoint = request.model or (read_manifest(path) or {}).get("checkpoint")
     model = load_model(checkpoint, request.device)
-    with progress(len(records)) as advance:
-        return predict(
-            model,
-            records,
-            request.image_folder,
-            path,
-            checkpoint=checkpoint,
-            shuffle_seed=request.shuffle_seed,
-            advance=advance,
-        )
+    try:
+        with progress(len(records)) as advance:
+            return predict(
+                model,
+                records,
+                request.image_folder,
+                path,
+                checkpoint=checkpoint,
+                shuffle_seed=request.shuffle_seed,
+                advance=advance,
+            )
+    finally:
+        if isinstance(model, EndpointModel):
+            model.close()
 
 
 def _check_same_data(

@@ -15,6 +15,7 @@ from typer.testing import CliRunner
 
 from biod2c_cli.app import Commands
 from biod2c_cli.commands import evaluate
+from biod2c_core.llm_api import FakeEndpoint
 
 root = typer.Typer(cls=Commands, pretty_exceptions_enable=False)
 root.add_typer(evaluate.app, name="evaluate")
@@ -35,11 +36,14 @@ class YesModel:
         return [SimpleNamespace(text="yes", confidence=0.9) for _ in questions]
 
 
+real_load_model = evaluate._load_model
+
+
 @pytest.fixture(autouse=True)
 def model(monkeypatch: pytest.MonkeyPatch) -> YesModel:
     fake = YesModel()
 
-    def load(checkpoint: str | None, device: str) -> YesModel:
+    def load(*_: object) -> YesModel:
         fake.loaded += 1
         return fake
 
@@ -51,7 +55,7 @@ def model(monkeypatch: pytest.MonkeyPatch) -> YesModel:
 def data(tmp_path: Path) -> Path:
     rows = []
     for index, answer in enumerate(["yes", "no", "Left lung", "2"]):
-        Image.new("RGB", (8, 8), (index, 0, 0)).save(tmp_path / f"{index}.png")
+        Image.new("RGB", (8, 8), (60 * index, 0, 0)).save(tmp_path / f"{index}.png")
         rows.append(
             {
                 "id": str(index),
@@ -195,6 +199,60 @@ def test_results_side_by_side(data: Path, tmp_path: Path) -> None:
     assert r"\toprule" in invoke("table", tmp_path / "run", "--format", "latex").stdout
     bad = invoke("table", tmp_path / "run", "--format", "pdf")
     assert (bad.exit_code, bad.stdout) == (2, "")
+
+
+def judge_reply(request: dict[str, Any]) -> str:
+    said = json.loads(request["messages"][1]["content"])["model's answer"]
+    value = 9 if said == "yes" else 2
+    return json.dumps(dict.fromkeys(["reasonableness", "accuracy", "similarity", "score"], value))
+
+
+def test_a_judge_and_people(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-test")
+    run, human = tmp_path / "run", tmp_path / "human.csv"
+    theirs = answer_file(tmp_path, {"0": "yes", "1": "yes", "2": "right", "3": "7"})
+    args = (data, "--predictions", theirs, "-o", run, "--judge", "gpt")
+    with FakeEndpoint(reply=judge_reply, script=["refusal"]) as endpoint:
+        partial = invoke(*args, "--base-url", endpoint.base_url)
+    assert partial.exit_code == 3
+    assert "left 1 answers unscored (refusal 1)" in partial.stderr
+    assert "judge: score / 10" in partial.stdout
+    judge = json.loads((run / "result.json").read_text())["judge"]
+    assert (judge["scored"], judge["unscored"]) == (3, 1)
+    human.write_text("id,mark\n0,10\n1,8\n2,1\n3,2\n", "utf-8")
+    agreed = invoke("agree", run / "judge.jsonl", human, "--second-column", "mark", "--json")
+    assert json.loads(agreed.stdout)["answers"] == 3
+    assert "ICC(2,1)" in invoke("agree", run / "judge.jsonl", run / "judge.jsonl").stdout
+    homeless = invoke(data, "--predictions", theirs, "--judge", "gpt")
+    assert homeless.exit_code == 2
+    assert "a judge needs a folder" in homeless.stderr
+
+
+def test_a_model_behind_an_endpoint(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-test")
+    monkeypatch.setattr(evaluate, "_load_model", real_load_model)
+    asked = []
+
+    def answer(request: dict[str, Any]) -> str:
+        picture, text = request["messages"][1]["content"]
+        assert picture["image_url"]["url"].startswith("data:image/jpeg;base64,")
+        asked.append(text["text"])
+        return " Yes. "
+
+    with FakeEndpoint(reply=answer, script=["refusal", "400"]) as endpoint:
+        args = (data, "-o", tmp_path / "run", "--model", "openai:eye", "--json")
+        args = (*args, "--base-url", endpoint.base_url)
+        partial = invoke(*args)
+        assert partial.exit_code == 3
+        assert "1 of 4 questions have no answer, the first because of bad_request" in partial.stderr
+        whole = invoke(*args)
+    assert whole.exit_code == 0, whole.output
+    assert len(asked) == 3  # the refusal is an answer, and an empty one
+    predictions = (tmp_path / "run" / "predictions.jsonl").read_text().splitlines()
+    assert sorted(json.loads(row)["answer"] for row in predictions) == ["", "Yes.", "Yes.", "Yes."]
+    assert json.loads(whole.stdout)["predictions"]["model"] == "eye"
 
 
 def test_help_is_about_scoring() -> None:

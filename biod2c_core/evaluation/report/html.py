@@ -163,10 +163,12 @@ def _metric_choice(profile: Profile) -> str:
 def _table(result: dict[str, Any], profile: Profile) -> str:
     table = score_table(result)
     head = "".join(f"<th scope=col>{escape(column)}</th>" for column in table.columns)
+    meanings = [metric.meaning for metric in profile.metrics]
+    meanings += [""] * (len(table.rows) - len(meanings))  # the judge's rows
     body = ""
-    for metric, row in zip(profile.metrics, table.rows, strict=True):
+    for row, meaning in zip(table.rows, meanings, strict=True):
         first, *rest = (escape(cell.text) for cell in row)
-        heading = f'<th scope=row title="{escape(metric.meaning)}">{first}</th>'
+        heading = f'<th scope=row title="{escape(meaning)}">{first}</th>'
         body += f"<tr>{heading}{''.join(f'<td>{text}</td>' for text in rest)}</tr>"
     notes = "".join(f"<p>{escape(note)}</p>" for note in table.notes)
     return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>{notes}"

@@ -83,8 +83,21 @@ def score_table(result: dict[str, Any]) -> Table:
             str(estimate["questions"]),
         ]
         rows.append([Cell(text) for text in texts])
+    rows += _judge_rows(result.get("judge"), len(beside_it))
     columns = ["metric", "value", "95% interval", *beside_it, "questions"]
     return Table(describe(result), columns, rows, notes(result))
+
+
+def _judge_rows(judge: dict[str, Any] | None, beside: int) -> list[list[Cell]]:
+    if judge is None:
+        return []
+    rows = []
+    for name in ("score", "reasonableness", "accuracy", "similarity"):
+        estimate = judge[name]
+        texts = [f"judge: {name} / 10", number(estimate["value"]), interval(estimate)]
+        texts += [""] * beside + [str(estimate["questions"])]
+        rows.append([Cell(text) for text in texts])
+    return rows
 
 
 def notes(result: dict[str, Any]) -> list[str]:
@@ -97,6 +110,14 @@ def notes(result: dict[str, Any]) -> list[str]:
         )
     else:
         found.append("No training records were given: no baselines, no contamination check.")
+    if judge := result.get("judge"):
+        found.append(
+            f"Judge {judge['model']}, rubric {judge['rubric']['version']} "
+            f"({judge['rubric']['checksum']}): {judge['scored']} answers scored, "
+            f"{judge['unscored']} unscored; the score is between "
+            f"{number(judge['score_if_unscored_were_0'])} and "
+            f"{number(judge['score_if_unscored_were_10'])} whatever those would get."
+        )
     if (result.get("predictions") or {}).get("shuffle_seed") is not None:
         found.append("Control run: each question was asked about another question's image.")
     return found

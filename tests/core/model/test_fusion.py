@@ -1,0 +1,236 @@
+"""The fusion mechanism: equal to torch's decoder, blind to padding, attention that sums to one."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor, nn
+
+from biod2c_core.errors import ConfigError
+from biod2c_core.model.fusion import (
+    FeatureFusion,
+    FusionDecoder,
+    VisualTokens,
+    block_positions,
+    cell_positions,
+    encode_boxes,
+)
+from biod2c_core.ops.multi_scale_pool import block_boxes, count_blocks, multi_scale_pool
+
+D, TEXT, V = 24, 20, 8
+
+
+def random(seed: int, *shape: int) -> Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+
+
+def make_decoder(layers: int = 3, heads: int = 4, dropout: float = 0.1) -> FusionDecoder:
+    torch.manual_seed(0)
+    return FusionDecoder(D, layers, heads, 40, dropout)
+
+
+def torch_twin(decoder: FusionDecoder, layers: int = 3, heads: int = 4) -> nn.TransformerDecoder:
+    layer = nn.TransformerDecoderLayer(
+        D, heads, 40, dropout=0.1, activation="relu", batch_first=True, norm_first=True
+    )
+    twin = nn.TransformerDecoder(layer, layers, norm=nn.LayerNorm(D))
+    twin.load_state_dict(decoder.state_dict())  # strict: the names are the same
+    return twin
+
+
+@settings(max_examples=25)
+@given(st.integers(0, 999), st.integers(1, 3), st.integers(1, 6), st.integers(1, 30))
+def test_decoder_equals_torchs(seed: int, b: int, t: int, m: int) -> None:
+    decoder = make_decoder().eval()
+    twin = torch_twin(decoder).eval()
+    queries, memory = random(seed, b, t, D), random(seed + 1, b, m, D)
+    got, maps = decoder(queries, memory)
+    assert maps is None
+    torch.testing.assert_close(got, twin(queries, memory), atol=2e-5, rtol=1e-4)
+
+
+def test_decoder_equals_torchs_with_padding_and_in_its_gradients() -> None:
+    decoder = make_decoder(dropout=0.0).train()
+    twin = torch_twin(decoder).train()
+    for module in twin.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = 0.0
+        elif isinstance(module, nn.MultiheadAttention):
+            module.dropout = 0.0
+    padding = torch.tensor([[False] * 5, [False, False, True, True, True]])
+    gradients = []
+    for run in (
+        lambda q, m: decoder(q, m, padding=padding)[0],
+        lambda q, m: twin(q, m, tgt_key_padding_mask=padding),
+    ):
+        queries, memory = random(1, 2, 5, D), random(2, 2, 9, D)
+        leaves = [queries.requires_grad_(), memory.requires_grad_()]
+        output = run(queries, memory)[~padding]
+        gradients.append([output, *torch.autograd.grad(output.square().sum(), leaves)])
+    for got, wanted in zip(*gradients, strict=True):
+        torch.testing.assert_close(got, wanted, atol=1e-4, rtol=1e-4)
+
+
+def test_asking_for_attention_changes_nothing_and_its_rows_sum_to_one() -> None:
+    decoder = make_decoder(layers=3, heads=4).eval()
+    queries, memory = random(0, 2, 5, D), random(1, 2, 9, D)
+    padding = torch.tensor([[False] * 5, [False, True, True, True, True]])
+    plain, nothing = decoder(queries, memory, padding=padding)
+    shown, maps = decoder(queries, memory, padding=padding, need_attention=True)
+    assert nothing is None
+    assert torch.equal(plain, shown)
+    assert maps.shape == (2, 3, 4, 5, 9)
+    assert (maps >= 0).all()
+    torch.testing.assert_close(maps.sum(-1), torch.ones(2, 3, 4, 5))
+
+
+def test_attention_is_that_of_the_layer_it_names() -> None:
+    decoder = make_decoder(layers=2).eval()
+    queries, memory = random(0, 1, 4, D), random(1, 1, 6, D)
+    _, maps = decoder(queries, memory, need_attention=True)
+    first = decoder.layers[0]
+    x = queries + first.self_attn(*[first.norm1(queries)] * 3)[0]
+    _, wanted = first.multihead_attn(first.norm2(x), memory, memory, average_attn_weights=False)
+    torch.testing.assert_close(maps[:, 0], wanted, atol=1e-5, rtol=1e-4)
+
+
+def test_attention_while_training_is_before_dropout() -> None:
+    decoder = make_decoder(dropout=0.5).train()
+    _, maps = decoder(random(0, 1, 3, D), random(1, 1, 7, D), need_attention=True)
+    torch.testing.assert_close(maps.sum(-1), torch.ones(1, 3, 4, 3))
+
+
+def test_width_that_heads_do_not_divide_is_an_error() -> None:
+    with pytest.raises(ConfigError, match="24 wide, which 5 fusion heads"):
+        make_decoder(heads=5)
+
+
+def make_fusion(**changes: object) -> FeatureFusion:
+    torch.manual_seed(0)
+    arguments = {"layers": 2, "heads": 4, "feed_forward": 32, "text_hidden": 16, **changes}
+    return FeatureFusion((8, 8, D), TEXT, num_visual_tokens=V, **arguments).eval()
+
+
+def fuse(
+    fusion: FeatureFusion, grid: Tensor, text: Tensor, mask: Tensor, **how: bool
+) -> VisualTokens:
+    return fusion(fusion.encode_image(grid), text, mask, **how)
+
+
+@pytest.mark.parametrize("positions", [False, True])
+def test_padding_of_the_question_changes_nothing(positions: bool) -> None:
+    """A question in a batch gives what it gives alone, whatever stands at its padded places."""
+    fusion = make_fusion(encode_positions=positions)
+    grid, text = random(0, 3, 8, 8, D), random(1, 3, V, TEXT)
+    mask = torch.zeros(3, V)
+    for row, length in enumerate((8, 3, 1)):
+        mask[row, :length] = 1
+    together = fuse(fusion, grid, text, mask)
+    dirty = torch.where(mask.bool()[..., None], text, 50.0)
+    torch.testing.assert_close(fuse(fusion, grid, dirty, mask).tokens, together.tokens)
+    for row, length in enumerate((8, 3, 1)):
+        alone = fuse(
+            fusion, grid[row : row + 1], text[row : row + 1, :length], torch.ones(1, length)
+        )
+        torch.testing.assert_close(alone.tokens[0], together.tokens[row], atol=2e-6, rtol=1e-5)
+
+
+def test_only_the_places_of_question_tokens_are_conditioned() -> None:
+    fusion = make_fusion()
+    image = fusion.encode_image(random(0, 1, 8, 8, D))
+    result = fusion(image, random(1, 1, 3, TEXT), torch.tensor([[1, 1, 0]]))
+    assert result.tokens.shape == (1, V, TEXT)
+    assert torch.equal(result.tokens[:, 2:], image.tokens[:, 2:])
+    assert not torch.isclose(result.tokens[:, :2], image.tokens[:, :2]).all(-1).any()
+
+
+def test_equations_1_and_2_step_by_step() -> None:
+    fusion = make_fusion(beta_init=0.7)
+    grid, text = random(0, 2, 8, 8, D), random(1, 2, V, TEXT)
+    blocks = multi_scale_pool(grid, 4)
+    resampled, _ = fusion.decoder(fusion.queries.expand(2, -1, -1), grid.flatten(1, 2))
+    fused, _ = fusion.decoder(fusion.text_mlp(text), blocks)
+    wanted = fusion.project(resampled) + fusion.project_gated(fused) * torch.tanh(torch.tensor(0.7))
+    got = fuse(fusion, grid, text, torch.ones(2, V)).tokens
+    torch.testing.assert_close(got, wanted)
+
+
+def test_beta_zero_closes_the_gate() -> None:
+    fusion = make_fusion(beta_init=0.0)
+    image = fusion.encode_image(random(0, 1, 8, 8, D))
+    result = fusion(image, random(1, 1, V, TEXT), torch.ones(1, V))
+    assert torch.equal(result.tokens, image.tokens)
+
+
+def test_the_paper_starts_beta_at_one_fifth() -> None:
+    assert float(make_fusion().beta.detach()) == pytest.approx(0.2)
+
+
+def test_fusion_off_leaves_the_image_alone() -> None:
+    fusion = make_fusion(enabled=False)
+    names = {name.partition(".")[0] for name, _ in fusion.named_parameters()}
+    assert names == {"decoder", "queries", "project"}
+    image = fusion.encode_image(random(0, 1, 8, 8, D))
+    result = fusion(image, random(1, 1, 3, TEXT), torch.ones(1, 3), need_attention=True)
+    assert torch.equal(result.tokens, image.tokens)
+    assert result.attention is None
+
+
+def test_attention_of_the_fused_branch_covers_all_blocks() -> None:
+    fusion = make_fusion()
+    grid, text, mask = random(0, 2, 8, 8, D), random(1, 2, 5, TEXT), torch.ones(2, 5)
+    plain = fuse(fusion, grid, text, mask)
+    shown = fuse(fusion, grid, text, mask, need_attention=True)
+    assert plain.attention is None
+    assert shown.attention is not None
+    assert shown.attention.shape == (2, 2, 4, 5, count_blocks(4))
+    torch.testing.assert_close(shown.attention.sum(-1), torch.ones(2, 2, 4, 5))
+    assert torch.equal(plain.tokens, shown.tokens)
+
+
+def test_positions_tell_blocks_apart_and_do_not_depend_on_the_grid_size() -> None:
+    codes = block_positions(8, 8, D, 4, torch.device("cpu"))
+    assert codes.shape == (count_blocks(4), D)
+    distances = torch.cdist(codes, codes) + 10 * torch.eye(len(codes))
+    assert distances.min() > 1e-3
+    assert codes.abs().max() <= 1
+    finer = block_positions(16, 16, D, 4, torch.device("cpu"))
+    torch.testing.assert_close(codes, finer)
+
+
+def test_a_cell_has_the_position_of_its_finest_block() -> None:
+    cells = cell_positions(8, 8, D, torch.device("cpu"))
+    blocks = block_positions(8, 8, D, 4, torch.device("cpu"))
+    torch.testing.assert_close(blocks[-64:], cells)
+
+
+def test_channels_that_do_not_divide_by_six_are_filled_with_zeros() -> None:
+    codes = encode_boxes(block_boxes(2, 4, 4), 4, 4, 16)
+    assert codes.shape == (5, 16)
+    assert (codes[:, 12:] == 0).all()
+    assert (codes[:, :12] != 0).any()
+
+
+def test_positions_let_the_decoder_tell_left_from_right() -> None:
+    """Mirrored grids look alike to a decoder over a set, but not with positions."""
+    grid = random(0, 1, 8, 8, D)
+    mirrored = grid.flip(2)
+    text, mask = random(1, 1, V, TEXT), torch.ones(1, V)
+    blind, sighted = make_fusion(), make_fusion(encode_positions=True)
+    torch.testing.assert_close(
+        fuse(blind, grid, text, mask).tokens,
+        fuse(blind, mirrored, text, mask).tokens,
+        atol=1e-5,
+        rtol=1e-4,
+    )
+    difference = fuse(sighted, grid, text, mask).tokens - fuse(sighted, mirrored, text, mask).tokens
+    assert difference.abs().max() > 1e-2
+
+
+def test_rectangular_grids_work() -> None:
+    torch.manual_seed(0)
+    fusion = FeatureFusion((5, 7, D), TEXT, V, layers=1, heads=2, encode_positions=True).eval()
+    result = fuse(fusion, random(0, 2, 5, 7, D), random(1, 2, 4, TEXT), torch.ones(2, 4))
+    assert result.tokens.shape == (2, V, TEXT)

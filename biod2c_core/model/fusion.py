@@ -74,7 +74,7 @@ def attend(
     q = F.linear(queries, weight[:width], bias[:width]).unflatten(-1, (heads, -1)).transpose(1, 2)
     kv = F.linear(memory, weight[width:], bias[width:]).unflatten(-1, (2, heads, -1))
     if rows is not None:
-        kv = kv[rows]
+        kv = kv.index_select(0, rows)
     k, v = kv.permute(2, 0, 3, 1, 4)
     scores = q @ k.transpose(-1, -2) * (width // heads) ** -0.5
     if padding is not None:
@@ -257,7 +257,8 @@ class FeatureFusion(nn.Module):
         self.scales = resolve_scales(scales, height, width)
         self.enabled = enabled
         self.decoder = FusionDecoder(channels, layers, heads, feed_forward, dropout)
-        self.queries = nn.Parameter(torch.randn(num_visual_tokens, channels))
+        # small, so that what the queries see outweighs what they are from the first step on
+        self.queries = nn.Parameter(0.02 * torch.randn(num_visual_tokens, channels))
         self.project = two_layer_projection(channels, channels, text_width)
         if enabled:
             self.text_mlp = two_layer_projection(text_width, text_hidden, channels)

@@ -13,7 +13,6 @@ from sources import rng_for
 from statements import sentence, statement
 
 MOST_FACTS = 7
-MOST_WORDS = 45  # of a definition
 PLACES = {"Lung": "lung", "Abdomen": "abdomen", "Pelvic Cavity": "pelvic cavity", "Neck": "neck"}
 
 
@@ -78,29 +77,6 @@ def slake_rows(path: Path) -> list[tuple[str, str, str, str]]:
     return rows
 
 
-def definition_lines(folder: Path) -> Iterator[str]:
-    """Questions about radiology terms from the data files of radiology-semantic-dict."""
-    for row in json.loads((folder / "medical_concepts.json").read_text("utf-8")):
-        if text := _short(row.get("definition", "")):
-            yield line(f"What is {_inline(row['name'])}?", text)
-    for row in json.loads((folder / "imaging_signs.json").read_text("utf-8")).values():
-        if text := _short(row.get("description", "")):
-            yield line(f"What is the {_inline(row['name'])}?", text)
-    seen = set()
-    for row in json.loads((folder / "imaging_findings.json").read_text("utf-8")):
-        text, disease = _short(row.get("description", ""), 14), row.get("pathology_name", "")
-        if text and disease and (text, disease) not in seen:
-            seen.add((text, disease))
-            on = f" on {row['modality']}" if row.get("modality") else ""
-            yield line(f"How does {_inline(disease)} look{on}?", text)
-
-
 def _inline(name: str) -> str:
     """A title as it stands inside a sentence."""
     return canonical_answer(name) if name else ""
-
-
-def _short(text: str, most: int = MOST_WORDS) -> str:
-    """The first sentence, if it is no longer than the model should learn to speak."""
-    first = re.split(r"(?<=[.!?])\s", " ".join(text.split()))[0]
-    return first if 3 <= len(first.split()) <= most else ""

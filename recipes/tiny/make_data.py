@@ -4,14 +4,14 @@
 ``--root``) and writes, below the output folder, ``images/`` and one JSONL file per purpose:
 
 ============================ ======================================================================
-stage1[_V].jsonl             captions
+stage1.jsonl                 captions, without the images of any variant
 stage2[_V]_train.jsonl       questions with queues
 stage2_validation.jsonl      questions about images of the derived sets kept aside for validation
 tune_validation.jsonl        VQA-RAD train questions about images that variant ``tune`` never sees
 heldout.jsonl                questions about images of the derived sets that nothing else uses
 vqa_rad_test.jsonl           VQA-RAD's official test questions
 blank.jsonl                  held-out questions asked about blank pictures
-language.txt                 text for the language model, without the images of any variant
+language.txt                 text for the language model, likewise
 ============================ ======================================================================
 
 Without ``_V`` the files serve the official split. Variant ``disjoint`` leaves out every image of
@@ -32,7 +32,7 @@ import numpy as np
 import vqa_rad
 from blank import blank_records
 from captions import opening
-from corpus import canonical_answer, definition_lines, grouped_lines, line, slake_rows
+from corpus import canonical_answer, grouped_lines, line, slake_rows
 from derived import derive_part
 from sources import (
     LABELLED,
@@ -103,9 +103,13 @@ def without(records: Iterable[Record], images: set[str]) -> list[Record]:
 
 
 def derived_lines(records: list[Record], captions: list[Record], seed: int) -> list[str]:
-    """Captions, and questions behind the caption of their image."""
+    """Captions behind themselves, and questions behind the caption of their image.
+
+    The model that reads a caption in front of the question learns to look there; later the visual
+    tokens stand in that place.
+    """
     caption_of_image = {record.image: record.caption for record in captions}
-    lines = [record.caption for record in captions]
+    lines = [line(record.question, record.answer, record.caption) for record in captions]
     for record in records:
         lines.append(line(record.question, record.answer, caption_of_image[record.image]))
         if rng_for(seed, "bare", record.id).random() < BARE:
@@ -120,15 +124,10 @@ def row_lines(pictures: list[Picture], rows: list[vqa_rad.Row], seed: int) -> li
     return list(grouped_lines([(i, openings[i], q, a) for i, q, a in of_image], seed))
 
 
-def common_lines(root: Path, dictionary: Path | None, seed: int) -> list[str]:
-    """SLAKE's train questions and, where given, the definitions of a radiology dictionary."""
-    lines = []
+def slake_lines(root: Path, seed: int) -> list[str]:
+    """SLAKE's train questions behind other facts of the same image."""
     slake = root / "slake_text" / "train.json"
-    if slake.exists():
-        lines += grouped_lines(slake_rows(slake), seed)
-    if dictionary:
-        lines += definition_lines(dictionary)
-    return lines
+    return list(grouped_lines(slake_rows(slake), seed)) if slake.exists() else []
 
 
 def first_images(rows: list[vqa_rad.Row], names: set[str]) -> list[vqa_rad.Row]:
@@ -140,7 +139,6 @@ def build(
     root: Path,
     out: Path,
     seed: int,
-    dictionary: Path | None = None,
     limit: int = 0,
     arrow_scale: float = 1.0,
 ) -> dict[str, list[Record]]:
@@ -150,7 +148,6 @@ def build(
         root: Folder of the data sets.
         out: Folder to write, the image root of all records.
         seed: Of every draw.
-        dictionary: Data folder of radiology-semantic-dict, or None.
         limit: Take so many images of each set; 0 takes all.
         arrow_scale: Share of the usual number of arrow images.
 
@@ -180,21 +177,20 @@ def build(
     for variant, excluded in variants(radiology, test_rows, seed).items():
         rows = [row for row in train_rows if vqa_rad.image_path(row) not in excluded]
         aside = [row for row in train_rows if vqa_rad.image_path(row) in excluded]
-        questions, captions = (without(records, excluded) for records in made["train"])
-        captions += vqa_rad.captions(radiology, rows, seed)
+        questions = without(made["train"][0], excluded)
         own = vqa_rad.train_records(radiology, rows, seed)
         stem = {"": "stage2", "disjoint": "stage2_disjoint", "tune": "tune"}[variant]
-        suffix = f"_{variant}" if variant else ""
         blanks = blank_records(own + questions, out, "train", BLANK, BLANK // 8, seed)
         files[f"{stem}_train"] = own + questions + blanks
-        files[f"stage1{suffix}"] = captions
         if variant == "tune":
             files["tune_validation"] = [vqa_rad.plain_record(row, "validation") for row in aside]
     files["blank"] = blank_records(files["heldout"], out, "heldout", BLANK // 2, BLANK // 8, seed)
     aside = set().union(*variants(radiology, test_rows, seed).values())
     rows = [row for row in train_rows if vqa_rad.image_path(row) not in aside]
     questions, captions = (without(records, aside) for records in made["train"])
-    lines = {*common_lines(root, dictionary, seed), *derived_lines(questions, captions, seed)}
+    captions += vqa_rad.captions(radiology, rows, seed)
+    files["stage1"] = captions
+    lines = {*slake_lines(root, seed), *derived_lines(questions, captions, seed)}
     write_lines(out / "language.txt", lines | set(row_lines(radiology, rows, seed)), seed)
     for name, records in files.items():
         write_records(out / f"{name}.jsonl", records)
@@ -233,7 +229,6 @@ def main() -> None:
     parser.add_argument("out", type=Path, help="folder to write, for example runs/tiny/data")
     default = os.environ.get("BIOD2C_DATA", "../shared/data")
     parser.add_argument("--root", type=Path, default=Path(default), help="folder of the data sets")
-    parser.add_argument("--dictionary", type=Path, help="data folder of radiology-semantic-dict")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--limit", type=int, default=0, help="images of each set; 0 takes all")
     parser.add_argument("--arrow-scale", type=float, default=1.0, help="share of arrow images")
@@ -241,7 +236,7 @@ def main() -> None:
     if not (arguments.root / "vqa_rad" / "trainset.json").exists():
         parser.error(f"no VQA-RAD below {arguments.root}; set BIOD2C_DATA or --root")
     a = arguments
-    files = build(a.root, a.out, a.seed, a.dictionary, a.limit, a.arrow_scale)
+    files = build(a.root, a.out, a.seed, a.limit, a.arrow_scale)
     print_counts(files, arguments.out)
 
 

@@ -239,10 +239,10 @@ def test_splits_share_no_image(built: tuple[Path, dict]) -> None:
     assert not bases(files["stage1"]) & heldout
     test = bases(files["vqa_rad_test"])
     assert test <= train, "the official split repeats its test images in train"
-    for name in ("stage1_disjoint", "stage2_disjoint_train"):
+    for name in ("stage1", "stage2_disjoint_train"):
         assert not bases(files[name]) & test
     aside = bases(files["tune_validation"])
-    for name in ("stage1_tune", "tune_train"):
+    for name in ("stage1", "tune_train"):
         assert not bases(files[name]) & aside
 
 

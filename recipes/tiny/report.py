@@ -1,0 +1,105 @@
+"""Score a trained tiny model and print the tables of this recipe's README.
+
+    python recipes/tiny/report.py tune     MODEL DATA RUN   # choosing: never touches the test split
+    python recipes/tiny/report.py official MODEL DATA RUN   # the numbers of a candidate
+    python recipes/tiny/report.py disjoint MODEL DATA RUN   # test split, model trained without its images
+
+Each set is answered twice: with its own images, and with the images shuffled among the questions.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections import defaultdict
+from pathlib import Path
+from statistics import mean
+
+from biod2c_core.evaluation.run import Request, evaluate
+from biod2c_core.evaluation.score import ScoredQuestion
+from biod2c_core.model.answering import Answerer
+
+SHUFFLE_SEED = 0
+COLUMNS = {
+    "closed_accuracy": "closed ACC",
+    "open_accuracy": "open ACC",
+    "bleu_1": "BLEU-1",
+    "token_recall": "token recall",
+}
+SETS = {
+    "tune": ("tune_validation", "stage2_validation"),
+    "official": ("vqa_rad_test", "heldout"),
+    "disjoint": ("vqa_rad_test",),
+}
+
+
+def accuracy(questions: list[ScoredQuestion]) -> float:
+    """Share of correct answers, closed and open questions together."""
+    keys = ("closed_accuracy", "open_accuracy")
+    return mean(next(q.values[key] for key in keys if key in q.values) for q in questions)
+
+
+def run(answerer: Answerer, data: Path, folder: Path, shuffled: bool) -> list[ScoredQuestion]:
+    """Answer and score one set."""
+    request = Request(
+        data=data,
+        split=None,
+        run=folder / f"{data.stem}{'-shuffled' if shuffled else ''}",
+        model=answerer.name,
+        shuffle_seed=SHUFFLE_SEED if shuffled else None,
+    )
+    return list(evaluate(request, lambda *_: answerer).evaluation.questions)
+
+
+def print_columns(title: str, own: list[ScoredQuestion], other: list[ScoredQuestion]) -> None:
+    """The paper's four columns."""
+    print(f"\n| {title} | " + " | ".join(COLUMNS.values()) + " |")
+    print("|---|" + "---|" * len(COLUMNS))
+    for name, questions in (("own images", own), ("images shuffled", other)):
+        values = [[q.values[key] for q in questions if key in q.values] for key in COLUMNS]
+        print(f"| {name} | " + " | ".join(f"{mean(v):.3f}" if v else "-" for v in values) + " |")
+
+
+def print_tasks(own: list[ScoredQuestion], other: list[ScoredQuestion]) -> None:
+    """Accuracy by task of the derived questions."""
+    groups: dict[str, tuple[list[ScoredQuestion], list[ScoredQuestion]]] = defaultdict(
+        lambda: ([], [])
+    )
+    for index, questions in enumerate((own, other)):
+        for question in questions:
+            groups[question.record.tags["task"]][index].append(question)
+    print("\n| task | questions | own images | images shuffled | difference |")
+    print("|---|---|---|---|---|")
+    for task, (first, second) in sorted(groups.items()):
+        a, b = accuracy(first), accuracy(second)
+        print(f"| {task} | {len(first)} | {a:.3f} | {b:.3f} | {a - b:+.3f} |")
+
+
+def confidence(questions: list[ScoredQuestion]) -> float:
+    """Mean confidence of the answers."""
+    return mean(q.prediction.confidence or 0.0 for q in questions)
+
+
+def main() -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("what", choices=SETS)
+    parser.add_argument("model")
+    parser.add_argument("data", type=Path)
+    parser.add_argument("run", type=Path)
+    given = parser.parse_args()
+    answerer = Answerer.load(given.model)
+    for name in SETS[given.what]:
+        path = given.data / f"{name}.jsonl"
+        own, other = (run(answerer, path, given.run, shuffled) for shuffled in (False, True))
+        print_columns(name, own, other)
+        if name in ("heldout", "stage2_validation"):
+            print_tasks(own, other)
+            blank = run(answerer, given.data / "blank.jsonl", given.run, False)
+            print(
+                f"\nMean confidence: {confidence(own):.3f} on own images, {confidence(blank):.3f} on "
+                f"blank ones."
+            )
+
+
+if __name__ == "__main__":
+    main()

@@ -14,8 +14,8 @@ _ABBREVIATION = re.compile(
 _SENTENCE_END = re.compile(r"[.?!]+(?=\s+[\"'(]?[A-Z0-9]|\s*$)")
 _CAPTION = re.compile(
     r"\b(?:captions?|captioned|legend|image[- ]url)\b"
-    r"|\b(?:the|this|given|provided|accompanying|above)\s+(?:text|description|passage|information)\b"
-    r"|\b(?:as|is|was|are)\s+(?:described|stated|mentioned|noted)\s+in\s+the\s+(?:text|description)\b",
+    r"|\b(?:given|provided|accompanying)\s+(?:text|description|passage|information)\b"
+    r"|\b(?:in|per|from|by|to)\s+the\s+(?:text|description|passage)\b(?!\s+(?:label|mark|overlay))",
     re.IGNORECASE,
 )
 _REFUSAL = re.compile(

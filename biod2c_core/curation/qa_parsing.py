@@ -8,17 +8,18 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-_LONGEST_ANSWER = 100_000  # characters; nothing sensible is longer
+_LONGEST_ANSWER = 20_000  # characters; nothing sensible is longer
+_MOST_TRIES = 200  # places where JSON may begin
 _FENCE = re.compile(r"```[a-zA-Z]*\n?|```")
 _THOUGHTS = re.compile(r"<think>.*?</think>", re.DOTALL)
 _STRING = r'"((?:[^"\\]|\\.)*)"'
 # the paper's format, which is no JSON: ["question": "xxx", "answer": "xxx", ...]
 _FIELD = re.compile(r'"\s*(question|answer|q|a)s?[ _]?\d*\s*"\s*:\s*' + _STRING, re.IGNORECASE)
 _LABEL = re.compile(
-    r"^[\s>*#\-]*(?:\d+[.)]\s*)?[*_]*(question|answer|q|a)[ _]?\d*[*_]*\s*[:.]\s*[*_]*\s*",
+    r"^[ \t>*#\-]*(?:\d+[.)]\s*)?[*_]*(question|answer|q|a)[ _]?\d*[*_]*\s*[:.]\s*[*_]*\s*",
     re.IGNORECASE | re.MULTILINE,
 )
-_LIST_MARK = re.compile(r"^\s*(?:[-*•]|\d+[.)])\s+", re.MULTILINE)
+_LIST_MARK = re.compile(r"^[ \t]*(?:[-*•]|\d+[.)])\s+", re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -64,13 +65,17 @@ def _couple(fields: Iterator[tuple[str, str]]) -> Iterator[Pair]:
 def _from_json(text: str) -> Iterator[tuple[str, str]]:
     decoder = json.JSONDecoder(object_pairs_hook=_Fields, strict=False)
     position = 0
-    while (start := _next_opening(text, position)) >= 0:
+    for _ in range(_MOST_TRIES):
+        start = _next_opening(text, position)
+        if start < 0:
+            return
         try:
             value, position = decoder.raw_decode(text, start)
-        except (ValueError, RecursionError):
+            yield from _walk(value)
+        except ValueError:
             position = start + 1
-            continue
-        yield from _walk(value)
+        except RecursionError:
+            return
 
 
 class _Fields(list[Any]):

@@ -21,7 +21,9 @@ DEBUG_FLAG = "--debug"
 # Typer app called ``app`` for a command with sub-commands; it is imported when it is called.
 COMMANDS = {
     "ask": "Answer a question about an image.",
+    "data": "Import, check, count, split and mix data; build text queues.",
     "evaluate": "Score a model, or anyone's predictions, on a data set.",
+    "gen-qa": "Generate questions and answers from images and captions with GPT-4o.",
     "train": "Train one stage: 1 aligns the fusion module, 2 adds LoRA.",
 }
 

@@ -257,8 +257,9 @@ class FeatureFusion(nn.Module):
         self.scales = resolve_scales(scales, height, width)
         self.enabled = enabled
         self.decoder = FusionDecoder(channels, layers, heads, feed_forward, dropout)
-        # small, so that what the queries see outweighs what they are from the first step on
-        self.queries = nn.Parameter(0.02 * torch.randn(num_visual_tokens, channels))
+        # as large as what they see at first: larger queries drown the image, smaller ones drown in
+        # it and become one
+        self.queries = nn.Parameter(0.3 * torch.randn(num_visual_tokens, channels))
         self.project = two_layer_projection(channels, channels, text_width)
         if enabled:
             self.text_mlp = two_layer_projection(text_width, text_hidden, channels)

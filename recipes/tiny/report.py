@@ -12,13 +12,17 @@ from __future__ import annotations
 import argparse
 from collections import defaultdict
 from pathlib import Path
+from random import Random
 from statistics import mean
 
+from biod2c_core.data.formats import read_records
+from biod2c_core.data.records import Record, write_records
 from biod2c_core.evaluation.run import Request, evaluate
 from biod2c_core.evaluation.score import ScoredQuestion
 from biod2c_core.model.answering import Answerer
 
 SHUFFLE_SEED = 0
+PER_TASK = 120  # questions of each task of the derived sets
 COLUMNS = {
     "closed_accuracy": "closed ACC",
     "open_accuracy": "open ACC",
@@ -38,10 +42,29 @@ def accuracy(questions: list[ScoredQuestion]) -> float:
     return mean(next(q.values[key] for key in keys if key in q.values) for q in questions)
 
 
-def run(answerer: Answerer, data: Path, folder: Path, shuffled: bool) -> list[ScoredQuestion]:
+def sample(data: Path, folder: Path) -> Path:
+    """At most PER_TASK questions of each task, the same for every candidate."""
+    groups: dict[str, list[Record]] = defaultdict(list)
+    for record in read_records(data):
+        groups[record.tags["task"]].append(record)
+    random = Random(SHUFFLE_SEED)
+    chosen = [
+        record
+        for task in sorted(groups)
+        for record in random.sample(groups[task], min(PER_TASK, len(groups[task])))
+    ]
+    path = folder / data.name
+    write_records(path, chosen)
+    return path
+
+
+def run(
+    answerer: Answerer, data: Path, images: Path, folder: Path, shuffled: bool
+) -> list[ScoredQuestion]:
     """Answer and score one set."""
     request = Request(
         data=data,
+        images=images,
         split=None,
         run=folder / f"{data.stem}{'-shuffled' if shuffled else ''}",
         model=answerer.name,
@@ -90,11 +113,14 @@ def main() -> None:
     answerer = Answerer.load(given.model)
     for name in SETS[given.what]:
         path = given.data / f"{name}.jsonl"
-        own, other = (run(answerer, path, given.run, shuffled) for shuffled in (False, True))
+        by_task = name in ("heldout", "stage2_validation")
+        if by_task:
+            path = sample(path, given.run)
+        own, other = (run(answerer, path, given.data, given.run, each) for each in (False, True))
         print_columns(name, own, other)
-        if name in ("heldout", "stage2_validation"):
+        if by_task:
             print_tasks(own, other)
-            blank = run(answerer, given.data / "blank.jsonl", given.run, False)
+            blank = run(answerer, given.data / "blank.jsonl", given.data, given.run, False)
             print(
                 f"\nMean confidence: {confidence(own):.3f} on own images, {confidence(blank):.3f} on "
                 f"blank ones."

@@ -6,7 +6,8 @@ the result. Under ``torch.compile`` there is one chunk, and the compiler fuses t
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -51,7 +52,9 @@ class _MultiScalePool(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
         """(B, M, D) -> (B, H, W, D)."""
         (features,) = ctx.saved_tensors
-        return _pool_backward(features, ctx.scales, grad), None
+        if torch.compiler.is_compiling():
+            return _pool_backward_op(grad, features, ctx.scales), None
+        return _pool_backward(grad, features, ctx.scales), None
 
 
 def _pool(features: Tensor, scales: int, out: Tensor | None) -> Tensor:
@@ -86,7 +89,27 @@ def _climb(pyramid: Pyramid, cells: Tensor) -> Iterator[tuple[int, Tensor, Tenso
             maximum, total = step.maximum(maximum), step.total(total)
 
 
-def _pool_backward(features: Tensor, scales: int, grad: Tensor) -> Tensor:
+@lru_cache(maxsize=1)
+def _compiled_backward() -> Callable[[Tensor, Tensor, int], Tensor]:
+    return torch.compile(_pool_backward)
+
+
+@torch.library.custom_op("biod2c::multi_scale_pool_cpu_backward", mutates_args=())
+def _pool_backward_op(grad: Tensor, features: Tensor, scales: int) -> Tensor:
+    """The compiled backward pass, opaque to the compiler of the model around it.
+
+    In one graph with the forward pass, the compiler would hand over the comparisons as booleans,
+    which it reads and writes many times slower than it repeats them.
+    """
+    return _compiled_backward()(grad, features, scales)
+
+
+@_pool_backward_op.register_fake
+def _(grad: Tensor, features: Tensor, scales: int) -> Tensor:
+    return torch.empty_like(features)
+
+
+def _pool_backward(grad: Tensor, features: Tensor, scales: int) -> Tensor:
     pyramid = Pyramid(features, scales)
     result = torch.empty_like(features)
     for images, channels in _chunks(features):

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import logging
+import os
+from functools import cache
+from importlib.util import find_spec
 from typing import Literal, get_args
 
 import torch
@@ -13,6 +17,8 @@ from biod2c_core.ops.multi_scale_pool.geometry import count_blocks, resolve_scal
 from biod2c_core.ops.multi_scale_pool.reference import multi_scale_pool_reference
 
 Backend = Literal["auto", "reference", "cpu", "triton"]
+logger = logging.getLogger(__name__)
+TRITON_INSTALLED = find_spec("triton") is not None
 DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
 
@@ -31,7 +37,9 @@ def multi_scale_pool(
         features: (B, H, W, D), float16, bfloat16, float32 or float64, in any strides: pass an NCHW
             map as ``x.permute(0, 2, 3, 1)``, it is not copied.
         scales: S, or ``"auto"`` for as many as fit, at most 6.
-        backend: ``"auto"``, ``"reference"``, ``"cpu"`` or ``"triton"``.
+        backend: ``"reference"``, the definition; ``"cpu"``, a pyramid of torch ops, for any device;
+            ``"triton"``, GPU kernels; ``"auto"``, Triton for a map on a GPU, if it can run, and the
+            pyramid for all others. Only ``"auto"`` falls back.
         out: (B, M, D) of the dtype and device of ``features``, written and returned; only where no
             gradient is needed.
 
@@ -46,12 +54,44 @@ def multi_scale_pool(
         raise InputError(f"unknown backend {backend!r}; known: {', '.join(get_args(Backend))}")
     if out is not None:
         _check_out(features, scales, out)
-    if backend == "triton":
-        raise InputError("backend 'triton' is not available", "Use backend='auto'.")
-    if backend != "reference":
+    chosen = _choose(features) if backend == "auto" else backend
+    if chosen == "triton":
+        if problem := _triton_problem(features):
+            raise InputError(f"backend 'triton' cannot run: {problem}", "Use backend='auto'.")
+        from biod2c_core.ops.multi_scale_pool.triton_op import multi_scale_pool_triton
+
+        return multi_scale_pool_triton(features, scales, out)
+    if chosen == "cpu":
         return multi_scale_pool_cpu(features, scales, out)
     pooled = multi_scale_pool_reference(features, scales)
     return pooled if out is None else out.copy_(pooled)
+
+
+def _choose(features: Tensor) -> str:
+    """Triton for a GPU where it can run, else the pyramid; why not is logged once."""
+    if features.device.type == "cpu":
+        return "cpu"
+    if problem := _triton_problem(features):
+        if not torch.compiler.is_compiling():
+            _log_once(f"multi_scale_pool runs on torch ops, not on Triton: {problem}")
+        return "cpu"
+    return "triton"
+
+
+@cache
+def _log_once(message: str) -> None:
+    logger.warning(message)
+
+
+def _triton_problem(features: Tensor) -> str:
+    """Why the Triton kernels cannot take this map; empty if they can."""
+    if not TRITON_INSTALLED:
+        return "the package triton is not installed"
+    if features.dtype == torch.float64:
+        return "it sums in float32, and the map is float64"
+    if features.device.type != "cuda" and os.environ.get("TRITON_INTERPRET") != "1":
+        return f"it needs a GPU, and the map is on {features.device}"
+    return ""
 
 
 def _check_features(features: Tensor, scales: int | Literal["auto"]) -> int:

@@ -7,6 +7,7 @@ folder, each once, under a name made of its content: the rows of one image get t
 from __future__ import annotations
 
 import hashlib
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,7 @@ from biod2c_core.data.formats.base import (
 from biod2c_core.data.images import MAX_BYTES
 from biod2c_core.errors import BioD2CError, InputError, MissingDependencyError
 
+ROWS_AT_ONCE = 16
 _MAGIC = {
     b"\xff\xd8\xff": ".jpg",
     b"\x89PNG": ".png",
@@ -82,16 +84,27 @@ def _converter(file: Path, source: str, folder: Path) -> Converter:
     return convert
 
 
-def _rows(file: Path) -> Iterator[tuple[int, Any]]:
+def _open(file: Path) -> Any:
+    """The file as a streaming table, its images left as bytes."""
     try:
-        from datasets import Image, IterableDataset
+        import datasets
     except ImportError as error:
         raise MissingDependencyError("datasets", "data") from error
+    torch_available = datasets.config.TORCH_AVAILABLE
     try:
-        table = IterableDataset.from_parquet(str(file))
-        if table.features and isinstance(table.features.get("image"), Image):
-            table = table.cast_column("image", Image(decode=False))
-        yield from enumerate(table, start=1)
+        # A table that can go into a DataLoader costs an import of torch, 250 MB, for nothing here.
+        datasets.config.TORCH_AVAILABLE = "torch" in sys.modules
+        table = datasets.IterableDataset.from_parquet(str(file), batch_size=ROWS_AT_ONCE)
+        if isinstance((table.features or {}).get("image"), datasets.Image):
+            table = table.cast_column("image", datasets.Image(decode=False))
+        return table
+    finally:
+        datasets.config.TORCH_AVAILABLE = torch_available
+
+
+def _rows(file: Path) -> Iterator[tuple[int, Any]]:
+    try:
+        yield from enumerate(_open(file), start=1)
     except BioD2CError:
         raise
     except Exception as error:  # pyarrow and datasets raise their own families

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Optional
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from typer.core import TyperGroup
 
 from biod2c_cli import console
-from biod2c_cli.options import AsJson, Device, ImageRoot, Model
+from biod2c_cli.options import PLAIN, AsJson, Device, ImageRoot, Model
 from biod2c_core.errors import InputError
 
 if TYPE_CHECKING:
@@ -17,6 +18,11 @@ if TYPE_CHECKING:
     from biod2c_core.evaluation.models import Endpoint
 
 DEFAULT_COMMAND = "run"
+
+Data = Annotated[
+    str, typer.Argument(metavar="DATA", help="Record file, data set folder, or name: vqa-rad ...")
+]
+Split = Annotated[str, typer.Option(help="train, validation, test, or all.")]
 
 
 class EvaluateGroup(TyperGroup):
@@ -29,7 +35,9 @@ class EvaluateGroup(TyperGroup):
         return super().parse_args(ctx, args)
 
 
-app = typer.Typer(cls=EvaluateGroup, help="Score a model, or anyone's predictions, on a data set.")
+app = typer.Typer(
+    **PLAIN, cls=EvaluateGroup, help="Score a model, or anyone's predictions, on a data set."
+)
 
 
 @app.callback()
@@ -39,11 +47,11 @@ def evaluate() -> None:
 
 @app.command(DEFAULT_COMMAND, hidden=True)
 def run(
-    data: Annotated[Path, typer.Argument(help="Data set folder or record file.", metavar="DATA")],
+    data: Data,
     model: Model = None,
-    split: Annotated[str, typer.Option(help="train, validation, test, or all.")] = "test",
+    split: Split = "test",
     predictions: Annotated[
-        Optional[Path],  # noqa: UP045
+        Path | None,
         typer.Option(
             help="JSONL with id and answer. Without --model an existing file is only scored, "
             "whoever made it; otherwise the answers go there, and a second run resumes."
@@ -56,7 +64,7 @@ def run(
         ),
     ] = "multimedeval",
     shuffle_images: Annotated[
-        Optional[int],  # noqa: UP045
+        int | None,
         typer.Option(
             metavar="SEED",
             help="Control: ask each question about another question's image. What stays correct "
@@ -64,11 +72,11 @@ def run(
         ),
     ] = None,
     output: Annotated[
-        Optional[Path],  # noqa: UP045
+        Path | None,
         typer.Option("--output", "-o", metavar="RUN", help="Folder for the results."),
     ] = None,
     train: Annotated[
-        Optional[Path],  # noqa: UP045
+        str | None,
         typer.Option(
             metavar="DATA",
             help="What the model was trained on, for the baselines and the contamination check; by "
@@ -76,7 +84,7 @@ def run(
         ),
     ] = None,
     judge: Annotated[
-        Optional[str],  # noqa: UP045
+        str | None,
         typer.Option(
             metavar="MODEL",
             help="Have a language model rate each answer from 0 to 10; needs -o, and OPENAI_API_KEY.",
@@ -86,15 +94,18 @@ def run(
         int, typer.Option(min=1, help="Rate twice to see how far the judge agrees with itself.")
     ] = 1,
     base_url: Annotated[
-        Optional[str],  # noqa: UP045
+        str | None,
         typer.Option(help="Endpoint of judge and openai:NAME; default OPENAI_BASE_URL, OpenAI."),
     ] = None,
     budget: Annotated[
-        Optional[float],  # noqa: UP045
+        float | None,
         typer.Option(metavar="USD", help="Spend no more on the judge, nor on openai:NAME."),
     ] = None,
     image_root: ImageRoot = None,
     device: Device = "auto",
+    gpus: Annotated[
+        int, typer.Option(min=1, help="Predict with that many CUDA devices, a process each.")
+    ] = 1,
     as_json: AsJson = False,
 ) -> None:
     """Score a model, or anyone's predictions, on a data set.
@@ -104,27 +115,26 @@ def run(
     ``evaluate compare``, ``evaluate table``, ``evaluate agree``.
     """
     from biod2c_core.evaluation.judging import Judging
+    from biod2c_core.evaluation.locate import find_data
     from biod2c_core.evaluation.models import Endpoint
     from biod2c_core.evaluation.run import Request, evaluate
 
     endpoint = Endpoint(base_url, budget)
     request = Request(
-        data=data,
+        data=find_data(data),
         split=None if split == "all" else split,
         predictions=predictions,
         run=output,
         model=model,
-        device=device,
+        devices=(device,) if gpus == 1 else tuple(f"cuda:{index}" for index in range(gpus)),
         profile=profile,
         shuffle_seed=shuffle_images,
         images=image_root,
-        training=train,
+        training=find_data(train) if train else None,
         judging=Judging(judge, endpoint, judge_passes) if judge else None,
     )
 
-    def load(checkpoint: str | None, device: str) -> Any:
-        return _load_model(checkpoint, device, request.predictions_file, endpoint)
-
+    load = partial(_load_model, predictions=request.predictions_file, endpoint=endpoint)
     result = evaluate(request, load, lambda n: console.progress("Questions", n))
     if as_json:
         console.emit_json(result.to_dict())
@@ -151,10 +161,10 @@ def _print(result: Analysis) -> None:
 
 @app.command()
 def compare(
-    data: Annotated[Path, typer.Argument(help="Data set folder or record file.", metavar="DATA")],
+    data: Data,
     first: Annotated[Path, typer.Argument(help="Predictions of system A.", metavar="A")],
     second: Annotated[Path, typer.Argument(help="Predictions of system B.", metavar="B")],
-    split: Annotated[str, typer.Option(help="train, validation, test, or all.")] = "test",
+    split: Split = "test",
     profile: Annotated[str, typer.Option(help="How to count.")] = "multimedeval",
     as_json: AsJson = False,
 ) -> None:
@@ -165,9 +175,12 @@ def compare(
     """
     from dataclasses import asdict
 
+    from biod2c_core.evaluation.locate import find_data
     from biod2c_core.evaluation.run import compare_files
 
-    tests = compare_files(data, first, second, None if split == "all" else split, profile)
+    tests = compare_files(
+        find_data(data), first, second, None if split == "all" else split, profile
+    )
     if as_json:
         console.emit_json({key: asdict(test) for key, test in tests.items()})
         return
@@ -225,7 +238,7 @@ def agree(
     second: Annotated[Path, typer.Argument(help="Human scores, or another judge.", metavar="B")],
     column: Annotated[str, typer.Option(help="Which score, in both files.")] = "score",
     second_column: Annotated[
-        Optional[str],  # noqa: UP045
+        str | None,
         typer.Option(help="Which score in B, where it has another name."),
     ] = None,
     as_json: AsJson = False,

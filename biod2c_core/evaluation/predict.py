@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -15,7 +15,14 @@ from biod2c_core.data.images import load_image
 from biod2c_core.data.records import Record
 from biod2c_core.errors import InputError, PartialResultError
 from biod2c_core.evaluation.choices import asked_question
-from biod2c_core.evaluation.predictions import Prediction, PredictionLog, split_checksum
+from biod2c_core.evaluation.predictions import (
+    Prediction,
+    PredictionLog,
+    check_same_run,
+    read_predictions,
+    shard_path,
+    split_checksum,
+)
 
 QUESTIONS_AT_ONCE = 32
 
@@ -140,8 +147,9 @@ def predict(
     *,
     checkpoint: str | None = None,
     shuffle_seed: int | None = None,
+    shard: tuple[int, int] = (0, 1),
     advance: Callable[[int], None] = lambda _: None,
-) -> dict[str, Prediction]:
+) -> None:
     """Answer the questions that the predictions file does not answer yet.
 
     Killed at any moment and started again, no question is answered twice and none is lost.
@@ -153,10 +161,9 @@ def predict(
         path: The predictions file, created or resumed.
         checkpoint: How the model was named, so that a resume can load it again.
         shuffle_seed: With a number, every question is asked about another question's image.
+        shard: Index of this process and number of processes; with several, each writes a file of
+            its own (``shard_path``).
         advance: Called with the number of questions done, those of an earlier run included.
-
-    Returns:
-        Id to prediction, of all records.
 
     Raises:
         InputError: The file belongs to another run, or an image cannot be read.
@@ -164,19 +171,24 @@ def predict(
     """
     asked = list(records) if shuffle_seed is None else shuffle_images(records, shuffle_seed)
     manifest = run_manifest(model, records, checkpoint=checkpoint, shuffle_seed=shuffle_seed)
+    index, count = shard
+    done: Collection[str] = ()
+    if count > 1:
+        check_same_run(path, manifest)
+        done = read_predictions(path) if Path(path).exists() else ()
     failures: list[str] = []
-    with PredictionLog(path, manifest) as log:
+    with PredictionLog(path if count == 1 else shard_path(path, index), manifest) as log:
         advance(len(log.done))
-        for batch in batches_by_image([record for record in asked if record.id not in log.done]):
+        todo = [record for record in asked if record.id not in done and record.id not in log.done]
+        for batch in list(batches_by_image(todo))[index::count]:
             log.append(_answer(model, batch, Path(image_root), failures))
             advance(len(batch))
-        if failures:
-            raise PartialResultError(
-                f"{len(failures)} of {len(records)} questions have no answer, the first because of "
-                f"{failures[0]}",
-                "Run the same command again to ask them again.",
-            )
-        return {record.id: log.done[record.id] for record in records}
+    if failures:
+        raise PartialResultError(
+            f"{len(failures)} of {len(records)} questions have no answer, the first because of "
+            f"{failures[0]}",
+            "Run the same command again to ask them again.",
+        )
 
 
 def _answer(

@@ -20,6 +20,7 @@ from biod2c_core.atomic import write_json
 from biod2c_core.data.records import Record, iter_jsonl
 from biod2c_core.errors import InputError, RecordError
 
+MANIFEST_SUFFIX = ".manifest.json"
 _ID_KEYS = ("id", "question_id")
 _ANSWER_KEYS = ("answer", "text")
 _SAME_RUN_KEYS = ("identity", "data", "shuffle_seed")
@@ -134,7 +135,7 @@ def split_checksum(records: Iterable[Record]) -> str:
 
 def manifest_path(path: str | Path) -> Path:
     """Where the manifest of a predictions file stands."""
-    return Path(f"{path}.manifest.json")
+    return Path(f"{path}{MANIFEST_SUFFIX}")
 
 
 def read_manifest(path: str | Path) -> dict[str, Any] | None:
@@ -164,6 +165,38 @@ def ends_torn(path: str | Path) -> bool:
         return file.read(1) != b"\n"
 
 
+def check_same_run(path: str | Path, manifest: Mapping[str, Any]) -> None:
+    """Check that a predictions file, if there is one, was begun by the same run.
+
+    Args:
+        path: The file.
+        manifest: Of this run; identity, data and shuffling must be the same.
+
+    Raises:
+        InputError: It holds the predictions of another run or of another system.
+    """
+    before = read_manifest(path)
+    if before is None:
+        if Path(path).exists() and Path(path).stat().st_size:
+            raise InputError(
+                f"{path} was not written by this command (no {manifest_path(path)})",
+                "Score it without --model, or choose another file.",
+            )
+        return
+    for key in _SAME_RUN_KEYS:
+        if before.get(key) != manifest.get(key):
+            raise InputError(
+                f"{path} was begun with {key} {before.get(key)!r}, this run has "
+                f"{manifest.get(key)!r}",
+                "Choose another file, or remove it and its manifest.",
+            )
+
+
+def shard_path(path: str | Path, index: int) -> Path:
+    """Where one of several processes writes its share of a predictions file."""
+    return Path(f"{path}.shard-{index}")
+
+
 class PredictionLog:
     """A predictions file open for appending, resumed where it ended.
 
@@ -178,8 +211,8 @@ class PredictionLog:
 
     def __init__(self, path: str | Path, manifest: Mapping[str, Any]) -> None:
         self.path = Path(path)
-        self._agree(manifest)
-        self.path.parent.mkdir(parents=True, exist_ok=True)
+        check_same_run(self.path, manifest)
+        write_json(manifest_path(self.path), dict(manifest))
         self._file: IO[bytes] = self.path.open("ab")
         try:
             _lock(self._file, self.path)
@@ -193,6 +226,10 @@ class PredictionLog:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let the file go."""
         self._file.close()
 
     def append(self, predictions: Iterable[Prediction]) -> None:
@@ -202,24 +239,6 @@ class PredictionLog:
         self._file.flush()
         os.fsync(self._file.fileno())
         self.done |= {row.id: row for row in rows}
-
-    def _agree(self, manifest: Mapping[str, Any]) -> None:
-        before = read_manifest(self.path)
-        if before is None:
-            if self.path.exists() and self.path.stat().st_size:
-                raise InputError(
-                    f"{self.path} was not written by this command (no {manifest_path(self.path)})",
-                    "Score it without --model, or choose another file.",
-                )
-            write_json(manifest_path(self.path), dict(manifest))
-            return
-        for key in _SAME_RUN_KEYS:
-            if before.get(key) != manifest.get(key):
-                raise InputError(
-                    f"{self.path} was begun with {key} {before.get(key)!r}, this run has "
-                    f"{manifest.get(key)!r}",
-                    "Choose another file, or remove it and its manifest.",
-                )
 
     def _drop_torn_line(self) -> None:
         if ends_torn(self.path):

@@ -16,19 +16,21 @@ from biod2c_core.errors import InputError
 from biod2c_core.evaluation.analyse import Analysis, TrainingData, analyse
 from biod2c_core.evaluation.endpoint_model import EndpointModel
 from biod2c_core.evaluation.judging import Judging, judge_result
+from biod2c_core.evaluation.models import ENDPOINT_PREFIX
 from biod2c_core.evaluation.predict import AnswersQuestions, predict
 from biod2c_core.evaluation.predictions import (
-    Prediction,
     ends_torn,
     manifest_path,
     read_manifest,
     read_predictions,
+    shard_path,
     split_checksum,
 )
 from biod2c_core.evaluation.profiles import DEFAULT_PROFILE, get_profile
 from biod2c_core.evaluation.report.html import to_html
 from biod2c_core.evaluation.report.tables import score_table, to_latex, to_markdown
 from biod2c_core.evaluation.score import check_scorable, score
+from biod2c_core.evaluation.sharding import Job, absorb_shards, predict_on
 from biod2c_core.evaluation.statistics import PairedTest, compare
 
 PREDICTIONS_NAME = "predictions.jsonl"
@@ -44,7 +46,7 @@ class Request:
         predictions: The predictions file, read or written; by default inside ``run``.
         run: Folder for the results; None to write none.
         model: Checkpoint; None for the embedded model, or to score an existing file.
-        device: Where the model runs.
+        devices: Where the model runs; with several, a process each.
         profile: Name of the scoring convention.
         shuffle_seed: With a number, questions are asked about other questions' images.
         images: Folder of the images; by default the data's own.
@@ -58,7 +60,7 @@ class Request:
     predictions: Path | None = None
     run: Path | None = None
     model: str | None = None
-    device: str = "auto"
+    devices: tuple[str, ...] = ("auto",)
     profile: str = DEFAULT_PROFILE
     shuffle_seed: int | None = None
     images: Path | None = None
@@ -103,7 +105,7 @@ def only_scores(request: Request, records: Sequence[Record]) -> bool:
     ours. One of ours that was interrupted is resumed.
     """
     path = request.predictions_file
-    if request.model is not None or not path.exists():
+    if request.model is not None or not path.exists() or shard_path(path, 0).exists():
         return False
     manifest = read_manifest(path)
     if manifest is None:
@@ -134,14 +136,12 @@ def evaluate(
     profile = get_profile(request.profile)
     if request.judging is not None and request.run is None:
         raise InputError("a judge needs a folder for its verdicts", "Give one: -o RUN.")
-    records = list(read_records(request.data, split=request.split))
+    records = read_records(request.data, split=request.split)
     check_scorable(records)
     path = request.predictions_file
-    if only_scores(request, records):
-        predictions = read_predictions(path)
-    else:
-        predictions = _predict(request, records, load_model, progress)
-    evaluation = score(records, predictions, profile, path)
+    if not only_scores(request, records):
+        _predict(request, records, load_model, progress)
+    evaluation = score(records, read_predictions(path), profile, path)
     manifest = read_manifest(path)
     _check_same_data(path, manifest, records)
     analysis = analyse(
@@ -177,28 +177,32 @@ def find_training(request: Request) -> TrainingData | None:
 
 
 def _predict(
-    request: Request,
-    records: list[Record],
-    load_model: LoadModel,
-    progress: Progress,
-) -> dict[str, Prediction]:
+    request: Request, records: list[Record], load_model: LoadModel, progress: Progress
+) -> None:
     path = request.predictions_file
     checkpoint = request.model or (read_manifest(path) or {}).get("checkpoint")
-    model = load_model(checkpoint, request.device)
-    try:
-        with progress(len(records)) as advance:
-            return predict(
+    job = Job(load_model, checkpoint, records, request.image_folder, path, request.shuffle_seed)
+    with progress(len(records)) as advance:
+        if len(request.devices) > 1:
+            if (checkpoint or "").startswith(ENDPOINT_PREFIX):
+                raise InputError(f"{checkpoint} runs on no device here", "Leave out --gpus.")
+            predict_on(request.devices, job, advance)
+            return
+        absorb_shards(path)  # of an interrupted run on several devices
+        model = load_model(checkpoint, request.devices[0])
+        try:
+            predict(
                 model,
                 records,
-                request.image_folder,
+                job.image_root,
                 path,
                 checkpoint=checkpoint,
                 shuffle_seed=request.shuffle_seed,
                 advance=advance,
             )
-    finally:
-        if isinstance(model, EndpointModel):
-            model.close()
+        finally:
+            if isinstance(model, EndpointModel):
+                model.close()
 
 
 def _check_same_data(

@@ -9,21 +9,12 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-import typer
 from PIL import Image
 from typer.testing import CliRunner
 
-from biod2c_cli.app import Commands
+from biod2c_cli.app import app
 from biod2c_cli.commands import evaluate
 from biod2c_core.llm_api import FakeEndpoint
-
-root = typer.Typer(cls=Commands, pretty_exceptions_enable=False)
-root.add_typer(evaluate.app, name="evaluate")
-
-
-@root.callback()
-def callback() -> None:
-    """Root."""
 
 
 class YesModel:
@@ -43,7 +34,7 @@ real_load_model = evaluate._load_model
 def model(monkeypatch: pytest.MonkeyPatch) -> YesModel:
     fake = YesModel()
 
-    def load(*_: object) -> YesModel:
+    def load(*_: object, **options: object) -> YesModel:
         fake.loaded += 1
         return fake
 
@@ -73,7 +64,7 @@ def data(tmp_path: Path) -> Path:
 
 
 def invoke(*args: object) -> Any:
-    return CliRunner().invoke(root, ["evaluate", *map(str, args)])
+    return CliRunner().invoke(app, ["evaluate", *map(str, args)])
 
 
 def answer_file(folder: Path, answers: dict[str, str]) -> Path:
@@ -143,8 +134,8 @@ def test_predictions_that_do_not_fit(
         ([], "no place for the predictions"),
     ],
 )
-def test_bad_options(data: Path, args: list[str], said: str) -> None:
-    result = invoke(data, *args)
+def test_bad_options(data: Path, tmp_path: Path, args: list[str], said: str) -> None:
+    result = invoke(data, *args, *(["-o", tmp_path / "run"] if args else []))
     assert result.exit_code == 2
     assert said in result.stderr
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from biod2c_core.data.records import Record
@@ -115,7 +115,6 @@ def test_unreadable_replies(text: str, problem: str) -> None:
         parse_verdict("a", text)
 
 
-@settings(deadline=None)
 @given(st.text())
 def test_any_reply_is_read_or_refused(text: str) -> None:
     for wrapped in (text, "{" + text + "}"):

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+import signal
+import subprocess
+import sys
+import time
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from fake_answerer import FakeModel, load_fake, make_data
+from hypothesis import given
 from hypothesis import strategies as st
-from PIL import Image
 
 from biod2c_core.data.records import Record
 from biod2c_core.errors import InputError, RecordError
@@ -20,50 +23,19 @@ from biod2c_core.evaluation.predictions import (
     Prediction,
     check_complete,
     manifest_path,
+    read_manifest,
     read_predictions,
+    shard_path,
     split_checksum,
 )
-
-
-@dataclass
-class Said:
-    text: str
-    confidence: float = 0.5
-
-
-@dataclass
-class FakeModel:
-    """Answers with the colour of the image; dies after ``patience`` batches."""
-
-    patience: int = 1_000_000
-    name: str = "fake"
-    identity: str = "f00d"
-    asked: list[str] = field(default_factory=list)
-    images_seen: int = 0
-
-    def answer_images(
-        self, images: Sequence[Image.Image], questions: Sequence[tuple[int, str]]
-    ) -> list[Said]:
-        if self.patience == 0:
-            raise KeyboardInterrupt
-        self.patience -= 1
-        self.images_seen += len(images)
-        self.asked += [question for _, question in questions]
-        return [Said(f"{question} {images[i].getpixel((0, 0))[0]}") for i, question in questions]
-
-
-def make_data(folder: Path, images: int = 6, questions: int = 40) -> list[Record]:
-    for index in range(images):
-        Image.new("RGB", (8, 8), (10 * index, 0, 0)).save(folder / f"{index}.png")
-    return [
-        Record(f"q{i}", f"{i * 7 % images}.png", f"question {i}?", "yes") for i in range(questions)
-    ]
+from biod2c_core.evaluation.sharding import Job, absorb_shards, predict_on
 
 
 def test_every_question_is_answered_about_its_image(tmp_path: Path) -> None:
     records, model = make_data(tmp_path), FakeModel()
-    result = predict(model, records, tmp_path, tmp_path / "p.jsonl")
-    assert list(result) == [record.id for record in records]
+    predict(model, records, tmp_path, tmp_path / "p.jsonl")
+    result = read_predictions(tmp_path / "p.jsonl")
+    assert set(result) == {record.id for record in records}
     for i, record in enumerate(records):
         assert result[record.id].answer == f"question {i}? {10 * (i * 7 % 6)}"
     check_complete(records, read_predictions(tmp_path / "p.jsonl"), "p")
@@ -92,14 +64,85 @@ def test_killed_and_resumed(tmp_path: Path, patience: int, torn: bytes) -> None:
     with path.open("ab") as file:
         file.write(torn)
     done = []
-    result = predict(second, records, tmp_path, path, advance=done.append)
+    predict(second, records, tmp_path, path, advance=done.append)
+    result = read_predictions(path)
     assert Counter(first.asked + second.asked) == Counter(record.question for record in records)
     assert len(path.read_text("utf-8").splitlines()) == 80
     assert len(result) == sum(done) == 80
-    uninterrupted = predict(FakeModel(), records, tmp_path, tmp_path / "whole.jsonl")
+    predict(FakeModel(), records, tmp_path, tmp_path / "whole.jsonl")
+    uninterrupted = read_predictions(tmp_path / "whole.jsonl")
     assert {key: row.answer for key, row in result.items()} == {
         key: row.answer for key, row in uninterrupted.items()
     }
+
+
+def test_killed_by_the_system_at_any_moment(tmp_path: Path) -> None:
+    path, records = tmp_path / "p.jsonl", make_data(tmp_path, 40, 400)
+    script = [sys.executable, str(Path(__file__).with_name("fake_answerer.py")), str(tmp_path)]
+    for wanted in (1, 150, 300):
+        with subprocess.Popen(script) as process:
+            while process.poll() is None:
+                if path.exists() and path.read_bytes().count(b"\n") >= wanted:
+                    process.kill()
+                time.sleep(0.001)
+    assert process.returncode == -signal.SIGKILL
+    before = path.read_bytes().count(b"\n")
+    assert 300 <= before < 400
+    model = FakeModel()
+    predict(model, records, tmp_path, path)
+    assert len(model.asked) <= 400 - before + 1  # a torn line is asked again
+    ids = [json.loads(line)["id"] for line in path.read_text("utf-8").splitlines()]
+    assert sorted(ids) == sorted(record.id for record in records)
+
+
+def make_job(folder: Path, checkpoint: str = "a", shuffle_seed: int | None = None) -> Job:
+    records = make_data(folder, images=30, questions=300)
+    return Job(load_fake, checkpoint, records, folder, folder / "p.jsonl", shuffle_seed)
+
+
+@pytest.mark.parametrize("shuffle_seed", [None, 5])
+def test_two_processes_give_what_one_gives(tmp_path: Path, shuffle_seed: int | None) -> None:
+    job, done = make_job(tmp_path, shuffle_seed=shuffle_seed), []
+    predict_on(["cpu", "cpu"], job, done.append)
+    alone = tmp_path / "alone.jsonl"
+    model = load_fake("a", "cpu")
+    predict(model, job.records, tmp_path, alone, shuffle_seed=shuffle_seed)
+    found, expected = read_predictions(job.path), read_predictions(alone)
+    assert {k: v.answer for k, v in found.items()} == {k: v.answer for k, v in expected.items()}
+    assert sum(done) == 300
+    assert sorted(path.name for path in tmp_path.glob("p.jsonl*")) == [
+        "p.jsonl",
+        "p.jsonl.manifest.json",
+    ]
+
+
+def test_a_run_on_several_devices_resumes(tmp_path: Path) -> None:
+    job = make_job(tmp_path)
+    for index in range(3):  # three processes, killed after some batches
+        model = load_fake("a", "cpu")
+        model.patience = 2
+        with pytest.raises(KeyboardInterrupt):
+            predict(model, job.records, tmp_path, job.path, shard=(index, 3))
+    with shard_path(job.path, 1).open("ab") as file:
+        file.write(b'{"id": "q')
+    absorb_shards(job.path)
+    assert len(read_predictions(job.path)) == 3 * 2 * 30
+    with job.path.open("ab") as file:
+        file.write(b'{"id": "q')
+    predict_on(["cpu", "cpu"], job)
+    assert sorted(read_predictions(job.path)) == sorted(record.id for record in job.records)
+    assert len(job.path.read_text("utf-8").splitlines()) == 300
+
+
+def test_processes_with_another_model_are_refused(tmp_path: Path) -> None:
+    predict_on(["cpu"] * 2, make_job(tmp_path, "a"))
+    before = (tmp_path / "p.jsonl").read_bytes()
+    with pytest.raises(InputError, match="was begun with identity 'weights of a'"):
+        predict_on(["cpu"] * 2, make_job(tmp_path, "b"))
+    assert (tmp_path / "p.jsonl").read_bytes() == before
+    manifest = read_manifest(tmp_path / "p.jsonl")
+    assert manifest is not None
+    assert manifest["identity"] == "weights of a"
 
 
 @pytest.mark.parametrize("change", ["model", "data", "shuffle"])
@@ -131,7 +174,6 @@ def test_two_processes_cannot_write_one_file(tmp_path: Path) -> None:
             predict(FakeModel(), records, tmp_path, path)
 
 
-@settings(deadline=None)
 @given(st.lists(st.integers(0, 5), max_size=40), st.integers(0, 9))
 def test_shuffled_images_are_other_images(images: list[int], seed: int) -> None:
     records = [Record(str(i), f"{image}.png", "?", "a") for i, image in enumerate(images)]
@@ -146,7 +188,6 @@ def test_shuffled_images_are_other_images(images: list[int], seed: int) -> None:
     assert [r.id for r in shuffled] == [r.id for r in records]
 
 
-@settings(deadline=None)
 @given(st.lists(st.integers(0, 9), max_size=60), st.integers(1, 8))
 def test_batches_keep_every_question_once(images: list[int], size: int) -> None:
     records = [Record(str(i), f"{image}.png", "?") for i, image in enumerate(images)]

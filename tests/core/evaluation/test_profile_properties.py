@@ -49,7 +49,7 @@ def means(evaluation: Evaluation) -> dict[str, float | None]:
 
 
 @profiles
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(rows=rows)
 def test_every_value_is_between_0_and_1(profile: str, rows: list[tuple[str, str, str]]) -> None:
     known = {metric.key for metric in get_profile(profile).metrics}
@@ -59,7 +59,7 @@ def test_every_value_is_between_0_and_1(profile: str, rows: list[tuple[str, str,
 
 
 @profiles
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(rows=rows, seed=st.integers(0, 9))
 def test_the_order_of_questions_does_not_matter(
     profile: str, rows: list[tuple[str, str, str]], seed: int
@@ -70,7 +70,7 @@ def test_the_order_of_questions_does_not_matter(
 
 
 @profiles
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(rows=rows)
 def test_blanks_written_twice_do_not_matter(profile: str, rows: list[tuple[str, str, str]]) -> None:
     doubled = [(gold, said.replace(" ", "  "), kind) for gold, said, kind in rows]
@@ -88,7 +88,7 @@ UNSURE_OF_ITSELF = {
 
 
 @profiles
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(rows=st.lists(st.tuples(golds, kinds), min_size=1, max_size=5))
 def test_the_gold_answer_is_right(profile: str, rows: list[tuple[str, str]]) -> None:
     evaluation = evaluate(profile, [(gold, gold, kind) for gold, kind in rows])

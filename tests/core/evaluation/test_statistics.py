@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -96,7 +96,6 @@ def test_groups_by_tag() -> None:
     assert len(groups["type"]["POS"]) == 2
 
 
-@settings(deadline=None)
 @given(st.lists(st.integers(-3, 3), max_size=8))
 def test_few_images_give_the_exact_sign_flip_p(differences: list[int]) -> None:
     signs = list(itertools.product((1, -1), repeat=len(differences)))

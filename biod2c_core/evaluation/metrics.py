@@ -105,13 +105,15 @@ def nearest(choices: Sequence[str], text: str) -> str | None:
     Returns:
         None where no choice shares a character with the text.
     """
+    if text and text in choices:
+        return text
     matcher = difflib.SequenceMatcher(None, "", text)
     best, best_ratio = None, 0.0
     for choice in choices:
+        length = len(choice) + len(text)
+        if 2 * min(len(choice), len(text)) <= best_ratio * length:
+            continue  # the ratio is 2 * matches / length
         matcher.set_seq1(choice)
-        if matcher.real_quick_ratio() <= best_ratio or matcher.quick_ratio() <= best_ratio:
-            continue
-        ratio = matcher.ratio()
-        if ratio > best_ratio:
+        if matcher.quick_ratio() > best_ratio and (ratio := matcher.ratio()) > best_ratio:
             best, best_ratio = choice, ratio
     return best

@@ -100,6 +100,9 @@ def batches_by_image(
 ) -> Iterator[list[Record]]:
     """Group questions so that those about one image come together.
 
+    Images are ordered by their longest question, so that a batch holds questions of similar length
+    and little padding.
+
     Args:
         records: The questions, in any order.
         size: Questions in a batch at most. Only an image with more questions than fit is met in
@@ -109,7 +112,8 @@ def batches_by_image(
     for record in records:
         groups.setdefault(record.image, []).append(record)
     batch: list[Record] = []
-    for group in groups.values():
+    longest = {name: max(len(r.question) for r in group) for name, group in groups.items()}
+    for group in sorted(groups.values(), key=lambda group: (longest[group[0].image], group[0].id)):
         if batch and len(batch) + len(group) > size:
             yield batch
             batch = []

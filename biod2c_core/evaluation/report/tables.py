@@ -118,6 +118,12 @@ def notes(result: dict[str, Any]) -> list[str]:
             f"{number(judge['score_if_unscored_were_0'])} and "
             f"{number(judge['score_if_unscored_were_10'])} whatever those would get."
         )
+        if again := judge["agreement_of_passes"]:
+            found.append(
+                f"Two passes of the judge over {again['answers']} answers: Spearman "
+                f"{number(again['spearman']['value'])}, kappa {number(again['kappa']['value'])}, "
+                f"mean |difference| {number(again['absolute_difference']['value'])}."
+            )
     if (result.get("predictions") or {}).get("shuffle_seed") is not None:
         found.append("Control run: each question was asked about another question's image.")
     return found

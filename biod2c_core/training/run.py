@@ -51,7 +51,7 @@ class TrainingResult:
         model_folder: The checkpoint folder.
         steps: Optimiser steps done in all.
         seconds: Wall time of this call.
-        loss: Mean training loss of this call.
+        loss: Mean training loss of this call; 0 if no step was left to do.
         trainable: Parameters that were trained.
         parameters: All parameters.
     """
@@ -120,7 +120,7 @@ def train(
         reporter=reporter,
         log_file=output / "log.jsonl",
     )
-    result = trainer.train(resume_from_checkpoint=str(last) if last else None)
+    loss = trainer.fit(last)
     folder = output / "model"
     _save(folder, model, processor)
     trained, all_parameters = count_parameters(model)
@@ -128,7 +128,7 @@ def train(
         model_folder=folder,
         steps=trainer.state.global_step,
         seconds=round(time.monotonic() - started, 1),
-        loss=result.training_loss,
+        loss=loss,
         trainable=trained,
         parameters=all_parameters,
     )

@@ -69,6 +69,24 @@ class BioD2CTrainer(Trainer):
             self.remove_callback(callback)
         self.add_callback(_Progress(self, reporter, log_file))
 
+    def fit(self, last: Path | None) -> float:
+        """Train to the end.
+
+        Args:
+            last: The checkpoint to go on from, if any.
+
+        Returns:
+            Mean loss of the steps done now; 0 if none was left.
+        """
+        if last is not None:
+            state = TrainerState.load_from_json(str(last / "trainer_state.json"))
+            if 0 < self.args.max_steps <= state.global_step:
+                self._load_from_checkpoint(str(last))  # train() would do one step more
+                self.state = state
+                return 0.0
+        result = self.train(resume_from_checkpoint=str(last) if last else None)
+        return float(result.training_loss)
+
     def _get_train_sampler(self, train_dataset: Any = None) -> Sampler[int]:
         dataset = train_dataset or self.train_dataset
         assert isinstance(dataset, VQADataset)

@@ -1,0 +1,62 @@
+"""What each stage trains; that nothing else moves is proved bit by bit in ``test_run``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import tiny_models
+
+from biod2c_core.config import LoraSettings
+from biod2c_core.training.stages import count_parameters, prepare_stage
+
+FUSION = {"beta", "decoder", "project", "project_gated", "queries", "text_mlp"}
+
+
+def test_stage_1_trains_the_fusion_alone(llama: Path) -> None:
+    model, _ = tiny_models.build(llama)
+    prepare_stage(model, 1, 0.0, LoraSettings())
+    trained = [name for name, p in model.named_parameters() if p.requires_grad]
+    assert {name.split(".")[1] for name in trained if name.startswith("fusion.")} == FUSION
+    assert all(name.startswith("fusion.") for name in trained)
+    assert model.semantic_weight == 0.0
+    assert model.config.lora is None
+
+
+def test_stage_2_adds_lora(llama: Path) -> None:
+    model, _ = tiny_models.build(llama)
+    prepare_stage(model, 2, 1.0, LoraSettings(r=3, alpha=6, targets=("q_proj",)))
+    trained = {name for name, p in model.named_parameters() if p.requires_grad}
+    adapters = {name for name in trained if "lora_" in name}
+    assert len(adapters) == 4  # two layers, A and B
+    assert all("q_proj" in name for name in adapters)
+    assert {n.split(".")[1] for n in trained - adapters if n.startswith("fusion.")} == FUSION
+    assert all(name.startswith("fusion.") for name in trained - adapters)
+    assert model.config.lora == {
+        "r": 3,
+        "lora_alpha": 6,
+        "lora_dropout": 0.1,
+        "target_modules": ["q_proj"],
+    }
+    assert model.semantic_weight == 1.0
+
+
+def test_stage_2_keeps_adapters_that_are_there(llama: Path) -> None:
+    model, _ = tiny_models.build(llama)
+    prepare_stage(model, 2, 1.0, LoraSettings(r=3))
+    before = dict(model.named_parameters())
+    prepare_stage(model, 2, 0.5, LoraSettings(r=8))
+    after = dict(model.named_parameters())
+    assert after.keys() == before.keys()
+    assert all(after[name] is before[name] for name in before)
+
+
+@pytest.mark.parametrize("stage", [1, 2])
+def test_parameters_are_counted(llama: Path, stage: int) -> None:
+    model, _ = tiny_models.build(llama)
+    plain = sum(p.numel() for p in model.parameters())
+    prepare_stage(model, stage, 0.0, LoraSettings(r=2))
+    trained, total = count_parameters(model)
+    fusion = sum(p.numel() for p in model.fusion.parameters())
+    adapters = 2 * 2 * (32 + 32 + 32 + 16) if stage == 2 else 0  # q: 32 -> 32, v: 32 -> 16
+    assert (trained, total) == (fusion + adapters, plain + adapters)

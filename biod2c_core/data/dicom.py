@@ -46,20 +46,20 @@ def decode_dicom(
         ImageError: No picture, too large, no such frame, or damaged pixel data.
         MissingDependencyError: pydicom is not installed.
     """
-    header = _header(file, name)
-    check_pixels((int(header.get("Columns", 0)), int(header.get("Rows", 0))), name, max_pixels)
-    index = choose_frame(frame or 0, int(header.get("NumberOfFrames") or 1), name)
+    header, size, frames = _header(file, name)
+    check_pixels(size, name, max_pixels)
+    index = choose_frame(frame or 0, frames, name)
     try:
         return _shown(_stored_values(file, index), header, window)
     except (Exception, MemoryError) as error:  # pydicom and its plugins raise nearly anything
-        syntax = getattr(header.file_meta.get("TransferSyntaxUID"), "name", "unknown")
         raise ImageError(
-            f"{name}: its pixels cannot be decoded ({type(error).__name__}; stored as {syntax})",
+            f"{name}: its pixels cannot be decoded ({type(error).__name__})",
             "If they are compressed, pip install 'pylibjpeg[all]'; else export the file again.",
         ) from None  # the cause may quote the file
 
 
-def _header(file: BinaryIO, name: str) -> Any:
+def _header(file: BinaryIO, name: str) -> tuple[Any, tuple[int, int], int]:
+    """Everything but the pixels, width and height, and the number of frames."""
     try:
         import pydicom
     except ImportError as error:
@@ -70,8 +70,9 @@ def _header(file: BinaryIO, name: str) -> Any:
     try:
         with pydicom.config.disable_value_validation():
             header = pydicom.dcmread(file, stop_before_pixels=True)
-            if "Rows" in header and int(header.get("NumberOfFrames") or 1) > 0:
-                return header
+            if "Rows" in header:
+                size = int(header.Columns), int(header.Rows)
+                return header, size, int(header.get("NumberOfFrames") or 1)
     except (Exception, MemoryError) as error:
         raise ImageError(
             f"{name} is a damaged DICOM file ({type(error).__name__})", "Export it again."

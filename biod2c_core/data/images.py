@@ -96,12 +96,13 @@ def load_image(
     with _open(source, name, root, max_bytes) as file:
         head = file.read(_HEAD_BYTES)
         file.seek(0)
-        if is_dicom(head):
-            values = decode_dicom(file, name, max_pixels, frame, window)
-        elif is_nifti(head, name):
-            values = decode_nifti(file, name, max_pixels, axis, frame, window)
-        else:
+        if not (is_dicom(head) or is_nifti(head, name)):
             return _decode(file, name, max_pixels, frame or 0)
+        with np.errstate(all="ignore"):  # damaged headers hold absurd scales
+            if is_dicom(head):
+                values = decode_dicom(file, name, max_pixels, frame, window)
+            else:
+                values = decode_nifti(file, name, max_pixels, axis, frame, window)
     return Image.fromarray(values).convert("RGB")
 
 

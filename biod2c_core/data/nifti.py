@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import gzip
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -76,7 +78,6 @@ def decode_nifti(
 def _open(file: BinaryIO, name: str) -> Any:
     try:
         from nibabel import Nifti1Image, Nifti2Image
-        from nibabel.imageglobals import LoggingOutputSuppressor
     except ImportError as error:
         raise MissingDependencyError("nibabel", "medical") from error
     is_gzip = file.read(2) == _GZIP
@@ -85,12 +86,24 @@ def _open(file: BinaryIO, name: str) -> Any:
     try:
         kind = Nifti2Image if int.from_bytes(stream.read(4), "little") == 540 else Nifti1Image
         stream.seek(0)
-        with LoggingOutputSuppressor():
+        with _quiet():
             return kind.from_stream(stream)
     except (Exception, MemoryError) as error:
         raise ImageError(
             f"{name} is not a readable NIfTI file ({type(error).__name__})", "Export it again."
         ) from error
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep the library's repairs of odd headers off the screen."""
+    from nibabel.imageglobals import logger
+
+    before, logger.disabled = logger.disabled, True
+    try:
+        yield
+    finally:
+        logger.disabled = before
 
 
 def _checked_shape(volume: Any, name: str) -> tuple[int, ...]:

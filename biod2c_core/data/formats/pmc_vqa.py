@@ -59,7 +59,8 @@ def _answer(row: dict[str, Any], choices: dict[str, str]) -> tuple[str, str]:
     label = optional(row, "Answer_label") or (given if given in choices else "")
     if label and label not in choices:
         raise ValueError(f"the answer is {label!r}, but there are only the choices {[*choices]}")
-    text = choices[label] if given == label else _LETTER_PREFIX.sub("", given)
+    is_text = given not in ("", label)
+    text = _LETTER_PREFIX.sub("", given) if is_text else choices.get(label, "")
     if not text:
         raise ValueError("field 'Answer' is missing or empty")
     return text, label

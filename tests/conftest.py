@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+import biod2c_core  # noqa: F401 (first of all: makes torchvision importable beside a CPU torch)
+
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # no test may reach for the network by accident
 

@@ -23,6 +23,57 @@ Data = Annotated[
     str, typer.Argument(metavar="DATA", help="Record file, data set folder, or name: vqa-rad ...")
 ]
 Split = Annotated[str, typer.Option(help="train, validation, test, or all.")]
+Predictions = Annotated[
+    Path | None,
+    typer.Option(
+        help="JSONL with id and answer. Without --model an existing file is only scored, whoever "
+        "made it; otherwise the answers go there, and a second run resumes."
+    ),
+]
+ProfileName = Annotated[
+    str,
+    typer.Option(help="How to count: multimedeval (the paper's table), llava-med, pmc-vqa, exact."),
+]
+ShuffleSeed = Annotated[
+    int | None,
+    typer.Option(
+        metavar="SEED",
+        help="Control: ask each question about another question's image. What stays correct was "
+        "not seen.",
+    ),
+]
+Output = Annotated[
+    Path | None, typer.Option("--output", "-o", metavar="RUN", help="Folder for the results.")
+]
+Training = Annotated[
+    str | None,
+    typer.Option(
+        metavar="DATA",
+        help="What the model was trained on, for the baselines and the contamination check; by "
+        "default the train split of DATA.",
+    ),
+]
+Judge = Annotated[
+    str | None,
+    typer.Option(
+        metavar="MODEL",
+        help="Have a language model rate each answer from 0 to 10; needs -o, and OPENAI_API_KEY.",
+    ),
+]
+JudgePasses = Annotated[
+    int, typer.Option(min=1, help="Rate twice to see how far the judge agrees with itself.")
+]
+BaseUrl = Annotated[
+    str | None,
+    typer.Option(help="Endpoint of judge and openai:NAME; default OPENAI_BASE_URL, OpenAI."),
+]
+Budget = Annotated[
+    float | None,
+    typer.Option(metavar="USD", help="Spend no more on the judge, nor on openai:NAME."),
+]
+Gpus = Annotated[
+    int, typer.Option(min=1, help="Predict with that many CUDA devices, a process each.")
+]
 
 
 class EvaluateGroup(TyperGroup):
@@ -50,62 +101,18 @@ def run(
     data: Data,
     model: Model = None,
     split: Split = "test",
-    predictions: Annotated[
-        Path | None,
-        typer.Option(
-            help="JSONL with id and answer. Without --model an existing file is only scored, "
-            "whoever made it; otherwise the answers go there, and a second run resumes."
-        ),
-    ] = None,
-    profile: Annotated[
-        str,
-        typer.Option(
-            help="How to count: multimedeval (the paper's table), llava-med, pmc-vqa, exact."
-        ),
-    ] = "multimedeval",
-    shuffle_images: Annotated[
-        int | None,
-        typer.Option(
-            metavar="SEED",
-            help="Control: ask each question about another question's image. What stays correct "
-            "was not seen.",
-        ),
-    ] = None,
-    output: Annotated[
-        Path | None,
-        typer.Option("--output", "-o", metavar="RUN", help="Folder for the results."),
-    ] = None,
-    train: Annotated[
-        str | None,
-        typer.Option(
-            metavar="DATA",
-            help="What the model was trained on, for the baselines and the contamination check; by "
-            "default the train split of DATA.",
-        ),
-    ] = None,
-    judge: Annotated[
-        str | None,
-        typer.Option(
-            metavar="MODEL",
-            help="Have a language model rate each answer from 0 to 10; needs -o, and OPENAI_API_KEY.",
-        ),
-    ] = None,
-    judge_passes: Annotated[
-        int, typer.Option(min=1, help="Rate twice to see how far the judge agrees with itself.")
-    ] = 1,
-    base_url: Annotated[
-        str | None,
-        typer.Option(help="Endpoint of judge and openai:NAME; default OPENAI_BASE_URL, OpenAI."),
-    ] = None,
-    budget: Annotated[
-        float | None,
-        typer.Option(metavar="USD", help="Spend no more on the judge, nor on openai:NAME."),
-    ] = None,
+    predictions: Predictions = None,
+    profile: ProfileName = "multimedeval",
+    shuffle_images: ShuffleSeed = None,
+    output: Output = None,
+    train: Training = None,
+    judge: Judge = None,
+    judge_passes: JudgePasses = 1,
+    base_url: BaseUrl = None,
+    budget: Budget = None,
     image_root: ImageRoot = None,
     device: Device = "auto",
-    gpus: Annotated[
-        int, typer.Option(min=1, help="Predict with that many CUDA devices, a process each.")
-    ] = 1,
+    gpus: Gpus = 1,
     as_json: AsJson = False,
 ) -> None:
     """Score a model, or anyone's predictions, on a data set.
@@ -133,7 +140,6 @@ def run(
         training=find_data(train) if train else None,
         judging=Judging(judge, endpoint, judge_passes) if judge else None,
     )
-
     load = partial(_load_model, predictions=request.predictions_file, endpoint=endpoint)
     result = evaluate(request, load, lambda n: console.progress("Questions", n))
     if as_json:
@@ -165,7 +171,7 @@ def compare(
     first: Annotated[Path, typer.Argument(help="Predictions of system A.", metavar="A")],
     second: Annotated[Path, typer.Argument(help="Predictions of system B.", metavar="B")],
     split: Split = "test",
-    profile: Annotated[str, typer.Option(help="How to count.")] = "multimedeval",
+    profile: ProfileName = "multimedeval",
     as_json: AsJson = False,
 ) -> None:
     """Test two prediction files against each other on the same questions.

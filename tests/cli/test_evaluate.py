@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
@@ -98,6 +100,20 @@ def test_the_predictions_of_another_system(data: Path, tmp_path: Path, model: Ye
     assert "closed ACC" in result.stdout
     assert "1.000" in result.stdout
     assert model.loaded == 0
+
+
+def test_scoring_needs_no_model_and_no_torch(data: Path, tmp_path: Path) -> None:
+    theirs = answer_file(tmp_path, dict.fromkeys("0123", "yes"))
+    script = (
+        "import sys\nfrom biod2c_cli.app import app\n"
+        "try: app(sys.argv[1:])\n"
+        "except SystemExit as end: code = end.code\n"
+        "heavy = {'torch', 'transformers', 'openai'} & set(sys.modules)\n"
+        "sys.exit(code or (1 if heavy else 0))"
+    )
+    args = ["evaluate", str(data), "--predictions", str(theirs), "-o", str(tmp_path / "run")]
+    done = subprocess.run([sys.executable, "-c", script, *args], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
 
 
 def test_an_interrupted_file_is_resumed(data: Path, tmp_path: Path, model: YesModel) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from varied_predictions import PLAIN_GOLDS, vary
 
+from biod2c_core.data.formats import read_records
 from biod2c_core.data.records import Record
 from biod2c_core.errors import InputError
 from biod2c_core.evaluation.metrics import covered_share, multiset_overlap, nearest
@@ -68,15 +69,6 @@ WORKED = [
 ]
 
 
-def slake_test(data_root: Path) -> list[Record]:
-    rows = json.loads((data_root / "slake_text" / "test.json").read_text("utf-8"))
-    return [
-        Record(str(r["qid"]), r["img_name"], r["question"], r["answer"], r["answer_type"].strip())
-        for r in rows
-        if r["q_lang"] == "en"
-    ]
-
-
 @pytest.mark.real_data
 @pytest.mark.parametrize(
     ("gold", "prediction", "kind", "multimedeval", "llava_med", "pmc_vqa", "exact"), WORKED
@@ -91,7 +83,7 @@ def test_worked_examples(
     pmc_vqa: int,
     exact: int,
 ) -> None:
-    records = slake_test(data_root)
+    records = read_records(data_root / "slake_text", split="test")
     record = Record("worked", "x.png", "?", gold, answer_type=kind)
 
     def values(profile: str) -> dict[str, float]:
@@ -108,16 +100,10 @@ def test_worked_examples(
 
 @pytest.mark.real_data
 def test_counts_of_the_test_sets(data_root: Path) -> None:
-    slake = describe_split(slake_test(data_root))
+    slake = describe_split(read_records(data_root / "slake_text", split="test"))
     assert (slake["questions"], slake["open_by_type"], slake["closed_by_type"]) == (1061, 645, 416)
     assert (slake["open_by_answer"], slake["closed_by_answer"]) == (706, 355)
-    rows = json.loads((data_root / "vqa_rad" / "testset.json").read_text("utf-8"))
-    rad = describe_split(
-        [
-            Record(str(i), r["image_name"], "?", str(r["answer"]), r["answer_type"].strip())
-            for i, r in enumerate(rows)
-        ]
-    )
+    rad = describe_split(read_records(data_root / "vqa_rad", split="test"))
     assert (rad["questions"], rad["open_by_type"], rad["closed_by_type"]) == (451, 179, 272)
     assert (rad["open_by_answer"], rad["closed_by_answer"]) == (200, 251)
 

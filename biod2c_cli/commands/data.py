@@ -71,7 +71,7 @@ def import_(
         console.emit(done + (f"; images through {report.link}" if report.link else ""))
     if report.rejected:
         raise PartialResultError(
-            f"{report.rejected:,} rows were rejected",
+            f"rejected rows: {report.rejected:,}",
             f"Places and reasons: {report.rejected_file}",
         )
 
@@ -105,7 +105,7 @@ def validate(
     else:
         _print_findings(report)
     if report.findings:
-        raise PartialResultError(f"{len(report.findings):,} findings", f"All of them: {output}")
+        raise PartialResultError(f"findings: {len(report.findings):,}", f"All of them: {output}")
 
 
 def _print_findings(report: ValidationReport) -> None:

@@ -29,7 +29,7 @@ class Fingerprint:
 
     Attributes:
         signs: int8 (64,), +1 or -1.
-        thumbnail: float32 (THUMBNAIL**2,), mean 0 and length 1; all 0 for an image of one shade.
+        thumbnail: float16 (THUMBNAIL**2,), mean 0 and length 1; all 0 for an image of one shade.
         shade: Mean grey of the image, which tells images of one shade apart.
     """
 
@@ -51,7 +51,7 @@ def fingerprint(picture: Image.Image) -> Fingerprint:
     flat = length < THUMBNAIL  # under one grey level of contrast
     return Fingerprint(
         np.where(low > np.median(low), 1, -1).astype(np.int8),
-        thumbnail * 0 if flat else thumbnail / length,
+        (thumbnail * 0 if flat else thumbnail / length).astype(np.float16),
         shade,
     )
 
@@ -102,8 +102,9 @@ def _join(
     step = _BLOCK_CELLS // THUMBNAIL**2
     for at in range(0, len(first), step):
         left, right = first[at : at + step], second[at : at + step]
-        alike = np.einsum("pc,pc->p", thumbnails[left], thumbnails[right]) >= MIN_CORRELATION
-        flat = ~thumbnails[left].any(1) & ~thumbnails[right].any(1)
+        pair = thumbnails[left].astype(np.float32), thumbnails[right].astype(np.float32)
+        alike = np.einsum("pc,pc->p", *pair) >= MIN_CORRELATION
+        flat = ~pair[0].any(1) & ~pair[1].any(1)
         alike |= flat & (np.abs(shades[left] - shades[right]) < 1)
         for one, other in zip(left[alike].tolist(), right[alike].tolist(), strict=True):
             parent[_root(parent, other)] = _root(parent, one)

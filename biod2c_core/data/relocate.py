@@ -30,7 +30,7 @@ class ImagePaths:
         folders = [os.path.abspath(root) for root in roots]  # noqa: PTH100
         below = os.path.commonpath([home, *folders]) == home
         self.base = home if below else os.path.commonpath(folders)
-        self.link = None if below else Path(home) / f"{out.stem}_images"
+        self.link = None if below else out.with_name(f"{out.stem}_images")
         self.allow_outside = allow_outside
         if self.link and self.link.exists() and not self.link.is_symlink():
             raise InputError(

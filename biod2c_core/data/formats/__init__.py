@@ -64,7 +64,11 @@ def find_format(path: str | Path, name: str | None = None) -> Format:
     else:
         found = FORMATS.get(name)
     if found is None:
-        given = f"{path} looks like no known format" if name is None else f"unknown format {name!r}"
+        given = (
+            f"{str(path)!r} looks like no known format"
+            if name is None
+            else f"unknown format {name!r}"
+        )
         raise InputError(given, f"Name one of: {', '.join(FORMATS)}.")
     return found
 

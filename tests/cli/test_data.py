@@ -1,0 +1,142 @@
+"""``biod2c data`` from the command line: what it prints, where it writes, how it ends."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+from typer.testing import CliRunner, Result
+
+from biod2c_cli import app
+from biod2c_core.data.formats import read_records
+from biod2c_core.data.images import load_image
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    """Six questions on three images as VQA-RAD is published, one row without a question."""
+    folder = tmp_path / "rad"
+    (folder / "images").mkdir(parents=True)
+    for index in range(3):
+        picture = Image.effect_noise((32, 32), 60 + index).convert("RGB")
+        picture.save(folder / "images" / f"{index}.png")
+    rows = [
+        {"qid": n, "image_name": f"{n % 3}.png", "question": f"Is it {n}?", "answer": "yes"}
+        for n in range(6)
+    ]
+    (folder / "trainset.json").write_text(
+        json.dumps([*rows, {**rows[0], "qid": 9, "question": ""}])
+    )
+    return folder
+
+
+@pytest.fixture
+def records(source: Path, tmp_path: Path) -> Path:
+    """The good rows, imported."""
+    assert run("import", source, "-o", tmp_path / "rad.jsonl").exit_code == 3
+    return tmp_path / "rad.jsonl"
+
+
+def run(*args: Any) -> Result:
+    """Run ``biod2c data`` with stdout and stderr apart."""
+    return CliRunner().invoke(app.app, ["data", *map(str, args)])
+
+
+def test_import_reports_what_it_left_out(source: Path, tmp_path: Path) -> None:
+    out = tmp_path / "deep" / "rad.jsonl"
+    result = run("import", "vqa-rad", source, "-o", out)
+    assert result.exit_code == 3
+    assert f"6 records of format vqa-rad written to {out}; images through" in result.stdout
+    assert "error: rejected rows: 1" in result.stderr
+    rejected = json.loads((out.parent / "rad.rejected.jsonl").read_text())
+    assert (rejected["line"], rejected["reason"]) == (1, "field 'question' is missing or empty")
+    for record in read_records(out):
+        load_image(record.image, root=out.parent)
+    report = json.loads(run("import", source, "-o", out, "--json").stdout)
+    assert (report["format"], report["accepted"], report["rejected"]) == ("vqa-rad", 6, 1)
+
+
+def test_import_strict_stops_and_keeps_what_was_there(source: Path, tmp_path: Path) -> None:
+    out = tmp_path / "rad.jsonl"
+    out.write_text("mine\n")
+    result = run("import", source, "-o", out, "--strict")
+    assert result.exit_code == 2
+    assert "trainset.json:1: field 'question' is missing or empty" in result.stderr
+    assert out.read_text() == "mine\n"
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (["import", "nowhere", "-o", "x.jsonl"], "no data at nowhere"),
+        (
+            ["import", "vqa-read", ".", "-o", "x.jsonl"],
+            "unknown format 'vqa-read'. Name one of: jsonl",
+        ),
+        (["import", "a", "b", "c", "-o", "x.jsonl"], "expected [FORMAT] SOURCE, got 3 names"),
+        (["stats", "."], "'.' looks like no known format"),
+        (["validate", "nowhere"], "no data at nowhere"),
+        (["mix", "a=0", "-o", "x.jsonl"], "cannot read the part 'a=0'"),
+    ],
+)
+def test_bad_requests_end_in_one_line(
+    args: list[str], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    result = run(*args)
+    assert result.exit_code == 2
+    last = result.stderr.strip().splitlines()[-1]
+    assert last.startswith(f"error: {message}")
+    assert "Traceback" not in result.output
+    assert not list(tmp_path.iterdir())
+
+
+def test_validate_writes_its_report(records: Path, tmp_path: Path) -> None:
+    report = tmp_path / "report.json"
+    clean = run("validate", records, "-o", report)
+    assert clean.exit_code == 0
+    assert "6 records, 3 images" in clean.stdout
+    assert json.loads(report.read_text())["findings"] == []
+    (tmp_path / "rad/images/0.png").write_text("broken")
+    (tmp_path / "rad/images/1.png").unlink()
+    result = run("validate", records, "-o", report, "--json")
+    assert result.exit_code == 3
+    assert "error: findings: 2" in result.stderr
+    counts = {"missing image": 1, "unusable image": 1}
+    assert json.loads(result.stdout)["counts"] == json.loads(report.read_text())["counts"] == counts
+
+
+def test_stats_prints_and_plots(records: Path, tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib", reason="matplotlib is not installed")
+    result = run("stats", records, "--plot", tmp_path / "s.png", "--json")
+    assert result.exit_code == 0
+    plain = json.loads(result.stdout)
+    assert (plain["records"], plain["images"], plain["sources"]) == (6, 3, {"vqa-rad": 6})
+    assert load_image(tmp_path / "s.png").width > 800
+    assert "6 records, 3 images" in run("stats", records).stdout
+
+
+def test_split_and_mix(records: Path, tmp_path: Path) -> None:
+    halves = tmp_path / "halves.jsonl"
+    result = run("split", records, "-o", halves, "--fractions", "0.5", "0", "0.5", "--seed", "3")
+    assert result.exit_code == 0
+    sides = {(record.image, record.split) for record in read_records(halves)}
+    assert len(sides) == 3
+    assert {split for _, split in sides} == {"train", "test"}
+    mixed = tmp_path / "mixed.jsonl"
+    result = run("mix", f"{halves}@train=2", records, "-o", mixed)
+    assert result.exit_code == 0
+    training = sum(record.split == "train" for record in read_records(halves))
+    assert len(read_records(mixed)) == 2 * training + 6
+    assert "all" in result.stdout
+    assert run("split", records, "-o", halves, "--group", "patient").exit_code == 2
+
+
+def test_biovgq_takes_training_rows_alone(source: Path, tmp_path: Path) -> None:
+    (source / "testset.json").write_text((source / "trainset.json").read_text())
+    run("import", source, "-o", tmp_path / "rad.jsonl")
+    assert run("mix", "--biovgq", tmp_path / "rad.jsonl", "-o", tmp_path / "m.jsonl").exit_code == 0
+    assert {record.split for record in read_records(tmp_path / "m.jsonl")} == {"train"}

@@ -22,7 +22,7 @@ from biod2c_core.evaluation.score import ScoredQuestion
 from biod2c_core.model.answering import Answerer
 
 SHUFFLE_SEED = 0
-PER_TASK = 120  # questions of each task of the derived sets
+PER_TASK = 80  # questions of each task of the derived sets
 COLUMNS = {
     "closed_accuracy": "closed ACC",
     "open_accuracy": "open ACC",

@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -53,6 +54,7 @@ class Journal:
             os.close(self._file)
             raise
         self._synced = time.monotonic()
+        self._syncer = ThreadPoolExecutor(max_workers=1)
 
     def __enter__(self) -> Journal:
         return self
@@ -83,13 +85,14 @@ class Journal:
         while view:
             view = view[os.write(self._file, view) :]
         if time.monotonic() - self._synced > _SYNC_EVERY:
-            os.fsync(self._file)
+            self._syncer.submit(os.fsync, self._file)  # a busy disk must not hold up the requests
             self._synced = time.monotonic()
         self._count(entry)
 
     def close(self) -> None:
         """Make everything durable and let the file go."""
         if self._file >= 0:
+            self._syncer.shutdown()
             os.fsync(self._file)
             os.close(self._file)
             self._file = -1

@@ -30,7 +30,6 @@ KEY = "sk-a-very-secret-key"
 
 @pytest.fixture(autouse=True)
 def environment(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setitem(app.COMMANDS, "gen-qa", "Generate questions and answers.")
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
     monkeypatch.delenv("OPENAI_BASE_URL", raising=False)
     monkeypatch.setattr("biod2c_core.llm_api.client._FIRST_BACKOFF", 0.001)

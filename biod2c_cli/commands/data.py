@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Optional
 import typer
 
 from biod2c_cli import console
+from biod2c_cli.commands.data_queue import queue
 from biod2c_cli.options import PLAIN, AsJson, ImageRoot
 from biod2c_core.errors import InputError, PartialResultError
 
@@ -223,3 +224,6 @@ def mix(
     ]
     total = [f"{sum(counts.values()):,}" for counts in (report.records, report.images)]
     console.print_table(str(output), ["source", "records", "images"], [*rows, ["all", *total]])
+
+
+app.command("queue")(queue)

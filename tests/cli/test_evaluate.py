@@ -262,6 +262,12 @@ def test_a_model_behind_an_endpoint(
     assert json.loads(whole.stdout)["predictions"]["model"] == "eye"
 
 
+def test_a_model_behind_an_endpoint_runs_on_no_gpu(data: Path, tmp_path: Path) -> None:
+    result = invoke(data, "-o", tmp_path / "run", "--model", "openai:eye", "--gpus", 2)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "openai:eye runs on no device here" in result.stderr
+
+
 def test_help_is_about_scoring() -> None:
     result = invoke("--help")
     assert result.exit_code == 0

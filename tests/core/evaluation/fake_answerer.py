@@ -12,6 +12,7 @@ from PIL import Image
 
 from biod2c_core.data.records import Record
 from biod2c_core.evaluation.predict import predict
+from biod2c_core.evaluation.sharding import Job, predict_on
 
 
 @dataclass
@@ -56,6 +57,15 @@ def make_data(folder: Path, images: int = 6, questions: int = 40) -> list[Record
     ]
 
 
+def load_slow_fake(checkpoint: str | None, device: str) -> FakeModel:
+    return FakeModel(pause=0.05)
+
+
 if __name__ == "__main__":
     place = Path(sys.argv[1])
-    predict(FakeModel(pause=0.01), make_data(place, 40, 400), place, place / "p.jsonl")
+    questions, predictions = make_data(place, 40, 400), place / "p.jsonl"
+    if sys.argv[2] == "alone":
+        predict(FakeModel(pause=0.01), questions, place, predictions)
+    else:
+        job = Job(load_slow_fake, None, questions, place, predictions, None)
+        predict_on(["cpu", "cpu"], job)

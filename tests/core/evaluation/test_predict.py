@@ -76,9 +76,12 @@ def test_killed_and_resumed(tmp_path: Path, patience: int, torn: bytes) -> None:
     }
 
 
+SCRIPT = [sys.executable, str(Path(__file__).with_name("fake_answerer.py"))]
+
+
 def test_killed_by_the_system_at_any_moment(tmp_path: Path) -> None:
     path, records = tmp_path / "p.jsonl", make_data(tmp_path, 40, 400)
-    script = [sys.executable, str(Path(__file__).with_name("fake_answerer.py")), str(tmp_path)]
+    script = [*SCRIPT, str(tmp_path), "alone"]
     for wanted in (1, 150, 300):
         with subprocess.Popen(script) as process:
             while process.poll() is None:
@@ -132,6 +135,27 @@ def test_a_run_on_several_devices_resumes(tmp_path: Path) -> None:
     predict_on(["cpu", "cpu"], job)
     assert sorted(read_predictions(job.path)) == sorted(record.id for record in job.records)
     assert len(job.path.read_text("utf-8").splitlines()) == 300
+
+
+def test_the_processes_of_a_killed_run_end_and_leave_their_answers(tmp_path: Path) -> None:
+    path, shards = tmp_path / "p.jsonl", [shard_path(tmp_path / "p.jsonl", i) for i in range(2)]
+    with subprocess.Popen([*SCRIPT, str(tmp_path), "sharded"]) as process:
+        while not all(shard.exists() and shard.stat().st_size for shard in shards):
+            assert process.poll() is None
+            time.sleep(0.01)
+        process.kill()
+    for _ in range(3000):  # until the processes have let their files go
+        try:
+            absorb_shards(path)
+            break
+        except InputError:
+            time.sleep(0.01)
+    before = len(read_predictions(path))
+    assert 60 <= before < 400  # a batch each, at least
+    model = FakeModel()
+    predict(model, make_data(tmp_path, 40, 400), tmp_path, path)
+    assert len(model.asked) == 400 - before
+    assert len(path.read_text("utf-8").splitlines()) == 400
 
 
 def test_processes_with_another_model_are_refused(tmp_path: Path) -> None:

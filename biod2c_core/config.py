@@ -283,7 +283,7 @@ def _convert(kind: Any, value: Any, where: str) -> Any:
     if origin is Literal:
         if value in arguments and not isinstance(value, bool):
             return value
-        if isinstance(value, bool) and {"on", "off"} <= set(arguments):
+        if isinstance(value, bool) and ("on" if value else "off") in arguments:
             return "on" if value else "off"  # YAML reads a bare on/off as a boolean
         raise ConfigError(f"{where} is {value!r}", f"Use one of: {', '.join(map(str, arguments))}.")
     if origin is tuple:

@@ -12,8 +12,10 @@ from biod2c_cli.options import AsJson, Device, Model
 
 
 def ask(
-    image: Annotated[Path, typer.Argument(help="Image file (PNG, JPEG, TIFF ...).")],
-    question: Annotated[str, typer.Argument(help="Question in English.")],
+    image: Annotated[
+        Path, typer.Argument(metavar="IMAGE", help="Image file (PNG, JPEG, TIFF ...).")
+    ],
+    question: Annotated[str, typer.Argument(metavar="QUESTION", help="Question in English.")],
     model: Model = None,
     device: Device = "auto",
     as_json: AsJson = False,

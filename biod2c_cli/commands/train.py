@@ -20,10 +20,17 @@ _FLAGS = ("epochs", "max_steps", "batch_size", "learning_rate", "seed", "bf16")
 def train(
     data: Annotated[
         list[Path],
-        typer.Option("--data", "-d", help="Record file (JSONL) or data set folder; repeatable."),
+        typer.Option(
+            "--data",
+            "-d",
+            metavar="PATH",
+            help="Record file (JSONL) or data set folder; repeatable.",
+        ),
     ],
     output: Annotated[Path, typer.Option("--output", "-o", help="Run folder to write.")],
-    stage: Annotated[int, typer.Option(min=1, max=2, help="1 aligns, 2 fine-tunes with LoRA.")] = 2,
+    stage: Annotated[
+        int, typer.Option(min=1, max=2, metavar="1|2", help="1 aligns, 2 fine-tunes with LoRA.")
+    ] = 2,
     preset: Annotated[str, typer.Option(help="Preset name (tiny, paper) or a YAML file.")] = "tiny",
     model: Annotated[
         str | None,
@@ -37,7 +44,11 @@ def train(
     ] = None,
     settings: Annotated[
         list[str] | None,
-        typer.Option("--set", help="Any key of the preset: stage2.weight_decay=0.01; repeatable."),
+        typer.Option(
+            "--set",
+            metavar="KEY=VALUE",
+            help="Any key of the preset: stage2.weight_decay=0.01; repeatable.",
+        ),
     ] = None,
     epochs: Annotated[float | None, typer.Option(help="Passes over the data.")] = None,
     max_steps: Annotated[int | None, typer.Option(help="Stop after so many steps.")] = None,

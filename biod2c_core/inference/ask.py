@@ -40,11 +40,17 @@ def ask(
 
     Raises:
         ImageError: The image is missing or unusable.
-        InputError: The question is empty.
+        InputError: The question is empty, no text, or too long for the model.
         CheckpointError: The checkpoint is missing or damaged.
     """
     if not question.strip():
         raise InputError("the question is empty", "Ask something about the image.")
+    try:
+        question.encode("utf-8")
+    except UnicodeEncodeError:
+        raise InputError(
+            "the question is not UTF-8 text", "Check the terminal's encoding."
+        ) from None
     picture = load_image(image)
 
     from biod2c_core.model.answering import Answerer  # bad input fails before torch is loaded

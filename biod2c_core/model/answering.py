@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from biod2c_core.errors import ConfigError
+from biod2c_core.errors import ConfigError, InputError
 from biod2c_core.model.checkpoints import fingerprint, load_model, load_processor, locate
 from biod2c_core.model.modeling import BioD2CForConditionalGeneration
 from biod2c_core.model.processing import BioD2CProcessor
@@ -109,7 +109,7 @@ class Answerer:
             max_new_tokens: Longest answer; by default 32 tokens.
 
         Raises:
-            InputError: A question is empty.
+            InputError: A question is empty, or too long for the language model.
         """
         pairs = [(index, question) for index, question in enumerate(questions)]
         return self.answer_images(images, pairs, max_new_tokens=max_new_tokens)
@@ -130,18 +130,20 @@ class Answerer:
             max_new_tokens: Longest answer; by default 32 tokens.
 
         Raises:
-            InputError: A question is empty.
+            InputError: A question is empty, or too long for the language model.
         """
         if not questions:
             return []
         batch = self.processor(None, [question for _, question in questions])
+        length = max_new_tokens or MAX_NEW_TOKENS
+        self._check_length(batch["input_ids"].shape[1], length)
         pixels = torch.stack([self.processor.pixels(image) for image in images])
         device = self.model.device
         result = self.model.generate(
             **{name: value.to(device) for name, value in batch.items()},
             image=self.model.encode_image(pixels.to(device, self.model.dtype)),
             image_rows=torch.tensor([index for index, _ in questions], device=device),
-            max_new_tokens=max_new_tokens or MAX_NEW_TOKENS,
+            max_new_tokens=length,
             do_sample=False,
             return_dict_in_generate=True,
             output_logits=True,
@@ -149,6 +151,17 @@ class Answerer:
         texts = self.processor.tokenizer.batch_decode(result.sequences, skip_special_tokens=True)
         confidences = self._confidences(result.sequences, result.logits)
         return [Answer(text.strip(), c) for text, c in zip(texts, confidences, strict=True)]
+
+    def _check_length(self, prompt: int, answer: int) -> None:
+        config = self.model.config
+        limit = getattr(config.text_config, "max_position_embeddings", None)
+        needed = config.num_visual_tokens + prompt + answer
+        if limit is not None and needed > limit:
+            raise InputError(
+                f"image, question and answer would take {needed} tokens, and the language model "
+                f"reads {limit}",
+                "Shorten the question.",
+            )
 
     def _confidences(self, sequences: Tensor, logits: Sequence[Tensor]) -> list[float]:
         """Geometric mean of the token probabilities up to and including the first end token."""

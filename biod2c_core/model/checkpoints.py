@@ -43,9 +43,10 @@ def locate(checkpoint: str | Path | None) -> Path:
         )
     for name in _REQUIRED:
         if not (folder / name).is_file():
-            raise CheckpointError(
-                f"checkpoint {folder} has no {name}", "Is this the folder of a BioD2C model?"
-            )
+            inside = folder / "model"  # where a run folder keeps its checkpoint
+            is_run = (inside / name).is_file()
+            hint = f"Did you mean {inside}?" if is_run else "Is this the folder of a BioD2C model?"
+            raise CheckpointError(f"checkpoint {folder} has no {name}", hint)
     if not any(folder.glob("*.safetensors")):
         raise CheckpointError(
             f"checkpoint {folder} has no weights (*.safetensors)",

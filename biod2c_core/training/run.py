@@ -208,7 +208,20 @@ def _dataset(
     dataset = VQADataset(records, paths, processor, queue_size)
     for path in dict.fromkeys(dataset.paths):
         check_image_file(path)  # a missing image stops the run now, not in the middle of an epoch
+    _check_lengths(dataset, model)
     return dataset
+
+
+def _check_lengths(dataset: VQADataset, model: BioD2CForConditionalGeneration) -> None:
+    limit = getattr(model.config.text_config, "max_position_embeddings", None)
+    for record, length in zip(dataset.records, dataset.lengths, strict=True):
+        needed = model.config.num_visual_tokens + length
+        if limit is not None and needed > limit:
+            raise InputError(
+                f"record {record.id!r} takes {needed} tokens with its image, and the language "
+                f"model reads {limit}",
+                "Shorten its question or answer, or leave it out.",
+            )
 
 
 def _cached_features(

@@ -1,4 +1,4 @@
-"""What each stage trains; that nothing else moves is proved bit by bit in ``test_run``."""
+"""What each stage trains; that nothing else moves is proved bit by bit in ``test_train``."""
 
 from __future__ import annotations
 

@@ -1,0 +1,101 @@
+"""What papers add to a clean picture without polluting it: arrows, letters, scale bars, frames."""
+
+from __future__ import annotations
+
+import math
+import random
+
+from PIL import Image, ImageDraw, ImageFont, ImageOps
+
+_INKS = ("white", "white", "black", "yellow", "red", "cyan", "lime")
+_WORDS = (
+    "L",
+    "R",
+    "A",
+    "B",
+    "a",
+    "T1",
+    "T2",
+    "FLAIR",
+    "20x",
+    "50 µm",
+    "1 cm",
+    "Day 7",
+    "Control",
+    "*",
+)
+
+
+def annotate(picture: Image.Image, rng: random.Random) -> Image.Image:
+    """A cropped, recoloured or framed copy with up to four marks.
+
+    Args:
+        picture: An RGB picture.
+        rng: Decides.
+
+    Returns:
+        An RGB picture of 200 to 640 pixels.
+    """
+    wide, high = (rng.uniform(0.7, 1) * size for size in picture.size)
+    left, top = rng.uniform(0, picture.width - wide), rng.uniform(0, picture.height - high)
+    side = rng.randint(200, 640)
+    size = (side, max(80, round(side * high / wide)))
+    copy = picture.resize(size, Image.Resampling.BICUBIC, (left, top, left + wide, top + high))
+    if rng.random() < 0.25:
+        copy = ImageOps.grayscale(copy).convert("RGB")
+    if rng.random() < 0.2:
+        copy = ImageOps.mirror(copy)
+    if rng.random() < 0.1:
+        copy = ImageOps.invert(copy)
+    draw = ImageDraw.Draw(copy)
+    for _ in range(rng.randint(0, 4)):
+        rng.choice((_arrow, _arrow, _word, _scale_bar, _ring))(draw, copy.size, rng)
+    if rng.random() < 0.4:
+        frame = rng.choice((2, 6, 15, 40))
+        copy = ImageOps.expand(copy, frame, rng.choice(("white", "white", "black", "#cccccc")))
+    if rng.random() < 0.2:
+        copy = _headed(copy, rng)
+    return copy
+
+
+def _arrow(draw: ImageDraw.ImageDraw, size: tuple[int, int], rng: random.Random) -> None:
+    x, y = rng.uniform(0.15, 0.85) * size[0], rng.uniform(0.15, 0.85) * size[1]
+    angle, length, head = rng.uniform(0, 2 * math.pi), rng.uniform(20, 70), rng.uniform(7, 16)
+    ink = rng.choice(_INKS)
+    back = (x - length * math.cos(angle), y - length * math.sin(angle))
+    draw.line((back, (x, y)), fill=ink, width=rng.choice((2, 3, 4)))
+    barbs = [
+        (x - head * math.cos(angle + turn), y - head * math.sin(angle + turn))
+        for turn in (0.5, -0.5)
+    ]
+    draw.polygon(((x, y), *barbs), fill=ink)
+
+
+def _word(draw: ImageDraw.ImageDraw, size: tuple[int, int], rng: random.Random) -> None:
+    place = (rng.choice((4, 0.8 * size[0])), rng.choice((4, 0.88 * size[1])))
+    font = ImageFont.load_default(rng.randint(11, 30))
+    draw.text(place, rng.choice(_WORDS), fill=rng.choice(_INKS), font=font)
+
+
+def _scale_bar(draw: ImageDraw.ImageDraw, size: tuple[int, int], rng: random.Random) -> None:
+    right, y = 0.95 * size[0], 0.94 * size[1]
+    left = right - rng.uniform(0.1, 0.3) * size[0]
+    draw.line((left, y, right, y), fill=rng.choice(_INKS), width=rng.choice((3, 5)))
+
+
+def _ring(draw: ImageDraw.ImageDraw, size: tuple[int, int], rng: random.Random) -> None:
+    x, y = rng.uniform(0.2, 0.8) * size[0], rng.uniform(0.2, 0.8) * size[1]
+    a, b = rng.uniform(10, 60), rng.uniform(10, 60)
+    shape = draw.ellipse if rng.random() < 0.6 else draw.rectangle
+    shape((x - a, y - b, x + a, y + b), outline=rng.choice(_INKS), width=rng.choice((2, 3)))
+
+
+def _headed(picture: Image.Image, rng: random.Random) -> Image.Image:
+    high = rng.randint(16, 34)
+    page = Image.new("RGB", (picture.width, picture.height + high), "white")
+    page.paste(picture, (0, high))
+    text = " ".join(
+        rng.choices(("Axial CT", "Before", "H&E", "Patient 3", "Contrast", "x200"), k=2)
+    )
+    ImageDraw.Draw(page).text((6, 1), text, fill="black", font=ImageFont.load_default(high - 8))
+    return page

@@ -1,0 +1,170 @@
+"""Make the training images of the embedded image filter: ``generate.py OUT [--root DATA] [--seed 0]``.
+
+Reads the image folders (clean) and ``figures/`` (by our ``labels.csv``), and draws what they lack:
+annotated pictures (clean), compound figures of 2 to 6 panels (clean) and of more (polluted), tables,
+sketches and plots (polluted), and compound figures in which one panel is one of these (polluted).
+``OUT/labels.csv`` has the columns image, label, source and panels; ``source`` names every folder and
+kind that an image is made from, joined by ``+``, so that a source can be left out entirely.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import os
+import random
+from collections import Counter
+from collections.abc import Callable, Iterator
+from functools import lru_cache
+from pathlib import Path
+from typing import NamedTuple
+
+from annotate import annotate
+from PIL import Image
+from plots import draw_plot
+from sketches import draw_sketch
+from tables import draw_table
+from tilings import draw_cells, draw_panel_count, draw_style, tile
+
+from biod2c_core.atomic import atomic_open
+from biod2c_core.data.images import load_image
+
+CLEAN_FOLDERS = ("blood_cells", "ct_contrast", "endoscopy", "nuclei", "oct", "vqa_rad")
+DRAWN: dict[str, Callable[[random.Random], Image.Image]] = {
+    "tables": draw_table,
+    "sketches": draw_sketch,
+    "plots": draw_plot,
+}
+COUNTS = {"annotated": 60, "tilings": 150, "mixed_folders": 150, "drawn": 250, "mixed_pages": 35}
+FIELDS = ("image", "label", "source", "panels")
+CHOICES = Path(__file__).with_name("labels.csv")
+
+
+class Drawn(NamedTuple):
+    """One generated picture with its row of ``labels.csv``."""
+
+    name: str
+    label: str
+    source: str
+    panels: int
+    picture: Image.Image
+
+
+@lru_cache(maxsize=600)
+def _picture(path: Path) -> Image.Image:
+    picture = load_image(path)
+    picture.thumbnail((384, 384))
+    return picture
+
+
+class Generator:
+    """Draws every kind from its own stream of random numbers.
+
+    Args:
+        root: The data folder.
+        seed: Another seed draws other pictures.
+        share: Fraction of the usual numbers to draw, for a quick look.
+    """
+
+    def __init__(self, root: Path, seed: int, share: float = 1.0) -> None:
+        self.seed = seed
+        self.share = share
+        self.folders = {
+            name: sorted(path for path in (root / name / "images").iterdir())
+            for name in CLEAN_FOLDERS
+        }
+
+    def images(self) -> Iterator[Drawn]:
+        """All pictures, kind by kind."""
+        for folder in CLEAN_FOLDERS:
+            yield from self._annotated(folder)
+            for polluted in (False, True):
+                yield from self._tilings((folder,), polluted, COUNTS["tilings"])
+        for polluted in (False, True):
+            yield from self._tilings(CLEAN_FOLDERS, polluted, COUNTS["mixed_folders"])
+        for kind in DRAWN:
+            yield from self._drawn(kind)
+            for folder in CLEAN_FOLDERS:
+                yield from self._mixed_pages(kind, folder)
+
+    def _stream(self, name: str, count: int) -> Iterator[tuple[str, random.Random]]:
+        for index in range(round(count * self.share)):
+            yield f"{name}_{index:04d}.jpg", random.Random(f"{self.seed} {name} {index}")
+
+    def _annotated(self, folder: str) -> Iterator[Drawn]:
+        for name, rng in self._stream(f"annotated_{folder}", COUNTS["annotated"]):
+            picture = annotate(_picture(rng.choice(self.folders[folder])), rng)
+            yield Drawn(name, "clean", folder, 1, picture)
+
+    def _tilings(self, folders: tuple[str, ...], polluted: bool, count: int) -> Iterator[Drawn]:
+        kind = "many" if polluted else "few"
+        place = folders[0] if len(folders) == 1 else "mixed"
+        for name, rng in self._stream(f"{kind}_{place}", count):
+            panels = draw_panel_count(rng, polluted)
+            chosen = [rng.choice(folders) for _ in range(panels)]
+            pictures = [_picture(rng.choice(self.folders[folder])) for folder in chosen]
+            if rng.random() < 0.3:  # one picture in several versions, as in before and after
+                pictures = [pictures[0]] * panels
+                chosen = chosen[:1]
+            figure = tile(pictures, draw_cells(panels, rng), draw_style(rng), rng)
+            source = "+".join(sorted(set(chosen)))
+            yield Drawn(name, "polluted" if polluted else "clean", source, panels, figure)
+
+    def _drawn(self, kind: str) -> Iterator[Drawn]:
+        for name, rng in self._stream(kind, COUNTS["drawn"]):
+            yield Drawn(name, "polluted", kind, 1, DRAWN[kind](rng))
+
+    def _mixed_pages(self, kind: str, folder: str) -> Iterator[Drawn]:
+        for name, rng in self._stream(f"page_{kind}_{folder}", COUNTS["mixed_pages"]):
+            panels = rng.randint(2, 6)
+            made = rng.randint(1, panels - 1)
+            pictures = [DRAWN[kind](rng) for _ in range(made)]
+            pictures += [_picture(rng.choice(self.folders[folder])) for _ in range(panels - made)]
+            rng.shuffle(pictures)
+            style = draw_style(rng)
+            figure = tile(pictures, draw_cells(panels, rng), style, rng)
+            yield Drawn(name, "polluted", f"{folder}+{kind}", panels, figure)
+
+
+def original_rows(root: Path, out: Path) -> Iterator[dict[str, str | int]]:
+    """Rows for the pictures that exist: the clean folders, and ``figures/`` as decided by eye."""
+    for folder in CLEAN_FOLDERS:
+        for path in sorted((root / folder / "images").iterdir()):
+            yield _row(os.path.relpath(path, out), "clean", folder, 1)
+    with CHOICES.open(encoding="utf-8", newline="") as file:
+        for choice in csv.DictReader(file):
+            path = root / "figures" / "images" / choice["image"]
+            source = "charts" if choice["image"].startswith("chart") else "figures"
+            yield _row(os.path.relpath(path, out), choice["label"], source, "")
+
+
+def _row(image: str, label: str, source: str, panels: int | str) -> dict[str, str | int]:
+    return {"image": image, "label": label, "source": source, "panels": panels}
+
+
+def main() -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("out", type=Path)
+    parser.add_argument(
+        "--root", type=Path, default=os.environ.get("BIOD2C_DATA", "../shared/data")
+    )
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--share", type=float, default=1.0)
+    given = parser.parse_args()
+    root, out = Path(given.root).resolve(), given.out.resolve()
+    (out / "images").mkdir(parents=True, exist_ok=True)
+    rows = list(original_rows(root, out))
+    for drawn in Generator(root, given.seed, given.share).images():
+        quality = random.Random(drawn.name).randint(60, 95)
+        drawn.picture.save(out / "images" / drawn.name, quality=quality)
+        rows.append(_row(f"images/{drawn.name}", drawn.label, drawn.source, drawn.panels))
+    with atomic_open(out / "labels.csv") as file:
+        writer = csv.DictWriter(file, FIELDS, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+    print(f"{out / 'labels.csv'}: {dict(Counter(row['label'] for row in rows))}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,148 @@
+"""The command line as a whole: what it imports, how each failure leaves it, ``--debug``."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+from typer.testing import CliRunner
+
+from biod2c_cli.app import COMMANDS, app
+from biod2c_core import errors
+from biod2c_core.inference import ask as asking
+
+runner = CliRunner()
+HEAVY = ("torch", "transformers", "peft", "timm", "open_clip", "torchvision", "accelerate")
+IMPORTS = f"""
+import sys
+from biod2c_cli.app import COMMANDS, app
+def run(*arguments, code):
+    try:
+        app(list(arguments))
+    except SystemExit as exit:
+        assert exit.code == code, (arguments, exit.code)
+run("--help", code=0)
+run("--version", code=0)
+run("no-such-command", code=2)
+for name in COMMANDS:
+    run(name, "--help", code=0)
+heavy = {{name.partition(".")[0] for name in sys.modules}} & {{"numpy", *{HEAVY!r}}}
+assert not heavy, heavy
+run("ask", "no-such-image.png", "is it?", code=2)
+heavy = set(sys.modules) & set({HEAVY!r})
+assert not heavy, heavy
+print("light", file=sys.stderr)
+"""
+
+
+def test_help_and_bad_input_import_nothing_heavy() -> None:
+    result = subprocess.run(
+        [sys.executable, "-c", IMPORTS], capture_output=True, text=True, timeout=600
+    )
+    assert result.returncode == 0, result.stderr
+    assert result.stderr.endswith("light\n")
+    assert "Traceback" not in result.stderr
+
+
+def test_every_command_is_listed_with_its_line() -> None:
+    text = " ".join(runner.invoke(app, ["--help"]).stdout.split())
+    for name, line in COMMANDS.items():
+        assert f"{name} {line}" in text
+
+
+def test_version() -> None:
+    result = runner.invoke(app, ["--version"])
+    assert result.exit_code == 0
+    assert result.stdout.startswith("biod2c ")
+
+
+def test_an_unknown_command_names_the_nearest() -> None:
+    result = runner.invoke(app, ["trian"])
+    assert result.exit_code == 2
+    assert "No such command 'trian'. Did you mean 'train'?" in result.stderr
+    assert result.stdout == ""
+
+
+FAILURES = [
+    (errors.InputError("bad", "Do better."), 2, "error: bad. Do better."),
+    (errors.RecordError("a.jsonl", 3, "no JSON"), 2, "error: a.jsonl:3: no JSON"),
+    (errors.MissingDependencyError("x", "train"), 2, "error: this needs the package 'x'"),
+    (errors.PartialResultError("some failed"), 3, "error: some failed"),
+    (errors.BudgetError("spent"), 4, "error: spent"),
+    (errors.EndpointError("gone"), 5, "error: gone"),
+    (errors.DivergenceError("nan"), 6, "error: nan"),
+    (errors.TerminatedError("stopped"), 143, "error: stopped"),
+    (KeyboardInterrupt(), 130, "interrupted"),
+    (MemoryError(), 1, "error: MemoryError"),
+    (PermissionError(13, "denied", "/x"), 1, "error: PermissionError: [Errno 13] denied: '/x'"),
+    (ValueError("odd\nlines"), 1, "unexpected ValueError: odd lines. This is a bug; run again"),
+]
+
+
+@pytest.mark.parametrize(
+    ("failure", "code", "line"), FAILURES, ids=[type(each[0]).__name__ for each in FAILURES]
+)
+def test_each_failure_is_one_line_and_its_code(
+    failure: BaseException, code: int, line: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise failure
+
+    monkeypatch.setattr(asking, "ask", fail)
+    result = runner.invoke(app, ["ask", "image.png", "is it?"])
+    assert result.exit_code == code
+    assert result.stdout == ""
+    assert result.stderr.startswith(line)
+    assert result.stderr.count("\n") == 1
+
+    result = runner.invoke(app, ["--debug", "ask", "image.png", "is it?"])
+    assert result.exit_code == code
+    assert "Traceback (most recent call last)" in result.stderr
+    assert result.stderr.splitlines()[-1].startswith(line)
+
+
+GONE = """
+from biod2c_cli.app import app
+from biod2c_core.inference import ask as asking
+asking.ask = lambda *_: asking.Reply("yes", 1.0, "tiny", 0.0)
+app(["ask", "image.png", "is it?"])
+"""
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs POSIX pipes")
+def test_a_reader_that_has_gone_is_no_failure() -> None:
+    """As in ``biod2c ask ... | head -0``."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    result = subprocess.run(
+        [sys.executable, "-c", GONE], stdout=writer, stderr=subprocess.PIPE, timeout=600
+    )
+    os.close(writer)
+    assert (result.returncode, result.stderr) == (0, b"")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "question", "traced"),
+    [
+        (["ask", "image.png", "is it?", "--debug"], "is it?", True),
+        (["ask", "--debug", "image.png", "is it?"], "is it?", True),
+        (["ask", "image.png", "--", "--debug"], "--debug", False),
+    ],
+)
+def test_debug_stands_anywhere_but_behind_two_dashes(
+    arguments: list[str], question: str, traced: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+
+    def fail(image: object, text: str, *_: object) -> None:
+        asked.append(text)
+        raise errors.InputError("bad")
+
+    monkeypatch.setattr(asking, "ask", fail)
+    result = runner.invoke(app, arguments)
+    assert result.exit_code == 2
+    assert asked == [question]
+    assert ("Traceback" in result.stderr) is traced
+    assert runner.invoke(app, ["ask", "image.png", "is it?"]).stderr == "error: bad\n"  # not sticky

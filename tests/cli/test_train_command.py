@@ -1,0 +1,202 @@
+"""``biod2c train``: flags over presets, one-line refusals, and a run killed twice and resumed."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import tiny_models
+import torch
+from typer.testing import CliRunner, Result
+
+from biod2c_cli.app import app
+from biod2c_core.config import dump_config, load_config
+from biod2c_core.model.checkpoints import load_model
+from biod2c_core.training.run import train
+from biod2c_core.training.trainer import last_complete_checkpoint
+
+
+def invoke(*arguments: object) -> Result:
+    return CliRunner().invoke(app, ["train", "--device", "cpu", *map(str, arguments)])
+
+
+def refused(result: Result) -> str:
+    """The one line of a refusal."""
+    assert result.exit_code == 2
+    assert result.stdout == ""
+    assert result.stderr.count("\n") == 1
+    assert "Traceback" not in result.stderr
+    return result.stderr
+
+
+@pytest.fixture(scope="module")
+def preset(llama: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A YAML file of tiny settings."""
+    path = tmp_path_factory.mktemp("preset") / "toy.yaml"
+    path.write_text(dump_config(tiny_models.training_config(llama, max_steps=2)))
+    return path
+
+
+def test_both_stages_from_the_command_line(preset: Path, data: Path, tmp_path: Path) -> None:
+    first, second = tmp_path / "first", tmp_path / "second"
+    result = invoke("-d", data, "-o", first, "--preset", preset, "--stage", 1)
+    assert result.exit_code == 0, result.stderr
+    assert result.stdout == f"{first / 'model'}\n"
+    assert "2/2 training loss_nll" in result.stderr
+
+    result = invoke("-d", data, "-o", second, "--preset", preset, "-m", first / "model", "--json")
+    assert result.exit_code == 0, result.stderr
+    report = json.loads(result.stdout)
+    assert report["model_folder"] == str(second / "model")
+    assert report["steps"] == 2
+    assert 0 < report["trainable"] < report["parameters"]
+    assert load_model(second / "model").config.lora is not None
+    assert "loss_sem" in result.stderr
+
+
+def test_flags_win_over_settings_and_settings_over_the_preset(
+    preset: Path, data: Path, tmp_path: Path
+) -> None:
+    result = invoke(
+        *("-d", data, "-o", tmp_path / "run", "--preset", preset, "--stage", 1),
+        *("--set", "stage1.batch_size=3", "--set", "stage1.max_steps=9"),
+        *("--set", "stage2.batch_size=5", "--set", "model.prompt=Q: {question} A:"),
+        *("--max-steps", 1, "--learning-rate", "3e-4", "--seed", 7, "--no-bf16"),
+    )
+    assert result.exit_code == 0, result.stderr
+    config = load_config(str(tmp_path / "run" / "config.yaml"))
+    stage = config.stage1
+    assert (stage.batch_size, stage.max_steps, stage.learning_rate) == (3, 1, 3e-4)
+    assert (stage.seed, stage.bf16) == (7, False)
+    assert (config.stage2.batch_size, config.stage2.max_steps) == (5, 2)
+    assert config.model.prompt == "Q: {question} A:"
+    described = json.loads((tmp_path / "run" / "run.json").read_text())
+    assert described["command"].startswith("biod2c ")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        (["--preset", "tinny"], "error: unknown preset 'tinny'. Did you mean 'tiny'?"),
+        (["--preset", "none.yaml"], "error: cannot read none.yaml: No such file or directory"),
+        (["--set", "stage2.lernrate=1"], "error: unknown key 'stage2.lernrate'. Did you mean"),
+        (["--set", "stage2.seed=x"], "error: stage2.seed is 'x', expected int"),
+        (["--set", "seed"], "error: 'seed' is no assignment. Write key=value."),
+        (["--batch-size", "0"], "error: stage2.batch_size is 0, expected at least 1"),
+        (["--preset", "tiny"], "error: preset 'tiny' names no language model"),
+        (["--model", "nothing"], "error: no checkpoint folder at nothing"),
+        (["--device", "cuda:99"], "error: device 'cuda:99' is not here"),
+        (["--set", "model.prompt=What?"], "error: the prompt is 'What?'"),
+        (["--validation", "nothing"], "error: no data at nothing"),
+    ],
+)
+def test_a_mistake_is_one_line(
+    arguments: list[str], line: str, preset: Path, data: Path, tmp_path: Path
+) -> None:
+    result = invoke("-d", data, "-o", tmp_path / "run", "--preset", preset, *arguments)
+    assert refused(result).startswith(line)
+    assert not (tmp_path / "run" / "run.json").exists()
+
+
+def test_an_unreadable_line_is_named_with_its_file(
+    preset: Path, data: Path, tmp_path: Path
+) -> None:
+    broken = tmp_path / "broken.jsonl"
+    lines = data.read_text().splitlines()
+    broken.write_text("\n".join([*lines[:3], '{"id": "x", "image"', *lines[3:]]))
+    result = invoke("-d", broken, "-o", tmp_path / "run", "--preset", preset)
+    assert refused(result).startswith(f"error: {broken}:4: not JSON")
+
+
+def test_a_record_longer_than_the_model_reads_is_named(
+    preset: Path, data: Path, tmp_path: Path
+) -> None:
+    rows = [json.loads(line) for line in data.read_text().splitlines()]
+    rows[5]["answer"] = "effusion " * 200
+    (tmp_path / "0.png").write_bytes((data.parent / "0.png").read_bytes())
+    (tmp_path / "long.jsonl").write_text(
+        "".join(json.dumps({**row, "image": "0.png"}) + "\n" for row in rows)
+    )
+    line = refused(
+        invoke("-d", tmp_path / "long.jsonl", "-o", tmp_path / "run", "--preset", preset)
+    )
+    assert line.startswith("error: record 'r5' takes ")
+    assert "reads 256" in line
+
+
+def test_a_loss_that_is_not_finite_has_a_code_of_its_own(
+    preset: Path, data: Path, tmp_path: Path
+) -> None:
+    result = invoke(
+        *("-d", data, "-o", tmp_path, "--preset", preset, "--learning-rate", "1e30"),
+        *("--max-steps", 9, "--set", "stage2.max_grad_norm=0", "--set", "stage2.warmup_ratio=0"),
+    )
+    assert result.exit_code == 6
+    assert "error: the loss is " in result.stderr
+
+
+def wait_for(condition: object, process: subprocess.Popen[str]) -> None:
+    while not condition():  # type: ignore[operator]
+        assert process.poll() is None, process.communicate()[1]
+        time.sleep(0.02)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs POSIX signals")
+def test_a_run_killed_then_interrupted_then_resumed_is_the_run_never_stopped(
+    llama: Path, data: Path, tmp_path: Path
+) -> None:
+    """SIGKILL, then Ctrl-C, then to the end: every step once, the same bits."""
+    config = tiny_models.training_config(llama, max_steps=120, save_every=10, keep=2, log_every=5)
+    config = replace(config, model=replace(config.model, fusion_layers=1))
+    (tmp_path / "toy.yaml").write_text(dump_config(config))
+    run = tmp_path / "run"
+    command = [
+        *(sys.executable, "-c", "from biod2c_cli.app import main; main()", "train"),
+        *("-d", str(data), "-o", str(run), "--preset", str(tmp_path / "toy.yaml")),
+        *("--device", "cpu", "--resume"),
+    ]
+
+    def start() -> subprocess.Popen[str]:
+        return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+    def reached(step: int) -> bool:
+        last = last_complete_checkpoint(run / "checkpoints")
+        return last is not None and int(last.name.rpartition("-")[2]) >= step
+
+    process = start()
+    wait_for(lambda: reached(10), process)
+    process.kill()
+    process.communicate()
+    assert not (run / "model").exists()
+
+    resumed = last_complete_checkpoint(run / "checkpoints")
+    assert resumed is not None
+    step = int(resumed.name.rpartition("-")[2])
+    process = start()
+    wait_for(lambda: reached(step + 10), process)
+    process.send_signal(signal.SIGINT)
+    output, messages = process.communicate()
+    assert process.returncode == 130, messages
+    assert output == ""
+    assert messages.splitlines()[-1] == "interrupted"
+    assert "Traceback" not in messages
+
+    train(config, 2, [data], run, tiny_models.Silent(), device="cpu", resume=True)
+    train(config, 2, [data], tmp_path / "whole", tiny_models.Silent(), device="cpu")
+    rows = [
+        [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+        for folder in (run, tmp_path / "whole")
+    ]
+    stopped, whole = ([row for row in each if "loss" in row] for each in rows)
+    assert stopped == whole
+    assert [row["step"] for row in whole] == list(range(5, 121, 5))
+    one, two = (load_model(f / "model").state_dict() for f in (run, tmp_path / "whole"))
+    assert one.keys() == two.keys()
+    assert all(torch.equal(one[name], two[name]) for name in one)

@@ -7,8 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -62,8 +60,9 @@ def test_both_stages_from_the_command_line(preset: Path, data: Path, tmp_path: P
 
 
 def test_flags_win_over_settings_and_settings_over_the_preset(
-    preset: Path, data: Path, tmp_path: Path
+    preset: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(sys, "argv", ["biod2c", "train", "--set", "model.prompt=Q: {question} A:"])
     result = invoke(
         *("-d", data, "-o", tmp_path / "run", "--preset", preset, "--stage", 1),
         *("--set", "stage1.batch_size=3", "--set", "stage1.max_steps=9"),
@@ -78,7 +77,7 @@ def test_flags_win_over_settings_and_settings_over_the_preset(
     assert (config.stage2.batch_size, config.stage2.max_steps) == (5, 2)
     assert config.model.prompt == "Q: {question} A:"
     described = json.loads((tmp_path / "run" / "run.json").read_text())
-    assert described["command"].startswith("biod2c ")
+    assert described["command"] == "biod2c train --set 'model.prompt=Q: {question} A:'"
 
 
 @pytest.mark.parametrize(
@@ -142,51 +141,49 @@ def test_a_loss_that_is_not_finite_has_a_code_of_its_own(
     assert "error: the loss is " in result.stderr
 
 
-def wait_for(condition: object, process: subprocess.Popen[str]) -> None:
-    while not condition():  # type: ignore[operator]
-        assert process.poll() is None, process.communicate()[1]
-        time.sleep(0.02)
+STOP_AT = """
+import os, signal, sys
+from biod2c_cli import training_progress
+from biod2c_cli.app import main
+signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in a background job
+stop, number = int(sys.argv.pop(1)), int(sys.argv.pop(1))
+step = training_progress.TrainingProgress.step
+def step_and_stop(self, done, metrics):
+    step(self, done, metrics)
+    if done == stop:
+        os.kill(os.getpid(), number)
+training_progress.TrainingProgress.step = step_and_stop
+main()
+"""
 
 
 @pytest.mark.skipif(os.name != "posix", reason="needs POSIX signals")
 def test_a_run_killed_then_interrupted_then_resumed_is_the_run_never_stopped(
     llama: Path, data: Path, tmp_path: Path
 ) -> None:
-    """SIGKILL, then Ctrl-C, then to the end: every step once, the same bits."""
-    config = tiny_models.training_config(llama, max_steps=120, save_every=10, keep=2, log_every=5)
-    config = replace(config, model=replace(config.model, fusion_layers=1))
+    """SIGKILL between two checkpoints, Ctrl-C between the next, then to the end."""
+    config = tiny_models.training_config(llama, max_steps=12, save_every=3, keep=1)
     (tmp_path / "toy.yaml").write_text(dump_config(config))
     run = tmp_path / "run"
-    command = [
-        *(sys.executable, "-c", "from biod2c_cli.app import main; main()", "train"),
-        *("-d", str(data), "-o", str(run), "--preset", str(tmp_path / "toy.yaml")),
-        *("--device", "cpu", "--resume"),
-    ]
 
-    def start() -> subprocess.Popen[str]:
-        return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    def stopped_at(step: int, number: signal.Signals) -> subprocess.CompletedProcess[str]:
+        arguments = ["train", "-d", data, "-o", run, "--preset", tmp_path / "toy.yaml", "--resume"]
+        command = [sys.executable, "-c", STOP_AT, step, number.value, *arguments, "--device", "cpu"]
+        return subprocess.run(
+            [str(each) for each in command], capture_output=True, text=True, timeout=900
+        )
 
-    def reached(step: int) -> bool:
-        last = last_complete_checkpoint(run / "checkpoints")
-        return last is not None and int(last.name.rpartition("-")[2]) >= step
+    killed = stopped_at(5, signal.SIGKILL)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    assert last_complete_checkpoint(run / "checkpoints") == run / "checkpoints" / "checkpoint-3"
 
-    process = start()
-    wait_for(lambda: reached(10), process)
-    process.kill()
-    process.communicate()
+    interrupted = stopped_at(8, signal.SIGINT)
+    assert interrupted.returncode == 130, interrupted.stderr
+    assert interrupted.stdout == ""
+    assert interrupted.stderr.splitlines()[-1] == "interrupted"
+    assert "Traceback" not in interrupted.stderr
+    assert last_complete_checkpoint(run / "checkpoints") == run / "checkpoints" / "checkpoint-6"
     assert not (run / "model").exists()
-
-    resumed = last_complete_checkpoint(run / "checkpoints")
-    assert resumed is not None
-    step = int(resumed.name.rpartition("-")[2])
-    process = start()
-    wait_for(lambda: reached(step + 10), process)
-    process.send_signal(signal.SIGINT)
-    output, messages = process.communicate()
-    assert process.returncode == 130, messages
-    assert output == ""
-    assert messages.splitlines()[-1] == "interrupted"
-    assert "Traceback" not in messages
 
     train(config, 2, [data], run, tiny_models.Silent(), device="cpu", resume=True)
     train(config, 2, [data], tmp_path / "whole", tiny_models.Silent(), device="cpu")
@@ -194,9 +191,9 @@ def test_a_run_killed_then_interrupted_then_resumed_is_the_run_never_stopped(
         [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
         for folder in (run, tmp_path / "whole")
     ]
-    stopped, whole = ([row for row in each if "loss" in row] for each in rows)
-    assert stopped == whole
-    assert [row["step"] for row in whole] == list(range(5, 121, 5))
+    resumed, whole = ([row for row in each if "loss" in row] for each in rows)
+    assert resumed == whole
+    assert [row["step"] for row in whole] == list(range(1, 13))
     one, two = (load_model(f / "model").state_dict() for f in (run, tmp_path / "whole"))
     assert one.keys() == two.keys()
     assert all(torch.equal(one[name], two[name]) for name in one)

@@ -13,7 +13,8 @@ DATA_VARIABLE = "BIOD2C_DATA"
 _OTHER_NAMES = {"radvqa": "vqarad", "pvqa": "pathvqa"}
 
 
-def _plain(name: str) -> str:
+def plain_name(name: str) -> str:
+    """The name of a data set in one spelling: VQA_RAD, RAD-VQA and vqa-rad are one."""
     plain = re.sub(r"[^a-z0-9]", "", name.lower())
     return _OTHER_NAMES.get(plain, plain)
 
@@ -29,8 +30,8 @@ def find_data(data: str | Path) -> Path:
         InputError: There is neither such a path nor such a data set.
     """
     path = Path(data)
-    names = {_plain(name): name for name in FORMATS}
-    wanted = names.get(_plain(str(data)))
+    names = {plain_name(name): name for name in FORMATS}
+    wanted = names.get(plain_name(str(data)))
     if path.exists() or wanted is None:
         return path  # reading it says what is wrong with it
     root = os.environ.get(DATA_VARIABLE)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from biod2c_core.errors import InputError
+from biod2c_core.evaluation.locate import plain_name
 from biod2c_core.evaluation.published import (
     TABLE_1,
     TABLE_1_DATA,
@@ -83,14 +84,15 @@ def _table_1_columns(results: Sequence[NamedResult]) -> dict[str, dict[str, Name
     Raises:
         InputError: A result is for other data, or two have the same name and data.
     """
-    names = {source: data for data, (source, _) in TABLE_1_DATA.items()}
+    names = {plain_name(source): data for data, (source, _) in TABLE_1_DATA.items()}
     columns: dict[str, dict[str, NamedResult]] = {}
     for item in results:
-        source = item.result["data"]["source"]
+        source = plain_name(item.result["data"]["source"])
         if source not in names:
             raise InputError(
-                f"{item.path} is about {source or 'unnamed records'!r}, which Table 1 has not",
-                f"Its data sets are {', '.join(names)}.",
+                f"{item.path} is about {item.result['data']['source'] or 'unnamed records'!r}, "
+                "which Table 1 has not",
+                f"Its data sets are {', '.join(source for source, _ in TABLE_1_DATA.values())}.",
             )
         column = columns.setdefault(item.name, {})
         if names[source] in column:
@@ -146,11 +148,11 @@ def _table_1_notes(averages: Sequence[float | None]) -> list[str]:
 
 def _size_notes(results: Sequence[NamedResult]) -> list[str]:
     """Which results are not about the official test split, going by split name and size."""
-    official = dict(TABLE_1_DATA.values())
+    official = {plain_name(source): size for source, size in TABLE_1_DATA.values()}
     found = []
     for item in results:
         data = item.result["data"]
-        size = official[data["source"]]
+        size = official[plain_name(data["source"])]
         if (data["split"], data["questions"]) != ("test", size):
             found.append(
                 f"{item.name} on {data['source']}: {data['questions']} questions of split "
@@ -171,7 +173,7 @@ def table_2(results: Sequence[NamedResult]) -> Table:
         (f"{name} {PUBLISHED}", list(values)) for name, values in TABLE_2.items()
     ]
     for item in results:
-        if item.result["data"]["source"] != TABLE_2_SOURCE:
+        if plain_name(item.result["data"]["source"]) != TABLE_2_SOURCE:
             raise InputError(
                 f"{item.path} is about {item.result['data']['source']!r}, Table 2 is about "
                 f"{TABLE_2_SOURCE!r}",

@@ -67,7 +67,7 @@ def test_results_of_one_model_share_a_column() -> None:
         [
             named("mine", result("vqa-rad", 0.9)),
             named("mine", result("slake", 0.1, questions=1000)),
-            named("other", result("vqa-rad", 0.2)),
+            named("other", result("VQA_RAD", 0.2)),
         ]
     )
     assert list(table.columns)[-2:] == ["mine", "other"]

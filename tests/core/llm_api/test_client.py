@@ -76,7 +76,7 @@ def test_passing_trouble_is_retried(play: str) -> None:
 @pytest.mark.parametrize("play", ["timeout", "trickle"])
 def test_a_request_has_a_time_limit_from_first_to_last_byte(play: str) -> None:
     with FakeEndpoint(script=[play]) as endpoint:
-        (answer,) = ask(endpoint, "hello", timeout=0.5)
+        (answer,) = ask(endpoint, "hello", timeout=1.0)
     assert isinstance(answer, Completion), answer
     assert answer.attempts == 2
 
@@ -251,7 +251,7 @@ def test_an_answer_that_holds_the_key_is_cleaned(tmp_path: Path) -> None:
 def test_a_fifth_of_faults_leaves_every_call_answered_or_failed_with_a_reason() -> None:
     with FakeEndpoint(fault_rate=0.2, retry_after=0.01, seed=3) as endpoint:
         texts = [str(number) for number in range(150)]
-        outcomes = ask(endpoint, *texts, max_in_flight=32, timeout=0.8)
+        outcomes = ask(endpoint, *texts, max_in_flight=32, timeout=2.0)
     answered = [o for o in outcomes if isinstance(o, Completion)]
     failed = [o for o in outcomes if isinstance(o, CallFailed)]
     assert len(answered) + len(failed) == 150

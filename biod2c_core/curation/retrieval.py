@@ -30,6 +30,7 @@ FIELDS = (
     "summary",
 )
 _QUERY_WORDS = 12
+_OCCURRENCES = 20_000  # looked at for one query; bounds its time in a large knowledge base
 _TOKEN = re.compile(r"[^\W_]+")
 _STOP_WORDS = frozenset(
     _TOKEN.findall(
@@ -93,10 +94,15 @@ class Bm25:
         words = {word for word in tokens(query) if word in self._frequency}
         if not words:
             return []
-        rarest = sorted(words, key=lambda word: (self._frequency[word], word))[:_QUERY_WORDS]
-        scores = self._index.get_scores(rarest)
+        scores = self._index.get_scores(self._rarest(words))
         matching = np.flatnonzero(scores)
         return [int(matching[rank]) for rank in best(scores[matching], count)]
+
+    def _rarest(self, words: set[str]) -> list[str]:
+        """At least two words, and more while they occur in few enough entries together."""
+        ranked = sorted(words, key=lambda word: (self._frequency[word], word))[:_QUERY_WORDS]
+        occurrences = np.cumsum([self._frequency[word] for word in ranked])
+        return ranked[: max(2, int(np.searchsorted(occurrences, _OCCURRENCES, side="right")))]
 
 
 class Dense:

@@ -59,20 +59,19 @@ class _MultiScalePool(torch.autograd.Function):
 
 def _pool(features: Tensor, scales: int, out: Tensor | None) -> Tensor:
     pyramid = Pyramid(features, scales)
-    if torch.compiler.is_compiling():
+    if out is None and torch.compiler.is_compiling():  # which fuses a concatenation best
         blocks = [pyramid.pooled(*level).flatten(1, 2) for level in _climb(pyramid, features)]
-        pooled = torch.cat(blocks[::-1], dim=1).to(features.dtype)
-        return pooled if out is None else out.copy_(pooled)
+        return torch.cat(blocks[::-1], dim=1).to(features.dtype)
     if out is None:
         out = features.new_empty((features.shape[0], count_blocks(scales), features.shape[3]))
     for images, channels in _chunks(features):
         cells = _load(features[images, :, :, channels], pyramid.dtype)
         for level in _climb(pyramid, cells):
             target = pyramid.blocks_of(out[images, :, channels], level[0])
-            if target.dtype == cells.dtype:
-                pyramid.pooled(*level, out=target)
-            else:
+            if torch.compiler.is_compiling() or target.dtype != cells.dtype:
                 target.copy_(pyramid.pooled(*level))
+            else:
+                pyramid.pooled(*level, out=target)
     return out
 
 

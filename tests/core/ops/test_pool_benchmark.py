@@ -62,7 +62,7 @@ def test_all_candidates_agree_and_are_reported(
     report = json.loads((tmp_path / "figures.json").read_text())
     names = {row["name"] for row in report["figures"] if row["mode"] == "forward"}
     assert {"naive loop", "12 adaptive pools", "reshape, compiled", "biod2c compiled"} <= names
-    assert len(report["figures"]) == 2 * 2 * (8 + 6)  # dtypes x layouts x (forward + training)
+    assert len(report["figures"]) == 2 * 2 * (9 + 7)  # dtypes x layouts x (forward + training)
     assert {row["speedup"] for row in report["figures"]} == {1.0}
     assert capsys.readouterr().out.count("| naive loop |") == 8
 

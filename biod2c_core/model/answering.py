@@ -8,9 +8,11 @@ from dataclasses import dataclass
 import torch
 from PIL import Image
 from torch import Tensor
+from transformers import StoppingCriteriaList
 
 from biod2c_core.errors import ConfigError, InputError
 from biod2c_core.model.checkpoints import fingerprint, load_model, load_processor, locate
+from biod2c_core.model.fusion import ImageEncoding
 from biod2c_core.model.modeling import BioD2CForConditionalGeneration
 from biod2c_core.model.processing import BioD2CProcessor
 
@@ -25,10 +27,12 @@ class Answer:
         text: The answer.
         confidence: Geometric mean of the probabilities of its tokens, the end token included,
             in [0, 1].
+        ids: The generated token ids, up to and including the first end token.
     """
 
     text: str
     confidence: float
+    ids: tuple[int, ...] = ()
 
 
 def resolve_device(name: str) -> torch.device:
@@ -134,23 +138,55 @@ class Answerer:
         """
         if not questions:
             return []
+        return self.answer_encoded(self.encode(images), questions, max_new_tokens=max_new_tokens)
+
+    @torch.inference_mode()
+    def encode(self, images: Sequence[Image.Image]) -> ImageEncoding:
+        """What is known of RGB images before any question, for :meth:`answer_encoded`."""
+        pixels = torch.stack([self.processor.pixels(image) for image in images])
+        return self.model.encode_image(pixels.to(self.model.device, self.model.dtype))
+
+    @torch.inference_mode()
+    def answer_encoded(
+        self,
+        image: ImageEncoding,
+        questions: Sequence[tuple[int, str]],
+        *,
+        max_new_tokens: int | None = None,
+        watch: StoppingCriteriaList | None = None,
+    ) -> list[Answer]:
+        """Answer questions about images that :meth:`encode` has seen.
+
+        Args:
+            image: From :meth:`encode`.
+            questions: At least one: (row of ``image``, question).
+            max_new_tokens: Longest answer; by default 32 tokens.
+            watch: Called after each new token; may end rows early.
+
+        Raises:
+            InputError: A question is empty, or too long for the language model.
+        """
         batch = self.processor(None, [question for _, question in questions])
         length = max_new_tokens or MAX_NEW_TOKENS
         self._check_length(batch["input_ids"].shape[1], length)
-        pixels = torch.stack([self.processor.pixels(image) for image in images])
         device = self.model.device
         result = self.model.generate(
             **{name: value.to(device) for name, value in batch.items()},
-            image=self.model.encode_image(pixels.to(device, self.model.dtype)),
+            image=image,
             image_rows=torch.tensor([index for index, _ in questions], device=device),
             max_new_tokens=length,
             do_sample=False,
             return_dict_in_generate=True,
             output_logits=True,
+            stopping_criteria=watch,
         )
         texts = self.processor.tokenizer.batch_decode(result.sequences, skip_special_tokens=True)
-        confidences = self._confidences(result.sequences, result.logits)
-        return [Answer(text.strip(), c) for text, c in zip(texts, confidences, strict=True)]
+        log_p = torch.stack([step.float().log_softmax(-1) for step in result.logits], dim=1)
+        counted = self._counted(result.sequences)
+        confidences = self._confidences(result.sequences, log_p, counted)
+        lengths = counted.sum(-1).tolist()
+        rows = zip(texts, confidences, result.sequences.tolist(), lengths, strict=True)
+        return [Answer(text.strip(), c, tuple(ids[:n])) for text, c, ids, n in rows]
 
     def _check_length(self, prompt: int, answer: int) -> None:
         config = self.model.config
@@ -163,12 +199,15 @@ class Answerer:
                 "Shorten the question.",
             )
 
-    def _confidences(self, sequences: Tensor, logits: Sequence[Tensor]) -> list[float]:
-        """Geometric mean of the token probabilities up to and including the first end token."""
-        log_p = torch.stack([step.float().log_softmax(-1) for step in logits], dim=1)
-        chosen = log_p.gather(-1, sequences[:, : log_p.shape[1], None]).squeeze(-1)
+    def _counted(self, sequences: Tensor) -> Tensor:
+        """True up to and including the first end token of each row, (B, new)."""
         stops = self.model.generation_config.eos_token_id
         ends = torch.isin(sequences, torch.tensor(stops, device=sequences.device))
-        counted = (ends.cumsum(-1) - ends.long() == 0).to(chosen.dtype)  # no end before it
-        mean = (chosen * counted).sum(-1) / counted.sum(-1).clamp(min=1)
+        return ends.cumsum(-1) - ends.long() == 0  # no end before it
+
+    def _confidences(self, sequences: Tensor, log_p: Tensor, counted: Tensor) -> list[float]:
+        """Geometric mean of the probabilities of the tokens that count."""
+        chosen = log_p.gather(-1, sequences[:, : log_p.shape[1], None]).squeeze(-1)
+        weights = counted.to(chosen.dtype)
+        mean = (chosen * weights).sum(-1) / weights.sum(-1).clamp(min=1)
         return [round(float(value), 4) for value in mean.exp()]

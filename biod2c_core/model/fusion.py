@@ -46,6 +46,56 @@ class VisualTokens(NamedTuple):
     attention: Tensor | None
 
 
+class QuestionGroups(NamedTuple):
+    """Questions about one image side by side, so that they read its keys and values in place.
+
+    Attributes:
+        rows: (groups,), the image of each group; None where group i is about image i.
+        slots: (B,), the place of each question among the ``groups * size``.
+        groups: How many groups there are.
+        size: Most questions of a group.
+    """
+
+    rows: Tensor | None
+    slots: Tensor
+    groups: int
+    size: int
+
+    def gather(self, queries: Tensor) -> Tensor:
+        """(B, T, D) to (groups, size * T, D), zeros where a group is not full."""
+        placed = queries.new_zeros(self.groups * self.size, *queries.shape[1:])
+        placed = placed.index_copy(0, self.slots, queries)
+        return placed.unflatten(0, (self.groups, self.size)).flatten(1, 2)
+
+    def release(self, grouped: Tensor) -> Tensor:
+        """(groups, size * T, ...) to (B, T, ...)."""
+        placed = grouped.unflatten(1, (self.size, -1)).flatten(0, 1)
+        return placed.index_select(0, self.slots)
+
+
+def group_questions(rows: Tensor, images: int) -> QuestionGroups:
+    """Put questions into groups of one image each; an image with many of them has several groups.
+
+    Args:
+        rows: (B,), the image of each question, in [0, images).
+        images: How many images there are.
+    """
+    size = -(-len(rows) // images)  # the mean: no more than half of the places stay empty
+    counts = rows.bincount(minlength=images)
+    order = rows.argsort(stable=True)
+    nth = torch.empty_like(rows)
+    nth[order] = (
+        torch.arange(len(rows), device=rows.device) - (counts.cumsum(0) - counts)[rows[order]]
+    )
+    groups = (counts + size - 1) // size
+    first = groups.cumsum(0) - groups
+    slots = (first[rows] + nth // size) * size + nth % size
+    total = int(groups.sum())
+    in_place = total == images and bool((groups == 1).all())
+    owners = torch.arange(images, device=rows.device).repeat_interleave(groups)
+    return QuestionGroups(None if in_place else owners, slots, total, size)
+
+
 def attend(
     attention: nn.MultiheadAttention,
     queries: Tensor,
@@ -63,8 +113,7 @@ def attend(
         queries: (B, T, D).
         memory: (B, M, D); or (images, M, D) with ``rows``.
         padding: (B, M), true where a key must not be attended to.
-        rows: (B,), the row of ``memory`` that each row of queries attends to; keys and values are
-            computed once for each image, however many questions it has.
+        rows: (B,), the row of ``memory`` that each row of queries attends to, by default its own.
 
     Returns:
         (B, T, D) and the attention weights before dropout, (B, h, T, M).
@@ -107,23 +156,30 @@ class FusionLayer(nn.Module):
         queries: Tensor,
         memory: Tensor,
         padding: Tensor | None = None,
-        rows: Tensor | None = None,
+        groups: QuestionGroups | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Run the layer.
 
         Args:
             queries: (B, T, D).
-            memory: (B, M, D), keys and values; or (images, M, D) with ``rows``.
+            memory: (B, M, D), keys and values; or (images, M, D) with ``groups``.
             padding: (B, T), true where a query is padding and must not be attended to.
-            rows: (B,), which memory each row of queries belongs to.
+            groups: Which memory each row of queries belongs to, where several share one.
 
         Returns:
-            (B, T, D) and the cross-attention, (B, h, T, M).
+            (B, T, D) and the cross-attention, (B, h, T, M); with ``groups`` (groups, h, size * T, M).
         """
         x = self.norm1(queries)
         attended, _ = attend(self.self_attn, x, x, padding)
         queries = queries + self.dropout(attended)
-        attended, weights = attend(self.multihead_attn, self.norm2(queries), memory, rows=rows)
+        x = self.norm2(queries)
+        if groups is None:
+            attended, weights = attend(self.multihead_attn, x, memory)
+        else:
+            attended, weights = attend(
+                self.multihead_attn, groups.gather(x), memory, rows=groups.rows
+            )
+            attended = groups.release(attended)
         queries = queries + self.dropout(attended)
         hidden = self.dropout(self.linear1(self.norm3(queries)).relu())
         return queries + self.dropout(self.linear2(hidden)), weights
@@ -154,17 +210,20 @@ class FusionDecoder(nn.Module):
         need_attention: bool = False,
         rows: Tensor | None = None,
     ) -> tuple[Tensor, Tensor | None]:
-        """Fuse; shapes as in :class:`FusionLayer`.
+        """Fuse; shapes as in :class:`FusionLayer`, with ``rows`` (B,), the memory of each row.
 
         Returns:
             (B, T, D) and, if asked for, the weights of all layers, (B, layers, h, T, M).
         """
         if torch.is_autocast_enabled(memory.device.type):  # once, not in each layer
             memory = memory.to(torch.get_autocast_dtype(memory.device.type))
+        groups = None if rows is None else group_questions(rows, len(memory))
         maps = []
         for layer in self.layers:
-            queries, weights = layer(queries, memory, padding, rows)
+            queries, weights = layer(queries, memory, padding, groups)
             if need_attention:
+                if groups is not None:
+                    weights = groups.release(weights.transpose(1, 2)).transpose(1, 2)
                 maps.append(weights)
         return self.norm(queries), torch.stack(maps, dim=1) if need_attention else None
 

@@ -73,6 +73,18 @@ def test_decoder_equals_torchs_with_padding_and_in_its_gradients() -> None:
         torch.testing.assert_close(got, wanted, atol=1e-4, rtol=1e-4)
 
 
+@settings(max_examples=40)
+@given(st.lists(st.integers(0, 3), min_size=1, max_size=12), st.integers(0, 99))
+def test_questions_about_one_image_fuse_as_if_each_had_its_own(rows: list[int], seed: int) -> None:
+    decoder = make_decoder(layers=2).eval()
+    queries, memory = random(seed, len(rows), 3, D), random(seed + 1, 4, 9, D)
+    index = torch.tensor(rows)
+    shared, maps = decoder(queries, memory, need_attention=True, rows=index)
+    alone, wanted = decoder(queries, memory[index], need_attention=True)
+    torch.testing.assert_close(shared, alone, atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(maps, wanted, atol=1e-5, rtol=1e-4)
+
+
 def test_asking_for_attention_changes_nothing_and_its_rows_sum_to_one() -> None:
     decoder = make_decoder(layers=3, heads=4).eval()
     queries, memory = random(0, 2, 5, D), random(1, 2, 9, D)

@@ -21,7 +21,7 @@ _LINE_EVERY = 30.0  # seconds between plain lines
 
 
 class TrainingProgress:
-    """A :class:`biod2c_core.training.trainer.Reporter` on stderr."""
+    """A :class:`biod2c_core.training.logs.Reporter` on stderr."""
 
     def __init__(self) -> None:
         self._bar = Progress(
@@ -50,6 +50,10 @@ class TrainingProgress:
     ) -> None:
         self._bar.stop()
 
+    def note(self, text: str) -> None:
+        """Write a line above the bar."""
+        self._bar.console.print(text, markup=False, highlight=False, soft_wrap=True)
+
     def encoding(self, total: int) -> None:
         """The trunk's features are about to be computed."""
         self._begin("encoding images", total, 0)
@@ -65,6 +69,7 @@ class TrainingProgress:
     def step(self, done: int, metrics: dict[str, float]) -> None:
         """A step is done."""
         shown = ("loss_nll", "loss_sem", "beta", "learning_rate", "eval_loss")
+        shown += ("tokens_per_s", "memory_gb")
         parts = [f"{key} {metrics[key]:.4g}" for key in shown if key in metrics]
         self._advance(done, " ".join(["training", *parts]))
 

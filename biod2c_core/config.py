@@ -27,7 +27,7 @@ _LIMITS: dict[str, tuple[float, float]] = {
     **dict.fromkeys(("gradient_accumulation", "log_every"), (1, math.inf)),
     **dict.fromkeys(("learning_rate", "weight_decay", "max_grad_norm"), (0, math.inf)),
     **dict.fromkeys(("semantic_weight", "queue_size", "max_steps"), (0, math.inf)),
-    **dict.fromkeys(("save_every", "keep", "epochs"), (0, math.inf)),
+    **dict.fromkeys(("save_every", "keep", "epochs", "max_loss"), (0, math.inf)),
     **dict.fromkeys(("dropout", "fusion_dropout", "warmup_ratio"), (0, 0.99)),
     "semantic_temperature": (1e-4, math.inf),
     "seed": (0, 2**32 - 1),
@@ -140,7 +140,8 @@ class StageSettings:
         cache_features: Keep the frozen trunk's features on disk instead of computing them anew.
         log_every: Steps between log lines.
         save_every: Steps between checkpoints; 0 saves at the end of each epoch.
-        keep: Checkpoints to keep.
+        keep: Checkpoints to keep; 0 keeps all.
+        max_loss: A larger loss of a batch stops the run; 0 for no limit.
         seed: Seed of the data order and of dropout.
     """
 
@@ -162,6 +163,7 @@ class StageSettings:
     log_every: int = 10
     save_every: int = 0
     keep: int = 2
+    max_loss: float = 1000.0
     seed: int = 0
 
 

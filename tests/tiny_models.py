@@ -193,6 +193,11 @@ class Silent:
         self.started: list[tuple[int, int]] = []
         self.done: list[int] = []
         self.images = 0
+        self.notes: list[str] = []
+
+    def note(self, text: str) -> None:
+        """A line for the person."""
+        self.notes.append(text)
 
     def encoding(self, total: int) -> None:
         """Images to encode."""

@@ -14,7 +14,16 @@ from biod2c_cli.options import AsJson, Device
 from biod2c_core.config import load_config, override
 from biod2c_core.errors import ConfigError
 
-_FLAGS = ("epochs", "max_steps", "batch_size", "learning_rate", "seed", "bf16")
+_FLAGS = (
+    "epochs",
+    "max_steps",
+    "batch_size",
+    "learning_rate",
+    "seed",
+    "bf16",
+    "save_every",
+    "keep",
+)
 
 
 def train(
@@ -59,6 +68,10 @@ def train(
         bool | None,
         typer.Option("--bf16/--no-bf16", help="Mixed precision."),
     ] = None,
+    save_every: Annotated[
+        int | None, typer.Option(help="Steps between checkpoints; 0: after each epoch.")
+    ] = None,
+    keep: Annotated[int | None, typer.Option(help="Checkpoints to keep; 0: all.")] = None,
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on from the run folder's newest checkpoint.")
     ] = False,
@@ -66,9 +79,8 @@ def train(
     as_json: AsJson = False,
 ) -> None:
     """Train one stage: 1 aligns the fusion module on captions, 2 adds LoRA on questions."""
-    flags = dict(
-        zip(_FLAGS, (epochs, max_steps, batch_size, learning_rate, seed, bf16), strict=True)
-    )
+    values = (epochs, max_steps, batch_size, learning_rate, seed, bf16, save_every, keep)
+    flags = dict(zip(_FLAGS, values, strict=True))
     changes = [f"stage{stage}.{key}={value}" for key, value in flags.items() if value is not None]
     config = override(load_config(preset), [*(settings or []), *changes])
     if model is None and not config.model.language_model:

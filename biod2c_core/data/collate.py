@@ -88,6 +88,7 @@ class VQADataset(Dataset[dict[str, Any]]):
             "question_ids": self._questions[index],
             "queue_ids": self._queues[index],
             "image": self.paths[index],
+            "row": index,
         }
 
 
@@ -97,13 +98,18 @@ class Collator:
     Args:
         processor: The model's.
         features: Gives X_v of an image file, (N, N, D), instead of pixels, if given.
+        keep_rows: Also tell which records a batch holds.
     """
 
     def __init__(
-        self, processor: Processor, features: Callable[[Path], Tensor] | None = None
+        self,
+        processor: Processor,
+        features: Callable[[Path], Tensor] | None = None,
+        keep_rows: bool = False,
     ) -> None:
         self.processor = processor
         self.features = features
+        self.keep_rows = keep_rows
 
     def __call__(self, samples: Sequence[dict[str, Any]]) -> dict[str, Tensor]:
         """Make a batch.
@@ -115,7 +121,8 @@ class Collator:
             ``input_ids``, ``attention_mask``, ``labels`` (B, P); ``question_ids``,
             ``question_mask`` (B, T); ``pixel_values`` (images, 3, S, S) or ``grid_features``
             (images, N, N, D) and ``image_rows`` (B,), the image of each sample; and, if any sample
-            has a queue, ``queue_ids``, ``queue_mask`` (B, k, L).
+            has a queue, ``queue_ids``, ``queue_mask`` (B, k, L); ``record_rows`` (B,), the place of
+            each sample in the data set, if asked for.
         """
         pad = self.processor.pad
         input_ids, attention_mask = pad([sample["input_ids"] for sample in samples])
@@ -127,6 +134,8 @@ class Collator:
             "question_ids": question_ids,
             "question_mask": question_mask,
         }
+        if self.keep_rows:
+            batch["record_rows"] = torch.tensor([sample["row"] for sample in samples])
         paths = list(dict.fromkeys(sample["image"] for sample in samples))
         batch["image_rows"] = torch.tensor([paths.index(sample["image"]) for sample in samples])
         if self.features is not None:

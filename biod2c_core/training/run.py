@@ -28,15 +28,23 @@ from biod2c_core.data.collate import Collator, VQADataset
 from biod2c_core.data.formats import image_root, read_records
 from biod2c_core.data.images import check_image_file
 from biod2c_core.data.records import Record
-from biod2c_core.errors import InputError
+from biod2c_core.errors import InputError, TerminatedError
 from biod2c_core.model.answering import resolve_device
 from biod2c_core.model.build import build_model
 from biod2c_core.model.checkpoints import load_model, load_processor, locate, save_checkpoint
 from biod2c_core.model.modeling import BioD2CForConditionalGeneration
 from biod2c_core.model.processing import BioD2CProcessor
+from biod2c_core.training.checkpointing import (
+    PARTIAL,
+    Termination,
+    is_storage_failure,
+    last_complete_checkpoint,
+    storage_error,
+)
 from biod2c_core.training.feature_cache import FeatureCache, default_cache_folder
+from biod2c_core.training.logs import Reporter
 from biod2c_core.training.stages import count_parameters, prepare_stage
-from biod2c_core.training.trainer import BioD2CTrainer, Reporter, last_complete_checkpoint
+from biod2c_core.training.trainer import BioD2CTrainer
 
 _PACKAGES = ("torch", "transformers", "peft", "accelerate", "timm", "open_clip_torch")
 
@@ -93,11 +101,43 @@ def train(
 
     Raises:
         InputError: The run folder is in use, or no training record has an answer.
-        DivergenceError: The loss is not finite.
+        DivergenceError: The loss is not finite, or above ``max_loss``.
+        CheckpointError: A checkpoint cannot be written: the disk is full.
+        TerminatedError: SIGTERM came; what was done is saved.
     """
+    with Termination() as termination:
+        return _train(
+            config,
+            stage,
+            data,
+            output,
+            reporter,
+            termination,
+            checkpoint=checkpoint,
+            validation=validation,
+            resume=resume,
+            device=device,
+            command=command,
+        )
+
+
+def _train(
+    config: TrainingConfig,
+    stage: int,
+    data: Sequence[Path],
+    output: Path,
+    reporter: Reporter,
+    termination: Termination,
+    *,
+    checkpoint: str | None,
+    validation: Path | None,
+    resume: bool,
+    device: str,
+    command: str,
+) -> TrainingResult:
     started = time.monotonic()
     settings = config.stage(stage)
-    last = _claim(output, resume, config, stage)
+    last = _claim(output, resume, config, stage, reporter)
     transformers_logging.disable_progress_bar()
     model, processor = _start_model(config, settings, checkpoint)
     prepare_stage(model, stage, settings.semantic_weight, config.model.lora)
@@ -113,14 +153,21 @@ def train(
         args=_arguments(settings, output, device, validation is not None),
         train_dataset=datasets[0],
         eval_dataset=datasets[1] if validation is not None else None,
-        data_collator=Collator(processor, features),
+        data_collator=Collator(processor, features, keep_rows=True),
         seed=settings.seed,
         questions_per_image=settings.questions_per_image,
         keep=settings.keep,
+        max_loss=settings.max_loss,
         reporter=reporter,
         log_file=output / "log.jsonl",
+        termination=termination,
     )
     loss = trainer.fit(last)
+    if trainer.state.global_step < trainer.state.max_steps:
+        raise TerminatedError(
+            f"stopped by SIGTERM after step {trainer.state.global_step}, which is saved",
+            "Go on with --resume.",
+        )
     folder = output / "model"
     _save(folder, model, processor)
     trained, all_parameters = count_parameters(model)
@@ -134,7 +181,9 @@ def train(
     )
 
 
-def _claim(output: Path, resume: bool, config: TrainingConfig, stage: int) -> Path | None:
+def _claim(
+    output: Path, resume: bool, config: TrainingConfig, stage: int, reporter: Reporter
+) -> Path | None:
     """Refuse to mix two runs in one folder; find where to resume."""
     used = (output / "run.json").exists()
     if used and not resume:
@@ -150,7 +199,8 @@ def _claim(output: Path, resume: bool, config: TrainingConfig, stage: int) -> Pa
         raise InputError(
             f"cannot make the run folder {output}: {error.strerror}", "Choose another --output."
         ) from error
-    return last_complete_checkpoint(output / "checkpoints") if resume else None
+    shutil.rmtree(output / "checkpoints" / PARTIAL, ignore_errors=True)
+    return last_complete_checkpoint(output / "checkpoints", reporter.note) if resume else None
 
 
 def _check_same_run(output: Path, config: TrainingConfig, stage: int) -> None:
@@ -307,6 +357,12 @@ def _save(folder: Path, model: BioD2CForConditionalGeneration, processor: BioD2C
     """Write the final checkpoint beside its place, then put it there in one step."""
     partial = folder.with_name(folder.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)
-    save_checkpoint(partial, model, processor)
+    try:
+        save_checkpoint(partial, model, processor)
+    except Exception as error:
+        if not is_storage_failure(error):
+            raise
+        shutil.rmtree(partial, ignore_errors=True)
+        raise storage_error("the model", folder.parent / "checkpoints", error) from error
     shutil.rmtree(folder, ignore_errors=True)
     partial.replace(folder)

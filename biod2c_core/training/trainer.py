@@ -2,51 +2,49 @@
 
 from __future__ import annotations
 
-import json
 import math
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
+import torch
 from torch import Tensor
+from torch import distributed as dist
 from torch.utils.data import Sampler
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
-from biod2c_core.atomic import atomic_open, write_json
 from biod2c_core.data.collate import GroupedSampler, VQADataset
 from biod2c_core.errors import DivergenceError
 from biod2c_core.model.modeling import BioD2CForConditionalGeneration
-
-COMPLETE = "complete.json"  # written last: a checkpoint without it was cut off
-
-
-class Reporter(Protocol):
-    """Where progress goes; the command line gives one that draws a bar."""
-
-    def encoding(self, total: int) -> None:
-        """The trunk's features of so many images are about to be computed or found."""
-
-    def encoded(self, count: int) -> None:
-        """So many more images are done."""
-
-    def start(self, total: int, done: int) -> None:
-        """Training begins: optimiser steps in all, and those already done."""
-
-    def step(self, done: int, metrics: dict[str, float]) -> None:
-        """A step has been done; ``metrics`` holds the latest log line."""
+from biod2c_core.training.checkpointing import (
+    PARTIAL,
+    Termination,
+    is_storage_failure,
+    numbered_checkpoints,
+    publish,
+    storage_error,
+)
+from biod2c_core.training.logs import Rates, Reporter, RunLog
 
 
 class BioD2CTrainer(Trainer):
     """Trainer that shuffles reproducibly and keeps the parts of the loss apart.
 
+    With several processes the losses are the means over the whole batch, as one process would
+    compute them, not the means of the processes' means.
+
     Args:
         seed: Of the data order.
         questions_per_image: Most questions about one image that stay together in a batch.
         keep: Checkpoints to keep; 0 keeps all.
+        max_loss: A larger loss ends the run; 0 for no limit.
         reporter: Told about progress.
         log_file: Gets a line of JSON every ``logging_steps``.
+        termination: Asks for a checkpoint and an end.
         **kwargs: Of ``transformers.Trainer``.
     """
 
@@ -56,21 +54,27 @@ class BioD2CTrainer(Trainer):
         seed: int,
         questions_per_image: int,
         keep: int,
+        max_loss: float,
         reporter: Reporter,
         log_file: Path,
+        termination: Termination,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         self._order_seed = seed
         self._questions_per_image = questions_per_image
         self._keep = keep
+        self._max_loss = max_loss
         self._parts: dict[str, list[float]] = {}
+        self._rates = Rates()
+        self._termination = termination
         for callback in (PrinterCallback, ProgressCallback):
             self.remove_callback(callback)
-        self.add_callback(_Progress(self, reporter, log_file))
+        self.add_callback(RunLog(reporter, log_file))
+        self.add_callback(_StopOnRequest(termination, self.args.device))
 
     def fit(self, last: Path | None) -> float:
-        """Train to the end.
+        """Train to the end, or until SIGTERM asks for one.
 
         Args:
             last: The checkpoint to go on from, if any.
@@ -84,7 +88,9 @@ class BioD2CTrainer(Trainer):
                 self._load_from_checkpoint(str(last))  # train() would do one step more
                 self.state = state
                 return 0.0
+        self._termination.training = True
         result = self.train(resume_from_checkpoint=str(last) if last else None)
+        self._termination.training = False
         return float(result.training_loss)
 
     def _get_train_sampler(self, train_dataset: Any = None) -> Sampler[int]:
@@ -92,7 +98,11 @@ class BioD2CTrainer(Trainer):
         assert isinstance(dataset, VQADataset)
         batch = self.args.train_batch_size * self.args.gradient_accumulation_steps
         return GroupedSampler(
-            dataset.lengths, dataset.paths, batch, self._order_seed, self._questions_per_image
+            dataset.lengths,
+            dataset.paths,
+            batch * self.args.world_size,
+            self._order_seed,
+            self._questions_per_image,
         )
 
     def compute_loss(
@@ -102,115 +112,133 @@ class BioD2CTrainer(Trainer):
         return_outputs: bool = False,
         num_items_in_batch: Any = None,
     ) -> Any:
-        """Run the model, remember L_nll and L_sem for the log, refuse a loss that is not finite."""
+        """Run the model, remember L_nll and L_sem for the log, refuse a loss that has exploded."""
+        rows = inputs.pop("record_rows", None)
         output = model(**inputs)
-        if not math.isfinite(float(output.loss.detach())):
-            raise DivergenceError(
-                f"the loss is {float(output.loss.detach())} at step {self.state.global_step + 1}",
-                "Lower the learning rate, or look at the last samples' records.",
-            )
+        if model.training and self.args.world_size > 1:
+            self._weigh(output, inputs)
+        self._check(float(output.loss.detach()), rows)
         if model.training:
+            visual = unwrap(model).config.num_visual_tokens * len(inputs["input_ids"])
+            self._rates.count(int(inputs["attention_mask"].sum()) + visual)
             for name in ("loss_nll", "loss_sem"):
                 value = getattr(output, name)
                 if value is not None:
                     self._parts.setdefault(name, []).append(float(value.detach()))
         return (output.loss, output) if return_outputs else output.loss
 
-    def take_parts(self) -> dict[str, float]:
-        """Means of L_nll and L_sem since the last call, and the gate."""
+    def _weigh(self, output: Any, inputs: dict[str, Tensor]) -> None:
+        """Scale the losses, means over this process's tokens and rows, to share the whole batch's."""
+        zero = output.loss_nll.detach() * 0
+        tokens = (inputs["labels"][:, 1:] != -100).sum() + zero
+        rows = inputs["queue_mask"].bool().any(-1).any(-1).sum() if "queue_mask" in inputs else 0
+        own = torch.stack([tokens, rows + zero])
+        total = own.clone()
+        dist.all_reduce(total)
+        share = own * self.args.world_size / total.clamp(min=1)
+        output.loss_nll = output.loss_nll * share[0]
+        output.loss = output.loss_nll
+        if output.loss_sem is not None or total[1] > 0:
+            output.loss_sem = zero if output.loss_sem is None else output.loss_sem * share[1]
+            output.loss = output.loss + unwrap(self.model).semantic_weight * output.loss_sem
+
+    def _check(self, loss: float, rows: Tensor | None) -> None:
+        if math.isfinite(loss) and (not self._max_loss or loss <= self._max_loss):
+            return
+        where = ""
+        if rows is not None:
+            dataset: Any = self.train_dataset if self.model.training else self.eval_dataset
+            ids = [dataset.records[row].id for row in rows.tolist()]
+            where = f"; records of the batch: {', '.join(ids)}"
+        raise DivergenceError(
+            f"the loss is {loss:.6g} at step {self.state.global_step + 1}{where}",
+            "Lower the learning rate, or look at these records.",
+        )
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """Add the parts of the loss, the gate, the rate and the memory to what is logged."""
+        super().log({**logs, **self._take_parts(), **self._rates.take()}, start_time)
+
+    def _take_parts(self) -> dict[str, float]:
+        """Means of L_nll and L_sem since the last call, over all processes, and the gate."""
         means = {name: sum(values) / len(values) for name, values in self._parts.items()}
         self._parts.clear()
-        beta = getattr(_unwrap(self.model).fusion, "beta", None)
-        return means if beta is None else {**means, "beta": float(beta.detach())}
+        if self.args.world_size > 1 and means:
+            stacked = torch.tensor(list(means.values()), device=self.args.device)
+            dist.all_reduce(stacked)
+            values = (stacked / self.args.world_size).tolist()
+            means = dict(zip(means, values, strict=True))
+        gate = getattr(unwrap(self.model).fusion, "beta", None)
+        return means if gate is None else {**means, "beta": float(_whole(gate))}
+
+    def _get_output_dir(self, trial: Any = None) -> str:
+        return str(Path(str(self.args.output_dir)) / PARTIAL)
 
     def _save_checkpoint(self, *args: Any, **kwargs: Any) -> None:
         checkpoints = Path(str(self.args.output_dir))
-        folder = checkpoints / f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}"
-        (folder / COMPLETE).unlink(missing_ok=True)  # of an earlier attempt
-        super()._save_checkpoint(*args, **kwargs)
-        sizes = {
-            str(path.relative_to(folder)): path.stat().st_size
-            for path in sorted(folder.rglob("*"))
-            if path.is_file()
-        }
-        write_json(folder / COMPLETE, sizes)
-        if self._keep:  # only now: until here the older ones are what a resumed run starts from
-            for _, path in _checkpoints(checkpoints)[: -self._keep]:
+        name = f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}"
+        partial = checkpoints / PARTIAL
+        with self._named_if_disk_is_full(name, checkpoints):
+            if self.is_world_process_zero():
+                shutil.rmtree(partial, ignore_errors=True)
+            self._wait()
+            super()._save_checkpoint(*args, **kwargs)
+            self._wait()
+            if self.is_world_process_zero():
+                publish(partial / name, checkpoints / name)
+            self._wait()
+        if self._keep and self.is_world_process_zero():
+            # only now: until here the older ones are what a resumed run starts from
+            for _, path in numbered_checkpoints(checkpoints)[: -self._keep]:
                 shutil.rmtree(path)
 
+    def _wait(self) -> None:
+        if self.args.world_size > 1:
+            dist.barrier()
 
-class _Progress(TrainerCallback):
-    """Writes the log file and tells the reporter."""
+    @contextmanager
+    def _named_if_disk_is_full(self, name: str, checkpoints: Path) -> Iterator[None]:
+        try:
+            yield
+        except Exception as error:
+            if not is_storage_failure(error):
+                raise
+            shutil.rmtree(checkpoints / PARTIAL, ignore_errors=True)
+            raise storage_error(name, checkpoints, error) from error
 
-    def __init__(self, trainer: BioD2CTrainer, reporter: Reporter, log_file: Path) -> None:
-        self.trainer = trainer
-        self.reporter = reporter
-        self.log_file = log_file
-        self.latest: dict[str, float] = {}
 
-    def on_train_begin(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
-    ) -> None:
-        if self.log_file.exists():
-            _forget_after(self.log_file, state.global_step)
-        self.reporter.start(state.max_steps, state.global_step)
+class _StopOnRequest(TrainerCallback):
+    """Saves and ends after the step in which a process was asked to stop."""
+
+    def __init__(self, termination: Termination, device: torch.device) -> None:
+        self.termination = termination
+        self.device = device
 
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
     ) -> None:
-        self.reporter.step(state.global_step, self.latest)
-
-    def on_log(
-        self,
-        args: TrainingArguments,
-        state: TrainerState,
-        control: TrainerControl,
-        logs: dict[str, float] | None = None,
-        **_: Any,
-    ) -> None:
-        row = {"step": state.global_step, **(logs or {}), **self.trainer.take_parts()}
-        self.latest = {key: value for key, value in row.items() if isinstance(value, float)}
-        with self.log_file.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(row) + "\n")
+        if args.world_size > 1:  # all must stop at the same step
+            asked = torch.tensor(float(self.termination.requested), device=self.device)
+            dist.all_reduce(asked)
+            self.termination.requested = bool(asked > 0)
+        if self.termination.requested:
+            control.should_save = control.should_training_stop = True
 
 
-def _forget_after(log_file: Path, step: int) -> None:
-    """Drop the lines of steps that will be done again, and what a kill left of a line."""
-    kept = []
-    for line in log_file.read_text("utf-8").splitlines():
-        try:
-            row = json.loads(line)
-        except ValueError:
-            continue
-        if row["step"] <= step:
-            kept.append(line)
-    with atomic_open(log_file) as file:
-        file.writelines(f"{line}\n" for line in kept)
-
-
-def _checkpoints(folder: Path) -> list[tuple[int, Path]]:
-    """Step and folder of each checkpoint, in order."""
-    numbered = (
-        (path.name.rpartition("-")[2], path) for path in folder.glob(f"{PREFIX_CHECKPOINT_DIR}-*")
-    )
-    return sorted((int(number), path) for number, path in numbered if number.isdigit())
-
-
-def last_complete_checkpoint(folder: Path) -> Path | None:
-    """The newest checkpoint of a run that was written to its end."""
-    complete = (path for _, path in reversed(_checkpoints(folder)) if _is_complete(path))
-    return next(complete, None)
-
-
-def _is_complete(folder: Path) -> bool:
-    try:
-        sizes = json.loads((folder / COMPLETE).read_text("utf-8"))
-        return all((folder / name).stat().st_size == size for name, size in sizes.items())
-    except (OSError, ValueError):
-        return False
-
-
-def _unwrap(model: Any) -> BioD2CForConditionalGeneration:
+def unwrap(model: Any) -> BioD2CForConditionalGeneration:
+    """The model inside what an engine wrapped around it."""
     while hasattr(model, "module"):
         model = model.module
     return model
+
+
+def _whole(parameter: Tensor) -> Tensor:
+    """A scalar parameter that an engine may have spread over the processes."""
+    if hasattr(parameter, "full_tensor"):
+        return parameter.full_tensor().detach()
+    if hasattr(parameter, "ds_id"):
+        import deepspeed
+
+        with deepspeed.zero.GatheredParameters([parameter]):
+            return parameter.detach().clone()
+    return parameter.detach()

@@ -17,8 +17,9 @@ from typer.testing import CliRunner, Result
 from biod2c_cli.app import app
 from biod2c_core.config import dump_config, load_config
 from biod2c_core.model.checkpoints import load_model
+from biod2c_core.training.checkpointing import last_complete_checkpoint
+from biod2c_core.training.logs import RATES, read_log
 from biod2c_core.training.run import train
-from biod2c_core.training.trainer import last_complete_checkpoint
 
 
 def invoke(*arguments: object) -> Result:
@@ -187,11 +188,14 @@ def test_a_run_killed_then_interrupted_then_resumed_is_the_run_never_stopped(
 
     train(config, 2, [data], run, tiny_models.Silent(), device="cpu", resume=True)
     train(config, 2, [data], tmp_path / "whole", tiny_models.Silent(), device="cpu")
-    rows = [
-        [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+    resumed, whole = (
+        [
+            {key: row[key] for key in row if key not in RATES}
+            for row in read_log(folder / "log.jsonl")
+            if "loss" in row
+        ]
         for folder in (run, tmp_path / "whole")
-    ]
-    resumed, whole = ([row for row in each if "loss" in row] for each in rows)
+    )
     assert resumed == whole
     assert [row["step"] for row in whole] == list(range(1, 13))
     one, two = (load_model(f / "model").state_dict() for f in (run, tmp_path / "whole"))

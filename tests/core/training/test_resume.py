@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -15,9 +14,10 @@ import torch
 from biod2c_core.config import TrainingConfig
 from biod2c_core.errors import InputError
 from biod2c_core.model.checkpoints import load_model
-from biod2c_core.training import trainer
+from biod2c_core.training import checkpointing
+from biod2c_core.training.checkpointing import last_complete_checkpoint
+from biod2c_core.training.logs import RATES, read_log
 from biod2c_core.training.run import train
-from biod2c_core.training.trainer import last_complete_checkpoint
 
 STEPS = 7  # of three an epoch: checkpoints in the middle and at the end of epochs
 
@@ -35,8 +35,8 @@ def go(config: TrainingConfig, data: Path, output: Path, resume: bool) -> tiny_m
 
 
 def losses(output: Path) -> list[dict[str, Any]]:
-    rows = [json.loads(line) for line in (output / "log.jsonl").read_text().splitlines()]
-    return [row for row in rows if "loss" in row]
+    rows = [row for row in read_log(output / "log.jsonl") if "loss" in row]
+    return [{key: row[key] for key in row if key not in RATES} for row in rows]
 
 
 def stop_at(run: Path, step: int, place: Path) -> Path:
@@ -104,6 +104,14 @@ def test_an_incomplete_checkpoint_is_skipped(
     assert found.name == "checkpoint-1"
     reporter = go(config_of(llama), data, stopped, resume=True)
     assert reporter.started == [(STEPS, 1)]
+    folder = stopped / "checkpoints"
+    size = optimizer.stat().st_size
+    assert reporter.notes[:3] == [
+        f"{folder}/checkpoint-5 is passed over: complete.json is missing",
+        f"{folder}/checkpoint-4 is passed over: optimizer.pt has {size} bytes of {size + 1}",
+        f"{folder}/checkpoint-3 is passed over: rng_state.pth is missing",
+    ]
+    assert reporter.notes[3].startswith(f"{folder}/checkpoint-2 is passed over: complete.json")
     assert_same(whole, stopped)
 
 
@@ -154,14 +162,14 @@ def test_the_last_checkpoint_outlives_a_kill_while_the_next_is_written(
     llama: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Even where only one is kept."""
-    write = trainer.write_json
+    publish = checkpointing.publish
 
-    def killed(path: Path, value: Any) -> None:
-        if path.parent.name == "checkpoint-2":
+    def killed(written: Path, place: Path) -> None:
+        if place.name == "checkpoint-2":
             raise KeyboardInterrupt
-        write(path, value)
+        publish(written, place)
 
-    monkeypatch.setattr(trainer, "write_json", killed)
+    monkeypatch.setattr("biod2c_core.training.trainer.publish", killed)
     with pytest.raises(KeyboardInterrupt):
         go(config_of(llama, keep=1), data, tmp_path, resume=False)
     found = last_complete_checkpoint(tmp_path / "checkpoints")

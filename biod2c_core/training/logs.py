@@ -1,0 +1,160 @@
+"""What a run says while it goes on: the log file, the reporter's progress, the rates.
+
+``log.jsonl`` holds a line every ``log_every`` steps and forgets what a resumed run does again.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+from biod2c_core.atomic import atomic_open
+
+try:
+    import resource
+except ImportError:  # Windows
+    resource = None  # type: ignore[assignment]
+
+RATES = (
+    "tokens_per_s",
+    "memory_gb",
+)  # of this machine and moment: not part of what resumes exactly
+
+
+class Reporter(Protocol):
+    """Where progress goes; the command line gives one that draws a bar."""
+
+    def note(self, text: str) -> None:
+        """A line for the person."""
+
+    def encoding(self, total: int) -> None:
+        """The trunk's features of so many images are about to be computed or found."""
+
+    def encoded(self, count: int) -> None:
+        """So many more images are done."""
+
+    def start(self, total: int, done: int) -> None:
+        """Training begins: optimiser steps in all, and those already done."""
+
+    def step(self, done: int, metrics: dict[str, float]) -> None:
+        """A step has been done; ``metrics`` holds the latest log line."""
+
+
+class SilentReporter:
+    """The reporter of every process but the first."""
+
+    def note(self, text: str) -> None:
+        """Say nothing."""
+
+    def encoding(self, total: int) -> None:
+        """Say nothing."""
+
+    def encoded(self, count: int) -> None:
+        """Say nothing."""
+
+    def start(self, total: int, done: int) -> None:
+        """Say nothing."""
+
+    def step(self, done: int, metrics: dict[str, float]) -> None:
+        """Say nothing."""
+
+
+class RunLog(TrainerCallback):
+    """Writes the log file and tells the reporter; in the first process only.
+
+    Args:
+        reporter: Told about progress.
+        log_file: Gets a line of JSON for each log entry.
+    """
+
+    def __init__(self, reporter: Reporter, log_file: Path) -> None:
+        self.reporter = reporter
+        self.log_file = log_file
+        self.latest: dict[str, float] = {}
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
+    ) -> None:
+        """Forget the lines of steps that will be done again."""
+        if not state.is_world_process_zero:
+            return
+        if self.log_file.exists():
+            _forget_after(self.log_file, state.global_step)
+        self.reporter.start(state.max_steps, state.global_step)
+
+    def on_step_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
+    ) -> None:
+        """Tell that a step is done."""
+        if state.is_world_process_zero:
+            self.reporter.step(state.global_step, self.latest)
+
+    def on_log(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        logs: dict[str, float] | None = None,
+        **_: Any,
+    ) -> None:
+        """Append a line."""
+        if not state.is_world_process_zero:
+            return
+        row = {"step": state.global_step, **(logs or {})}
+        self.latest = {key: value for key, value in row.items() if isinstance(value, float)}
+        with self.log_file.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(row) + "\n")
+
+
+def read_log(log_file: Path) -> list[dict[str, Any]]:
+    """The rows of a log; a line that a kill cut off is left out."""
+    rows = []
+    for line in log_file.read_text("utf-8").splitlines():
+        try:
+            rows.append(json.loads(line))
+        except ValueError:
+            continue
+    return rows
+
+
+def _forget_after(log_file: Path, step: int) -> None:
+    """Drop the lines of steps that will be done again, and what a kill left of a line."""
+    kept = [row for row in read_log(log_file) if row["step"] <= step]
+    with atomic_open(log_file) as file:
+        file.writelines(json.dumps(row) + "\n" for row in kept)
+
+
+class Rates:
+    """Tokens a second and memory since the last log line."""
+
+    def __init__(self) -> None:
+        self._tokens = 0
+        self._since = time.monotonic()
+
+    def count(self, tokens: int) -> None:
+        """So many more positions of the language model held a real token."""
+        self._tokens += tokens
+
+    def take(self) -> dict[str, float]:
+        """``tokens_per_s`` of this process, and the most memory it has held, in GiB."""
+        now = time.monotonic()
+        rate = self._tokens / max(now - self._since, 1e-9)
+        counted, self._tokens, self._since = self._tokens, 0, now
+        memory = {"memory_gb": round(peak_memory() / 2**30, 3)}
+        return {"tokens_per_s": round(rate, 1), **memory} if counted else memory
+
+
+def peak_memory() -> int:
+    """Most bytes that this process has held: on the GPU if there is one, else in all."""
+    if torch.cuda.is_available():
+        return torch.cuda.max_memory_allocated()
+    if resource is None:
+        return 0
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit

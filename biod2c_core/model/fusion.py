@@ -325,6 +325,25 @@ class FeatureFusion(nn.Module):
             self.project_gated = two_layer_projection(channels, channels, text_width)
             self.beta = nn.Parameter(torch.tensor(float(beta_init)))
         self.encode_positions = encode_positions
+        if encode_positions:
+            self._anchor_queries(*grid)
+
+    @torch.no_grad()
+    def _anchor_queries(self, height: int, width: int, channels: int) -> None:
+        """Let most queries look at their own part of the grid at first, the others anywhere.
+
+        Learned from nothing, attention to places takes very long to appear. A query that carries
+        the position code of a place, and projections that at first are the same for queries and
+        keys, attend to that place: the product of two codes is largest where they agree.
+        """
+        side = math.isqrt(len(self.queries))
+        row, column = torch.meshgrid(torch.arange(side), torch.arange(side), indexing="ij")
+        corners = torch.stack([row, column, row + 1, column + 1], -1).flatten(0, 1) / side
+        parts = corners * torch.tensor([height, width, height, width])
+        self.queries[: side**2] = encode_boxes(parts, height, width, channels)
+        for layer in self.decoder.layers:
+            query, key, _ = layer.multihead_attn.in_proj_weight.chunk(3)
+            key.copy_(query.mul_(2))
 
     def encode_image(self, grid_features: Tensor) -> ImageEncoding:
         """Everything about an image that does not depend on the question.

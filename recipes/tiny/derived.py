@@ -12,6 +12,7 @@ from crops import crop_pictures
 from derive import Question, balanced, questions_of
 from queues import build_queue
 from sources import Picture, rng_for
+from turns import turned_pictures
 
 from biod2c_core.data.records import Record
 
@@ -22,6 +23,8 @@ INSTRUCTIONS = (
     "Describe this medical image briefly.",
 )
 CAPS = {"train": 60, "validation": 12, "heldout": 40}  # questions of one answer of one topic
+PLACE_CAP = 120  # of one place, in training: the same for the turned copies
+PLACES = ("quadrant", "side")
 AIMED = {  # arrow images for each target of a source
     "train": {"blood_cells": 300, "endoscopy": 380, "nuclei": 380},
     "validation": {"blood_cells": 12, "endoscopy": 16, "nuclei": 16},
@@ -46,16 +49,21 @@ def derive_part(pictures: list[Picture], part: str, folder: Path, seed: int, sca
         Question records and caption records.
     """
     crops = crop_pictures(pictures, folder, seed)
-    known = {picture.name: facts_of(picture) for picture in [*pictures, *crops]}
+    turned = turned_pictures(pictures, folder) if part == "train" else []
+    known = {picture.name: facts_of(picture) for picture in [*pictures, *crops, *turned]}
     words = sorted({text for facts in known.values() for _, text in facts})
     asked = [(p, q) for p in [*pictures, *crops] for q in questions_of(p, seed)]
-    asked = [(p, q) for p, q in balanced(asked, CAPS[part], seed)]
+    asked = balanced(asked, CAPS[part], seed)
+    places = [(p, q) for p in turned for q in questions_of(p, seed) if q.task in PLACES]
+    asked += balanced(places, PLACE_CAP, seed)
     if part != "train":  # a topic with one answer tests nothing
         answers = Counter(topic for topic, _ in {(q.topic, q.answer) for _, q in asked})
         asked = [(p, q) for p, q in asked if answers[q.topic] > 1]
     records = question_records(asked, known, words, part, seed)
+    placed = list({p.name: p for p, _ in places}.values())
     captions = [
-        caption_record(p.name, p.image, p.origin, caption_of(p), seed) for p in [*pictures, *crops]
+        caption_record(p.name, p.image, p.origin, caption_of(p), seed)
+        for p in [*pictures, *crops, *placed]
     ]
     arrow_records, arrow_captions = _arrows(pictures, part, folder, seed, scale, words)
     return records + arrow_records, captions + arrow_captions

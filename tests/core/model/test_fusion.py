@@ -246,3 +246,14 @@ def test_rectangular_grids_work() -> None:
     fusion = FeatureFusion((5, 7, D), TEXT, V, layers=1, heads=2, encode_positions=True).eval()
     result = fuse(fusion, random(0, 2, 5, 7, D), random(1, 2, 4, TEXT), torch.ones(2, 4))
     assert result.tokens.shape == (2, V, TEXT)
+
+
+def test_at_first_a_query_looks_at_its_own_part_of_the_grid() -> None:
+    torch.manual_seed(0)
+    fusion = FeatureFusion((12, 12, 432), TEXT, num_visual_tokens=10, encode_positions=True)
+    cells = random(3, 1, 144, 432) + cell_positions(12, 12, 432, torch.device("cpu"))
+    _, weights = fusion.decoder.layers[0].eval()(fusion.queries[None], cells)
+    parts = weights[0].mean(0)[:9].unflatten(-1, (3, 4, 3, 4)).sum((2, 4))  # (query, row, column)
+    own = parts.flatten(1).diagonal()
+    assert own.mean() > 2 / 9, "at least twice a part's share of the grid"
+    assert (parts.flatten(1).argmax(1) == torch.arange(9)).sum() >= 7

@@ -7,6 +7,8 @@ from typing import Annotated, Any
 
 import typer
 
+from biod2c_core.errors import InputError
+
 # How every Typer app here is set up: plain help (fast, greppable), our own error lines.
 PLAIN: dict[str, Any] = {
     "add_completion": False,
@@ -31,3 +33,32 @@ ImageRoot = Annotated[
         "--image-root", help="Folder of the images; by default the folder of the records."
     ),
 ]
+
+
+def numbers(text: str | None, option: str) -> list[int] | None:
+    """Read an option such as ``1,3``; None stays None.
+
+    Raises:
+        InputError: It is no list of whole numbers.
+    """
+    if text is None:
+        return None
+    try:
+        return [int(part) for part in text.split(",")]
+    except ValueError as error:
+        raise InputError(f"{option} {text!r} is no list of numbers", "Write 1,3.") from error
+
+
+def pair(text: str | None, option: str) -> tuple[float, float] | None:
+    """Read an option such as ``40,400``; None stays None.
+
+    Raises:
+        InputError: It is not two numbers.
+    """
+    if text is None:
+        return None
+    try:
+        first, second = (float(part) for part in text.split(","))
+    except ValueError as error:
+        raise InputError(f"{option} {text!r} is not two numbers", "Write 40,400.") from error
+    return first, second

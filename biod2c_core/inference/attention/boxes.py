@@ -1,0 +1,99 @@
+"""Boxes on the image against a map: how much of it lies inside, and where its maximum falls."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from biod2c_core.errors import InputError
+
+Box = tuple[float, float, float, float]  # left, top, right, bottom in pixels of the image
+_FORM = "Write LEFT,TOP,RIGHT,BOTTOM in pixels, several with ';', or name a JSON file of lists."
+
+
+@dataclass(frozen=True)
+class BoxScore:
+    """A box against a map.
+
+    Attributes:
+        box: Left, top, right, bottom in pixels.
+        mass: Share of the map inside the box.
+        area: Share of the image inside the box; an even map has this mass.
+        hit: Whether the map's maximum lies in the box (the pointing game).
+    """
+
+    box: Box
+    mass: float
+    area: float
+    hit: bool
+
+
+def parse_boxes(text: str) -> list[Box]:
+    """Read boxes from ``"l,t,r,b;l,t,r,b"`` or from a JSON file ``[[l, t, r, b], ...]``.
+
+    Raises:
+        InputError: It is neither, or a box is empty.
+    """
+    try:
+        rows: Any = (
+            json.loads(Path(text).read_text("utf-8"))
+            if text.endswith(".json")
+            else [part.split(",") for part in text.split(";")]
+        )
+        boxes = [tuple(float(value) for value in row) for row in rows]
+    except OSError as error:
+        raise InputError(f"cannot read {text}: {error.strerror}", "Check the path.") from error
+    except (TypeError, ValueError) as error:
+        raise InputError(f"{text[:80]!r} holds no boxes", _FORM) from error
+    for box in boxes:
+        if len(box) != 4 or not (box[0] < box[2] and box[1] < box[3]):
+            raise InputError(f"box {list(box)} has no area", _FORM)
+    return boxes  # type: ignore[return-value]  # four numbers each, checked above
+
+
+def peak(values: np.ndarray, size: tuple[int, int]) -> tuple[float, float]:
+    """Where a map is largest: the middle of that cell, in pixels.
+
+    Args:
+        values: (H, W).
+        size: Width and height of the image.
+    """
+    row, column = np.unravel_index(int(values.argmax()), values.shape)
+    height, width = values.shape
+    return (column + 0.5) / width * size[0], (row + 0.5) / height * size[1]
+
+
+def score_box(values: np.ndarray, size: tuple[int, int], box: Box) -> BoxScore:
+    """Score one box; a cell that it cuts counts by the share of it inside.
+
+    Args:
+        values: (H, W) with sum 1.
+        size: Width and height of the image.
+        box: In pixels; what lies outside the image does not count.
+    """
+    height, width = values.shape
+    across = _covered(width, box[0] / size[0] * width, box[2] / size[0] * width)
+    down = _covered(height, box[1] / size[1] * height, box[3] / size[1] * height)
+    x, y = peak(values, size)
+    return BoxScore(
+        box=box,
+        mass=float(down @ values @ across),
+        area=float(down.mean() * across.mean()),
+        hit=bool(box[0] <= x <= box[2] and box[1] <= y <= box[3]),
+    )
+
+
+def score_boxes(values: np.ndarray, size: tuple[int, int], boxes: Sequence[Box]) -> list[BoxScore]:
+    """:func:`score_box` for each box."""
+    return [score_box(values, size, box) for box in boxes]
+
+
+def _covered(cells: int, start: float, end: float) -> np.ndarray:
+    """Share of each of ``cells`` unit cells that lies between start and end, (cells,)."""
+    edges = np.arange(cells)
+    return np.clip(np.minimum(edges + 1, end) - np.maximum(edges, start), 0, 1)

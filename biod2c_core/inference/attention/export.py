@@ -1,0 +1,130 @@
+"""Figures and numbers of attention maps, as files and JSON rows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from biod2c_core.atomic import atomic_open
+from biod2c_core.errors import InputError
+from biod2c_core.inference.attention.boxes import Box, peak, score_boxes
+from biod2c_core.inference.attention.explain import AttentionMap
+from biod2c_core.inference.attention.render import Panel, figure, overlay
+
+MAX_SIDE = 1024  # a panel shows no more; a large picture is shrunk once, before it is painted
+PICTURES = (".png", ".jpg", ".jpeg", ".webp")
+
+
+def draw_maps(
+    image: Image.Image,
+    maps: Sequence[AttentionMap],
+    beside: Sequence[AttentionMap] = (),
+    boxes: Sequence[Box] = (),
+    tokens: bool = False,
+) -> Image.Image:
+    """The figure: all questions side by side, or a row each.
+
+    Args:
+        image: The original, RGB.
+        maps: One a question.
+        beside: The maps of the same questions without fusion, shown on the left.
+        boxes: To draw on every map, in pixels of the image.
+        tokens: Add a panel for each token of the answer.
+    """
+    small = image.copy()
+    small.thumbnail((MAX_SIDE, MAX_SIDE), Image.Resampling.LANCZOS)
+    scale = small.width / image.width, small.height / image.height
+    moved = [_scale(box, *scale) for box in boxes]
+    original = Panel("image", "", small)
+    panels = [_panel(small, each, moved) for each in maps]
+    if not beside and not tokens:
+        return figure([[original, *panels]])
+    rows = []
+    for index, each in enumerate(maps):
+        row = [panels[index]]
+        if beside:
+            row.insert(0, _panel(small, beside[index], moved, "without fusion: "))
+        rows.append([original, *row, *(_token_panels(small, each, moved) if tokens else [])])
+    return figure(rows)
+
+
+def _scale(box: Box, across: float, down: float) -> Box:
+    left, top, right, bottom = box
+    return left * across, top * down, right * across, bottom * down
+
+
+def _panel(
+    image: Image.Image, shown: AttentionMap, boxes: Sequence[Box], prefix: str = ""
+) -> Panel:
+    text = shown.answer or "(no answer)"
+    subtitle = f"{prefix}{text} ({shown.confidence:.2f})"
+    return Panel(shown.question, subtitle, overlay(image, shown.values, boxes))
+
+
+def _token_panels(image: Image.Image, shown: AttentionMap, boxes: Sequence[Box]) -> list[Panel]:
+    pairs = zip(shown.tokens, shown.token_values, strict=True)
+    return [Panel(f"token: {text}", "", overlay(image, values, boxes)) for text, values in pairs]
+
+
+def describe(
+    shown: AttentionMap, size: tuple[int, int], boxes: Sequence[Box] = ()
+) -> dict[str, Any]:
+    """A map as a JSON row.
+
+    Args:
+        shown: The map.
+        size: Width and height of the image.
+        boxes: To score, in pixels.
+    """
+    view = {key: _listed(value) for key, value in asdict(shown.view).items()}
+    x, y = peak(shown.values, size)
+    return {
+        "question": shown.question,
+        "answer": shown.answer,
+        "confidence": shown.confidence,
+        **view,
+        "image_size": list(size),
+        "peak": [round(x, 1), round(y, 1)],
+        "boxes": [_rounded(asdict(score)) for score in score_boxes(shown.values, size, boxes)],
+        "map": shown.values.round(8).tolist(),
+        "tokens": list(shown.tokens),
+    }
+
+
+def _listed(value: Any) -> Any:
+    return value if value is None or isinstance(value, str) else sorted(value)
+
+
+def _rounded(score: dict[str, Any]) -> dict[str, Any]:
+    return {**score, "mass": round(score["mass"], 4), "area": round(score["area"], 4)}
+
+
+def check_picture_path(path: Path) -> Path:
+    """Refuse the name of no picture, before a model runs for it.
+
+    Raises:
+        InputError: The suffix is none of a picture format.
+    """
+    if path.suffix.lower() not in PICTURES:
+        raise InputError(
+            f"{path} is no picture to write", f"Let its name end in {', '.join(PICTURES)}."
+        )
+    return path
+
+
+def save_picture(path: Path, picture: Image.Image) -> None:
+    """Write a picture, atomically, in the format of its name."""
+    name = {".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}.get(path.suffix.lower(), "PNG")
+    with atomic_open(path, "wb") as file:
+        picture.save(file, name)
+
+
+def save_array(path: Path, maps: Sequence[AttentionMap]) -> None:
+    """Write the maps as one ``.npy`` array, (questions, H, W) float32, atomically."""
+    with atomic_open(path, "wb") as file:
+        np.save(file, np.stack([each.values for each in maps]).astype(np.float32))

@@ -1,0 +1,93 @@
+"""From an image file and questions to the picture, the array and the rows of ``attn-map``."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from biod2c_core.data.images import load_image
+from biod2c_core.errors import InputError
+from biod2c_core.inference.attention.boxes import parse_boxes
+from biod2c_core.inference.attention.export import (
+    check_picture_path,
+    describe,
+    draw_maps,
+    save_array,
+    save_picture,
+)
+
+
+@dataclass(frozen=True)
+class AttentionRequest:
+    """What to show of an image.
+
+    Attributes:
+        questions: At least one.
+        output: The picture to write.
+        method: See :class:`biod2c_core.inference.attention.explain.View`.
+        layers: Layers to average; None for all.
+        heads: Heads to average; None for all.
+        scales: Scales to keep; None for all.
+        without_fusion: Show the model without fusion beside it.
+        tokens: A panel for each token of the answer.
+        boxes: See :func:`biod2c_core.inference.attention.boxes.parse_boxes`.
+        npy: An array to write.
+    """
+
+    questions: Sequence[str]
+    output: Path
+    method: str = "fusion"
+    layers: Sequence[int] | None = None
+    heads: Sequence[int] | None = None
+    scales: Sequence[int] | None = None
+    without_fusion: bool = False
+    tokens: bool = False
+    boxes: str | None = None
+    npy: Path | None = None
+
+
+def make_report(
+    image: str, request: AttentionRequest, checkpoint: str | None = None, device: str = "auto"
+) -> list[dict[str, Any]]:
+    """Write the picture (and the array), and return a JSON row for each question.
+
+    Args:
+        image: The image file, or ``-`` for stdin.
+        request: What to show.
+        checkpoint: A folder, a hub name, or None for the embedded biod2c-tiny.
+        device: ``auto``, ``cpu``, ``cuda`` ...
+
+    Raises:
+        InputError: Something given cannot be used; nothing is written then.
+    """
+    check_picture_path(request.output)
+    boxes = parse_boxes(request.boxes) if request.boxes else []
+    picture = load_image(sys.stdin.buffer if image == "-" else image)
+
+    # bad input fails before torch is loaded
+    from biod2c_core.inference.attention.explain import (
+        METHODS,
+        View,
+        explain,
+        explain_without_fusion,
+    )
+    from biod2c_core.model.answering import Answerer
+
+    method = next((name for name in METHODS if name == request.method), None)
+    if method is None:
+        raise InputError(f"unknown method {request.method!r}", f"Use one of: {', '.join(METHODS)}.")
+    view = View(method, request.layers, request.heads, request.scales)
+    answerer = Answerer.load(checkpoint, device)
+    maps = explain(answerer, picture, request.questions, view)
+    beside = (
+        explain_without_fusion(answerer, picture, request.questions, view)
+        if request.without_fusion
+        else []
+    )
+    save_picture(request.output, draw_maps(picture, maps, beside, boxes, request.tokens))
+    if request.npy:
+        save_array(request.npy, maps)
+    return [describe(each, picture.size, boxes) for each in maps]

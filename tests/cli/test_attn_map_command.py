@@ -1,0 +1,77 @@
+"""``biod2c attn-map``: a picture, rows and scores; bad input writes nothing."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tiny_models
+from PIL import Image
+from typer.testing import CliRunner, Result
+
+from biod2c_cli.app import app
+
+QUESTIONS = tiny_models.QUESTIONS[:2]
+
+
+def invoke(*arguments: object) -> Result:
+    return CliRunner().invoke(app, ["attn-map", *map(str, arguments)])
+
+
+@pytest.fixture
+def image(tmp_path: Path) -> Path:
+    tiny_models.make_image(0).save(tmp_path / "image.png")
+    return tmp_path / "image.png"
+
+
+def test_picture_array_and_rows(image: Path, checkpoint: Path, tmp_path: Path) -> None:
+    out, npy = tmp_path / "out.png", tmp_path / "maps.npy"
+    model = ("-m", checkpoint, "--device", "cpu")
+    boxes = ("--boxes", "0,0,20,15;0,0,40,30")
+    result = invoke(image, *QUESTIONS, "-o", out, "--npy", npy, "--json", *boxes, *model)
+    assert result.exit_code == 0, result.stderr
+    rows = [json.loads(line) for line in result.stdout.splitlines()]
+    assert [row["question"] for row in rows] == list(QUESTIONS)
+    for row, values in zip(rows, np.load(npy), strict=True):
+        np.testing.assert_allclose(row["map"], values, atol=1e-6)
+        assert row["boxes"][1]["mass"] == pytest.approx(1)
+        assert row["boxes"][1]["hit"]
+    with Image.open(out) as picture:
+        assert picture.width > 3 * 320
+
+
+@pytest.mark.parametrize("options", [("--without-fusion",), ("--tokens",)])
+def test_layouts(options: tuple[str, ...], image: Path, checkpoint: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out.png"
+    result = invoke(image, *QUESTIONS, "-o", out, *options, "-m", checkpoint, "--device", "cpu")
+    assert result.exit_code == 0, result.stderr
+    assert out.exists()
+    assert len(result.stdout.splitlines()) == 2
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--method", "rollout"), "unknown method 'rollout'"),
+        (("--layers", "7"), "layers [7] of the attention are not all there"),
+        (("--layers", "a"), "--layers 'a' is no list of numbers"),
+        (("--scales", "9"), "scales [9]"),
+        (("--boxes", "1,2"), "has no area"),
+    ],
+)
+def test_bad_options_write_nothing(
+    options: tuple[str, ...], message: str, image: Path, checkpoint: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out.png"
+    result = invoke(image, QUESTIONS[0], "-o", out, "-m", checkpoint, "--device", "cpu", *options)
+    assert result.exit_code == 2
+    assert message in result.stderr
+    assert result.stderr.count("\n") == 1
+    assert not out.exists()
+
+
+def test_a_name_that_is_no_picture(image: Path, tmp_path: Path) -> None:
+    result = invoke(image, QUESTIONS[0], "-o", tmp_path / "out.txt")
+    assert (result.exit_code, "is no picture to write" in result.stderr) == (2, True)

@@ -1,0 +1,100 @@
+"""Pictures: places stay where they are, sizes and layouts as announced."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from biod2c_core.errors import InputError
+from biod2c_core.inference.attention.explain import AttentionMap, View
+from biod2c_core.inference.attention.export import (
+    check_picture_path,
+    describe,
+    draw_maps,
+    save_array,
+    save_picture,
+)
+from biod2c_core.inference.attention.render import PANEL, Panel, colours, figure, overlay
+
+GREY = Image.new("RGB", (80, 40), (100, 100, 100))
+
+
+def corner_map() -> np.ndarray:
+    values = np.zeros((4, 4))
+    values[3, 0] = 1.0
+    return values
+
+
+def shown(question: str = "where is it?", tokens: int = 2) -> AttentionMap:
+    each = np.stack([corner_map()] * tokens)
+    return AttentionMap(question, "lower left", 0.5, View(), corner_map(), ("lower", "left"), each)
+
+
+def test_colours_become_lighter_from_least_to_most() -> None:
+    lightness = colours().astype(float) @ [0.299, 0.587, 0.114]
+    assert colours().shape == (256, 3)
+    assert (np.diff(lightness) > -0.6).all()
+    assert lightness[-1] - lightness[0] > 150
+
+
+def test_the_map_is_painted_where_it_is_large() -> None:
+    picture = np.asarray(overlay(GREY, corner_map()), int)
+    assert picture.shape == (40, 80, 3)
+    changed = np.abs(picture - 100).sum(-1)
+    assert changed[32:, :15].mean() > 1.5 * changed[:20, 40:].mean()
+    yellow = picture[36, 2]
+    assert yellow[0] > 150 > yellow[2]
+
+
+def test_boxes_are_drawn_in_pixels_of_the_image() -> None:
+    plain = np.asarray(overlay(GREY, corner_map()))
+    boxed = np.asarray(overlay(GREY, corner_map(), [(50, 5, 70, 20)]))
+    rows, columns = np.nonzero((plain != boxed).any(-1))
+    assert (rows.min(), rows.max(), columns.min(), columns.max()) == (5, 20, 50, 70)
+
+
+def test_questions_stand_side_by_side_and_wrap() -> None:
+    panel = Panel("a question that is longer than one line of the panel can hold", "yes", GREY)
+    one, three, five = figure([[panel]]), figure([[panel] * 3]), figure([[panel] * 5])
+    assert three.width - one.width == 2 * (PANEL + 10)
+    assert three.height == one.height
+    assert five.height > 1.8 * one.height
+
+
+def test_layouts() -> None:
+    maps = [shown(), shown("and this?")]
+    side_by_side = draw_maps(GREY, maps)
+    beside = draw_maps(GREY, maps, beside=maps)
+    tokens = draw_maps(GREY, maps, tokens=True)
+    assert side_by_side.width == beside.width  # image + 2 in one row; image + without + with in two
+    assert beside.height > 1.7 * side_by_side.height
+    assert tokens.width > beside.width  # image, answer, two tokens
+
+
+def test_a_question_in_any_script_can_be_drawn() -> None:
+    draw_maps(GREY, [shown("¿dónde está 病变 \N{SNOWMAN}" + "x" * 300)])
+
+
+def test_files(tmp_path: Path) -> None:
+    save_array(tmp_path / "maps.npy", [shown(), shown()])
+    loaded = np.load(tmp_path / "maps.npy", allow_pickle=False)
+    assert (loaded.shape, loaded.dtype) == ((2, 4, 4), np.float32)
+    for name in ("out.png", "out.jpg", "out.webp"):
+        save_picture(tmp_path / name, GREY)
+        with Image.open(tmp_path / name) as picture:
+            assert picture.size == (80, 40)
+    with pytest.raises(InputError, match="no picture to write"):
+        check_picture_path(tmp_path / "out.txt")
+
+
+def test_a_json_row_holds_map_peak_and_boxes() -> None:
+    row = json.loads(json.dumps(describe(shown(), (80, 40), [(0, 30, 20, 40), (40, 0, 80, 20)])))
+    assert row["peak"] == [10.0, 35.0]
+    assert row["map"][3][0] == 1.0
+    assert [box["hit"] for box in row["boxes"]] == [True, False]
+    assert [box["mass"] for box in row["boxes"]] == [1.0, 0.0]
+    assert (row["method"], row["layers"], row["image_size"]) == ("fusion", None, [80, 40])

@@ -40,22 +40,24 @@ class VisionConfig:
 
     Attributes:
         library: ``timm`` or ``open_clip``.
-        name: The model's name in that library.
-        levels: Stages of the pyramid, from 0.
-        image_size: Side of the square input, pixels.
+        name: The model's name in that library; for open_clip also ``hf-hub:OWNER/MODEL`` or
+            ``local-dir:FOLDER``, which bring their weights.
+        levels: Stages of the pyramid, from 0; or ``auto``, the last one of stride 16.
+        image_size: Side of the square input, pixels; or ``auto``, the tower's own.
         normalize: Layer-normalise each level over its channels.
-        mean: Mean of the RGB channels, in [0, 1].
-        std: Standard deviation of the RGB channels.
-        weights: Safetensors file of the trunk, or empty for random weights.
+        mean: Mean of the RGB channels, in [0, 1]; or ``auto``, the tower's own.
+        std: Standard deviation of the RGB channels; or ``auto``.
+        weights: File or folder of the weights, of the trunk, the whole model or a CLIP checkpoint; or
+            empty for random weights.
     """
 
     library: Literal["timm", "open_clip"] = "open_clip"
     name: str = "RN50"
-    levels: tuple[int, ...] = (3,)
-    image_size: int = 512
+    levels: tuple[int, ...] | Literal["auto"] = (3,)
+    image_size: int | Literal["auto"] = 512
     normalize: bool = False
-    mean: tuple[float, ...] = (0.485, 0.456, 0.406)
-    std: tuple[float, ...] = (0.229, 0.224, 0.225)
+    mean: tuple[float, ...] | Literal["auto"] = (0.485, 0.456, 0.406)
+    std: tuple[float, ...] | Literal["auto"] = (0.229, 0.224, 0.225)
     weights: str = ""
 
 
@@ -67,13 +69,13 @@ class LoraSettings:
         r: Rank.
         alpha: Scale; the update is multiplied by alpha / r.
         dropout: Dropout in front of the adapters.
-        targets: Names of the layers to adapt.
+        targets: Names of the layers to adapt; or ``auto``, the attention's projections.
     """
 
     r: int = 8
     alpha: int = 32
     dropout: float = 0.1
-    targets: tuple[str, ...] = ("q_proj", "v_proj")
+    targets: tuple[str, ...] | Literal["auto"] = ("q_proj", "v_proj")
 
 
 @dataclass(frozen=True)
@@ -84,9 +86,10 @@ class ModelSettings:
         vision: The vision tower.
         language_model: Folder or hub name of a causal language model with its tokenizer.
         lora: Adapters of stage 2.
-        prompt: Template around the question.
+        prompt: Template around the question; or ``chat``, the language model's own chat template.
         num_visual_tokens: V.
         scales: S, or ``"auto"``.
+        architecture: ``paper``, or ``released`` as in the authors' published weights.
         fusion: ``on`` or ``off``.
         fusion_layers: Layers of the fusion decoder.
         fusion_heads: Its attention heads.
@@ -95,7 +98,7 @@ class ModelSettings:
         text_hidden: Hidden width of the text MLP.
         beta_init: Initial gate.
         encode_positions: Tell the decoder where each block lies.
-        semantic_loss: ``paper`` or ``off``.
+        semantic_loss: ``paper``, ``released`` or ``off``.
         semantic_temperature: tau.
     """
 
@@ -105,6 +108,7 @@ class ModelSettings:
     prompt: str = "Question: {question} Answer:"
     num_visual_tokens: int = 32
     scales: int | Literal["auto"] = "auto"
+    architecture: Literal["paper", "released"] = "paper"
     fusion: Literal["on", "off"] = "on"
     fusion_layers: int = 12
     fusion_heads: int = 8
@@ -113,7 +117,7 @@ class ModelSettings:
     text_hidden: int = 2048
     beta_init: float = 0.2
     encode_positions: bool = False
-    semantic_loss: Literal["paper", "off"] = "paper"
+    semantic_loss: Literal["paper", "released", "off"] = "paper"
     semantic_temperature: float = 0.1
 
 
@@ -276,6 +280,9 @@ def _convert(kind: Any, value: Any, where: str) -> Any:
         return build(typing.cast("type[Any]", kind), value, where)
     origin, arguments = get_origin(kind), get_args(kind)
     if origin in (Union, types.UnionType):
+        lists = [option for option in arguments if get_origin(option) is tuple]
+        if lists and not isinstance(value, str):
+            return _convert(lists[0], value, where)
         for option in arguments:
             try:
                 return _convert(option, value, where)

@@ -2,35 +2,31 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 from biod2c_core.config import ModelSettings
-from biod2c_core.errors import CheckpointError, ConfigError
+from biod2c_core.errors import ConfigError
 from biod2c_core.model.configuration import BioD2CConfig
+from biod2c_core.model.language_model import load_language_model
 from biod2c_core.model.modeling import BioD2CForConditionalGeneration
 from biod2c_core.model.processing import BioD2CProcessor
-from biod2c_core.model.vision import VisionTower
+from biod2c_core.model.tower import Tower, resolve_tower
+from biod2c_core.model.trunk_weights import load_trunk
 
 
-def model_config(settings: ModelSettings, text_config: Any) -> BioD2CConfig:
+def model_config(
+    settings: ModelSettings, text_config: Any, tower: Tower | None = None
+) -> BioD2CConfig:
     """The transformers configuration that a preset's model section describes."""
-    vision = settings.vision
+    tower = tower or resolve_tower(settings.vision)
     return BioD2CConfig(
-        vision={
-            "library": vision.library,
-            "name": vision.name,
-            "levels": list(vision.levels),
-            "image_size": vision.image_size,
-            "normalize": vision.normalize,
-        },
+        vision=tower.arguments,
         text_config=text_config,
         num_visual_tokens=settings.num_visual_tokens,
         scales=settings.scales,
+        architecture=settings.architecture,
         fusion=settings.fusion,
         fusion_layers=settings.fusion_layers,
         fusion_heads=settings.fusion_heads,
@@ -50,7 +46,8 @@ def build_model(
     """Assemble a model for stage 1.
 
     Args:
-        settings: The preset's model section; ``language_model`` must name a folder or hub model.
+        settings: The preset's model section; ``language_model`` must name a folder, a GGUF file or a
+            hub model.
         seed: Of the random fusion weights.
 
     Returns:
@@ -64,18 +61,19 @@ def build_model(
         raise ConfigError(
             "no language model is named", "Give --set model.language_model=FOLDER_OR_HUB_NAME."
         )
-    tokenizer, language_model = _load_language_model(settings.language_model)
+    tower = resolve_tower(settings.vision)
+    tokenizer, language_model = load_language_model(settings.language_model)
     torch.manual_seed(seed)
-    model = BioD2CForConditionalGeneration(model_config(settings, language_model.config))
+    model = BioD2CForConditionalGeneration(model_config(settings, language_model.config, tower))
     model.language_model = language_model
     model.generation_config = language_model.generation_config
-    if settings.vision.weights:
-        load_trunk(model.vision, Path(settings.vision.weights))
+    if tower.weights:
+        load_trunk(model.vision, tower.weights)
     processor = BioD2CProcessor(
         tokenizer,
-        image_size=settings.vision.image_size,
-        image_mean=settings.vision.mean,
-        image_std=settings.vision.std,
+        image_size=tower.arguments["image_size"],
+        image_mean=tower.mean,
+        image_std=tower.std,
         prompt=settings.prompt,
         max_question_tokens=settings.num_visual_tokens,
     )
@@ -86,63 +84,12 @@ def build_model(
 def _agree_on_special_tokens(
     model: BioD2CForConditionalGeneration, processor: BioD2CProcessor
 ) -> None:
-    """Let generation also stop at the tokenizer's end token, which training puts after answers."""
-    tokenizer, generation = processor.tokenizer, model.generation_config
+    """Let generation also stop at the token which training puts after answers."""
+    generation = model.generation_config
     stops = generation.eos_token_id
     known = stops if isinstance(stops, list) else [] if stops is None else [stops]
-    if tokenizer.eos_token_id not in known:
-        generation.eos_token_id = [*known, tokenizer.eos_token_id]
+    ends = dict.fromkeys([*known, processor.tokenizer.eos_token_id, processor.end_token_id])
+    if len(ends) > len(known):
+        generation.eos_token_id = list(ends)
     if generation.pad_token_id is None:
-        generation.pad_token_id = tokenizer.pad_token_id
-
-
-def _load_language_model(name: str) -> tuple[Any, Any]:
-    try:
-        config = AutoConfig.from_pretrained(name)
-        if config.is_encoder_decoder:
-            raise ConfigError(
-                f"{name} is an encoder-decoder model ({config.model_type})",
-                "BioD2C needs a causal (decoder-only) language model.",
-            )
-        tokenizer = AutoTokenizer.from_pretrained(name)
-        model = AutoModelForCausalLM.from_pretrained(
-            name, dtype=torch.float32, use_safetensors=True
-        )
-    except ConfigError:
-        raise
-    except Exception as error:  # transformers raises many kinds for a folder that is no model
-        raise CheckpointError(
-            f"cannot load the language model {name} ({' '.join(str(error).split())[:300]})",
-            "Give a folder with config.json, tokenizer and safetensors weights, or a hub name.",
-        ) from error
-    return tokenizer, model
-
-
-def load_trunk(tower: VisionTower, path: Path) -> None:
-    """Load the weights of a vision trunk from a safetensors file, key by key.
-
-    Raises:
-        CheckpointError: The file is missing or damaged, or keys or shapes differ.
-    """
-    if not path.is_file():
-        raise CheckpointError(f"no vision weights at {path}", "Check model.vision.weights.")
-    try:
-        state = load_file(path)
-    except Exception as error:
-        raise CheckpointError(
-            f"vision weights {path} are no safetensors file ({error})", "Convert them first."
-        ) from error
-    try:
-        result = tower.trunk.load_state_dict(state, strict=False)
-    except RuntimeError as error:
-        raise CheckpointError(
-            f"vision weights {path} do not fit: {' '.join(str(error).split())[:300]}",
-            "Choose the tower they were made for.",
-        ) from error
-    if result.missing_keys or result.unexpected_keys:
-        raise CheckpointError(
-            f"vision weights {path} do not fit: missing {result.missing_keys[:3]} "
-            f"({len(result.missing_keys)}), unexpected {result.unexpected_keys[:3]} "
-            f"({len(result.unexpected_keys)})",
-            "Choose the tower they were made for.",
-        )
+        generation.pad_token_id = processor.tokenizer.pad_token_id

@@ -59,7 +59,11 @@ def _download(name: str) -> Path:
     from huggingface_hub import snapshot_download
 
     try:
-        return Path(snapshot_download(name, allow_patterns=["*.json", "*.safetensors", "*.model"]))
+        return Path(
+            snapshot_download(
+                name, allow_patterns=["*.json", "*.safetensors", "*.model", "*.jinja"]
+            )
+        )
     except Exception as error:  # the hub's client raises many kinds; all mean the same here
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise CheckpointError(

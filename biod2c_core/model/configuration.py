@@ -8,7 +8,11 @@ from transformers import AutoConfig, PretrainedConfig
 
 from biod2c_core.errors import ConfigError
 
-SWITCHES = {"fusion": ("on", "off"), "semantic_loss": ("paper", "off")}
+SWITCHES = {
+    "architecture": ("paper", "released"),
+    "fusion": ("on", "off"),
+    "semantic_loss": ("paper", "released", "off"),
+}
 
 
 class BioD2CConfig(PretrainedConfig):
@@ -23,6 +27,8 @@ class BioD2CConfig(PretrainedConfig):
         num_visual_tokens: V, tokens that enter the language model; also the most question tokens
             the fusion decoder reads.
         scales: S of the multi-scale pooling, or ``"auto"``.
+        architecture: ``"paper"``, or ``"released"``: the question is filled to V tokens, which all
+            count, as in the weights that the authors published.
         fusion: ``"on"`` or ``"off"`` (Table 2, "w/o fm").
         fusion_layers: Layers of the fusion decoder.
         fusion_heads: Its attention heads.
@@ -31,7 +37,7 @@ class BioD2CConfig(PretrainedConfig):
         text_hidden: Hidden width of the text MLP.
         beta_init: Initial gate of Eq. (2).
         encode_positions: Tell the decoder where each block lies (not in the paper).
-        semantic_loss: ``"paper"`` (Eq. 3 and 4) or ``"off"``.
+        semantic_loss: ``"paper"`` (Eq. 3 and 4), ``"released"`` (the authors' code) or ``"off"``.
         semantic_temperature: tau of Eq. (3).
         lora: Arguments of ``peft.LoraConfig`` for the language model, or None.
     """
@@ -45,6 +51,7 @@ class BioD2CConfig(PretrainedConfig):
         text_config: PretrainedConfig | dict[str, Any] | None = None,
         num_visual_tokens: int = 32,
         scales: int | Literal["auto"] = "auto",
+        architecture: str = "paper",
         fusion: str = "on",
         fusion_layers: int = 12,
         fusion_heads: int = 8,
@@ -71,6 +78,7 @@ class BioD2CConfig(PretrainedConfig):
         self.text_config = text_config
         self.num_visual_tokens = num_visual_tokens
         self.scales = scales
+        self.architecture = architecture
         self.fusion = fusion
         self.fusion_layers = fusion_layers
         self.fusion_heads = fusion_heads

@@ -70,6 +70,27 @@ def semantic_log_distribution(
     )
 
 
+def released_semantic_log_distribution(
+    features: Tensor, queue: Tensor, temperature: float
+) -> Tensor:
+    """Eq. (3) as in the authors' code: the cosine is taken position by position, then averaged.
+
+    It departs from the paper in that padding counts like text, and that a missing entry of the
+    queue (all zero, so that its cosine is 0) enters the softmax. The authors' L_sem is
+    :func:`semantic_loss` of these distributions with the arguments exchanged, D_KL(p(t) || p(v)).
+
+    Args:
+        features: Proj(X_v), the tokens *before* the gate, or the embedded question, (B, V, d).
+        queue: The embedded texts, each V tokens long, (B, k, V, d).
+        temperature: tau.
+
+    Returns:
+        Log-probabilities, (B, k), float32.
+    """
+    similarity = F.cosine_similarity(features.float().unsqueeze(1), queue.float(), dim=-1)
+    return (similarity.mean(-1) / temperature).log_softmax(-1)
+
+
 def semantic_loss(log_p_visual: Tensor, log_p_text: Tensor) -> Tensor:
     """Eq. (4): L_sem = D_KL(p(v) || p(t)) = sum_i p_i(v) (log p_i(v) - log p_i(t)).
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import (
     AutoModel,
@@ -27,6 +28,8 @@ from biod2c_core.model import equations
 from biod2c_core.model.configuration import BioD2CConfig
 from biod2c_core.model.fusion import FeatureFusion, ImageEncoding, VisualTokens
 from biod2c_core.model.vision import VisionTower, grid_shape
+
+RELEASED_QUEUE = 10  # texts of a queue in the authors' code
 
 
 @dataclass
@@ -177,8 +180,27 @@ class BioD2CForConditionalGeneration(PreTrainedModel, GenerationMixin):
             image_rows: (B,), the row of ``image`` that each question is about; by default its own.
         """
         limit = self.config.num_visual_tokens
-        question = self.get_input_embeddings()(question_ids[:, :limit])
-        return self.fusion(image, question, question_mask[:, :limit], return_attention, image_rows)
+        question_ids, question_mask = question_ids[:, :limit], question_mask[:, :limit]
+        if self.config.architecture == "released":
+            question_ids = self.fill(question_ids, question_mask)
+            question_mask = torch.ones_like(question_ids)
+        question = self.get_input_embeddings()(question_ids)
+        return self.fusion(image, question, question_mask, return_attention, image_rows)
+
+    def fill(self, ids: Tensor, mask: Tensor) -> Tensor:
+        """Cut or fill texts to V tokens with the language model's padding id, as the authors do.
+
+        Args:
+            ids: (..., T).
+            mask: (..., T), 1 where a token is real.
+
+        Returns:
+            (..., V).
+        """
+        limit = self.config.num_visual_tokens
+        padding = self.config.text_config.pad_token_id or 0
+        filled = ids[..., :limit].masked_fill(~mask[..., :limit].bool(), padding)
+        return F.pad(filled, (0, max(0, limit - ids.shape[-1])), value=padding)
 
     def semantic_loss(
         self,
@@ -207,6 +229,34 @@ class BioD2CForConditionalGeneration(PreTrainedModel, GenerationMixin):
         visual = tokens.mean(1)
         log_p_visual = equations.semantic_log_distribution(visual, queue, present, tau)
         return equations.semantic_loss(log_p_visual, log_p_text)
+
+    def released_semantic_loss(
+        self,
+        tokens: Tensor,
+        question_ids: Tensor,
+        question_mask: Tensor,
+        queue_ids: Tensor,
+        queue_mask: Tensor,
+    ) -> Tensor:
+        """L_sem as in the authors' code; shapes as in :meth:`semantic_loss`.
+
+        Args:
+            tokens: Proj(X_v), the visual tokens before the gate, (B, V, d).
+            question_ids: (B, T).
+            question_mask: (B, T).
+            queue_ids: (B, k, L); a queue of fewer than ten texts is filled up with zeros.
+            queue_mask: (B, k, L).
+        """
+        embed = self.get_input_embeddings()
+        tau = self.config.semantic_temperature
+        with torch.no_grad():
+            queue = embed(self.fill(queue_ids, queue_mask))
+            queue = queue * queue_mask.bool().any(-1)[..., None, None]
+            queue = F.pad(queue, (0, 0, 0, 0, 0, max(0, RELEASED_QUEUE - queue.shape[1])))
+            text = embed(self.fill(question_ids, question_mask))
+            log_p_text = equations.released_semantic_log_distribution(text, queue, tau)
+        log_p_visual = equations.released_semantic_log_distribution(tokens, queue, tau)
+        return equations.semantic_loss(log_p_text, log_p_visual)
 
     def embed_prompt(
         self, tokens: Tensor, input_ids: Tensor, attention_mask: Tensor
@@ -295,9 +345,12 @@ class BioD2CForConditionalGeneration(PreTrainedModel, GenerationMixin):
                 and queue_mask is not None
                 and self.config.semantic_loss != "off"
             ):
-                output.loss_sem = self.semantic_loss(
-                    visual.tokens, question_ids, question_mask, queue_ids, queue_mask
-                )
+                texts = (question_ids, question_mask, queue_ids, queue_mask)
+                if self.config.semantic_loss == "released":
+                    before = image.tokens if image_rows is None else image.tokens[image_rows]
+                    output.loss_sem = self.released_semantic_loss(before, *texts)
+                else:
+                    output.loss_sem = self.semantic_loss(visual.tokens, *texts)
                 output.loss = equations.total_loss(
                     output.loss_nll, output.loss_sem, self.semantic_weight
                 )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -17,6 +17,8 @@ from biod2c_core.model.configuration import BioD2CConfig
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 IGNORED = -100  # the label of a position that does not count
+CHAT = "chat"  # the prompt that stands for the tokenizer's own template
+_MARK = "\u241f"  # an answer that no template holds
 
 
 class BioD2CProcessor(ProcessorMixin):
@@ -28,11 +30,16 @@ class BioD2CProcessor(ProcessorMixin):
             nothing of it is cut off.
         image_mean: Mean of the RGB channels, in [0, 1].
         image_std: Standard deviation of the RGB channels.
-        prompt: Template with ``{question}``.
+        prompt: Template with ``{question}``; or ``"chat"``, the tokenizer's own chat template.
         max_question_tokens: Most tokens of the question that the fusion decoder reads.
+        fusion_reads: What the fusion decoder reads: the bare ``"question"``, or the whole ``"prompt"``
+            as the authors' published weights.
+        end_token_id: The token after an answer; by default what the chat template puts there, or
+            the tokenizer's end token.
 
     Raises:
-        ConfigError: The tokenizer has no end token, or the prompt has no place for the question.
+        ConfigError: The tokenizer has no end token (or no chat template), or the prompt has no place
+            for the question.
     """
 
     attributes: ClassVar[list[str]] = ["tokenizer"]
@@ -46,6 +53,8 @@ class BioD2CProcessor(ProcessorMixin):
         image_std: Sequence[float] = IMAGENET_STD,
         prompt: str = "Question: {question} Answer:",
         max_question_tokens: int = 32,
+        fusion_reads: Literal["question", "prompt"] = "question",
+        end_token_id: int | None = None,
         **kwargs: Any,
     ) -> None:
         if tokenizer.eos_token_id is None:
@@ -54,13 +63,15 @@ class BioD2CProcessor(ProcessorMixin):
             )
         if tokenizer.pad_token_id is None:
             tokenizer.pad_token = tokenizer.eos_token
-        _check_prompt(prompt)
+        _check_prompt(prompt, tokenizer)
         self.image_size = image_size
         self.image_mean = list(image_mean)
         self.image_std = list(image_std)
         self.prompt = prompt
         self.max_question_tokens = max_question_tokens
+        self.fusion_reads = fusion_reads
         super().__init__(tokenizer, **kwargs)
+        self.end_token_id = self._find_end_token() if end_token_id is None else end_token_id
 
     def __call__(
         self, images: Sequence[Image.Image] | None, questions: Sequence[str]
@@ -100,7 +111,7 @@ class BioD2CProcessor(ProcessorMixin):
         return torch.from_numpy(normalised.transpose(2, 0, 1).copy())
 
     def question_ids(self, question: str) -> list[int]:
-        """Token ids of the bare question, for the fusion decoder; never empty.
+        """Token ids of the bare question (or prompt), for the fusion decoder; never empty.
 
         Raises:
             InputError: The question has no text.
@@ -109,11 +120,32 @@ class BioD2CProcessor(ProcessorMixin):
         ids = self.tokenizer(text, add_special_tokens=False).input_ids if text else []
         if not ids:
             raise InputError("the question is empty", "Ask something about the image.")
+        if self.fusion_reads == "prompt":
+            ids = self.prompt_ids(question)
         return ids[: self.max_question_tokens]
 
     def prompt_ids(self, question: str) -> list[int]:
         """Token ids of the prompt around a question."""
-        return self.tokenizer(self.prompt.format(question=" ".join(question.split()))).input_ids
+        text = " ".join(question.split())
+        if self.prompt == CHAT:
+            return self._chat_ids([{"role": "user", "content": text}], add_generation_prompt=True)
+        return self.tokenizer(self.prompt.format(question=text)).input_ids
+
+    def _chat_ids(self, messages: list[dict[str, str]], **options: Any) -> list[int]:
+        """Token ids of a conversation in the tokenizer's own format."""
+        text = self.tokenizer.apply_chat_template(messages, tokenize=False, **options)
+        return self.tokenizer(text, add_special_tokens=False).input_ids
+
+    def _find_end_token(self) -> int:
+        """The special token that the chat template puts behind an answer, or the end token."""
+        end = self.tokenizer.eos_token_id
+        if self.prompt != CHAT:
+            return end
+        turns = [{"role": "user", "content": "?"}, {"role": "assistant", "content": _MARK}]
+        tail = self.tokenizer.apply_chat_template(turns, tokenize=False).rpartition(_MARK)[2]
+        ids = self.tokenizer(tail, add_special_tokens=False).input_ids
+        special = {*self.tokenizer.all_special_ids, *self.tokenizer.added_tokens_decoder}
+        return next((each for each in ids if each in special), end)
 
     def text_ids(self, text: str) -> list[int]:
         """Token ids of a queue text, at most as many as of a question; may be empty."""
@@ -126,12 +158,15 @@ class BioD2CProcessor(ProcessorMixin):
         The prompt's ids are exactly those of :meth:`prompt_ids`, as at generation.
         """
         prompt = self.prompt_ids(question)
-        text = self.prompt.format(question=" ".join(question.split()))
-        both = self.tokenizer(f"{text} {answer}").input_ids
+        if self.prompt == CHAT:
+            both = prompt + self.tokenizer(answer, add_special_tokens=False).input_ids
+        else:
+            text = self.prompt.format(question=" ".join(question.split()))
+            both = self.tokenizer(f"{text} {answer}").input_ids
         if both[: len(prompt)] != prompt:  # a merge across the border; keep the prompt as it is
             both = prompt + self.tokenizer(f" {answer}", add_special_tokens=False).input_ids
-        if both[-1] != self.tokenizer.eos_token_id:
-            both = [*both, self.tokenizer.eos_token_id]
+        if both[-1] != self.end_token_id:
+            both = [*both, self.end_token_id]
         return both, [IGNORED] * len(prompt) + both[len(prompt) :]
 
     def pad(
@@ -158,7 +193,14 @@ class BioD2CProcessor(ProcessorMixin):
         return ids, mask
 
 
-def _check_prompt(prompt: str) -> None:
+def _check_prompt(prompt: str, tokenizer: Any) -> None:
+    if prompt == CHAT:
+        if not tokenizer.chat_template:
+            raise ConfigError(
+                "the prompt is 'chat', but the tokenizer has no chat template",
+                "Write a prompt with {question}.",
+            )
+        return
     try:
         if prompt.format(question="a") != prompt.format(question="b"):
             return
@@ -166,7 +208,7 @@ def _check_prompt(prompt: str) -> None:
         pass
     raise ConfigError(
         f"the prompt is {prompt!r}",
-        "Write {question} where the question goes, and no other braces.",
+        "Write {question} where the question goes and no other braces, or 'chat'.",
     )
 
 

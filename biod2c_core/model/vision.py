@@ -6,14 +6,14 @@ The tower of the paper is PMC-CLIP's modified ResNet-50 without its last stage a
 
 from __future__ import annotations
 
-import logging
+from pathlib import Path
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from biod2c_core.errors import ConfigError
+from biod2c_core.errors import CheckpointError, ConfigError
 
 
 class VisionTower(nn.Module):
@@ -30,6 +30,8 @@ class VisionTower(nn.Module):
         image_size: Height and width of the input in pixels.
         normalize: Layer-normalise each level over its channels (without weights), so that levels of
             different magnitude can be concatenated.
+        definition: The model's configuration in open_clip's form (``embed_dim``, ``vision_cfg`` ...),
+            for a model that open_clip does not know by name.
 
     Raises:
         ConfigError: The library or model is unknown, or it yields no feature map at these levels.
@@ -42,11 +44,12 @@ class VisionTower(nn.Module):
         levels: tuple[int, ...],
         image_size: int,
         normalize: bool = False,
+        definition: dict[str, Any] | None = None,
     ) -> None:
         super().__init__()
-        if library not in _BUILDERS:
+        if library not in _LIBRARIES:
             raise ConfigError(
-                f"unknown vision library {library!r}", f"Use one of: {', '.join(_BUILDERS)}."
+                f"unknown vision library {library!r}", f"Use one of: {', '.join(_LIBRARIES)}."
             )
         if not levels or min(levels) < 0:
             raise ConfigError(
@@ -57,12 +60,26 @@ class VisionTower(nn.Module):
         self.levels = tuple(levels)
         self.normalize = normalize
         self.image_size = image_size
+        self.definition = definition
         self.trunk = self._build_trunk()
         self.requires_grad_(False)
         self.eval()
 
     def _build_trunk(self) -> nn.Module:
-        return _BUILDERS[self.library](self.name, self.levels, self.image_size)
+        if self.library == "timm":
+            return _TimmTrunk(self.name, self.levels, self.image_size)
+        return _OpenClipTrunk(self.name, self.levels, self.image_size, self.definition)
+
+    def uncut_names(self) -> set[str]:
+        """Names of the tensors of the model that the trunk was cut from."""
+        if self.library == "timm":
+            import timm
+
+            with torch.device("meta"):
+                return set(timm.create_model(self.name, pretrained=False).state_dict())
+        with torch.device("meta"):
+            visual = build_open_clip(self.name, self.image_size, self.definition)
+        return set(visual.state_dict())
 
     def restore_buffers(self) -> None:
         """Compute anew what a trunk derives from its shape and stores in no checkpoint.
@@ -166,19 +183,15 @@ class _TimmTrunk(nn.Module):
 class _OpenClipTrunk(nn.Module):
     """The visual half of an open_clip model, cut after the last stage that is used."""
 
-    def __init__(self, name: str, levels: tuple[int, ...], image_size: int) -> None:
+    def __init__(
+        self,
+        name: str,
+        levels: tuple[int, ...],
+        image_size: int,
+        definition: dict[str, Any] | None = None,
+    ) -> None:
         super().__init__()
-        import open_clip
-
-        if open_clip.get_model_config(name) is None:
-            raise ConfigError(f"open_clip has no model {name!r}", "See open_clip.list_models().")
-        silenced = logging.getLogger().level
-        logging.getLogger().setLevel(logging.ERROR)  # it warns that weights are random: ours follow
-        try:
-            model = open_clip.create_model(name, pretrained=None, force_image_size=image_size)
-        finally:
-            logging.getLogger().setLevel(silenced)
-        self.model = model.visual
+        self.model = build_open_clip(name, image_size, definition)
         self.levels = levels
         if not hasattr(self.model, "forward_intermediates"):
             raise ConfigError(f"open_clip model {name!r} gives no feature map", "Choose another.")
@@ -197,4 +210,61 @@ class _OpenClipTrunk(nn.Module):
         return list(result["image_intermediates"])
 
 
-_BUILDERS = {"timm": _TimmTrunk, "open_clip": _OpenClipTrunk}
+def build_open_clip(name: str, image_size: int, definition: dict[str, Any] | None) -> nn.Module:
+    """The vision tower of an open_clip model, uncut, with random weights; its text tower is left out.
+
+    Args:
+        name: Its name in open_clip; what messages call it where ``definition`` is given.
+        image_size: Side of the square input.
+        definition: See :class:`VisionTower`.
+
+    Raises:
+        ConfigError: open_clip has no such model, or cannot build it.
+    """
+    import open_clip
+
+    known = definition or open_clip.get_model_config(name)
+    if known is None:
+        raise ConfigError(
+            f"open_clip has no model {name!r}",
+            "See open_clip.list_models(), or give hf-hub:OWNER/MODEL or local-dir:FOLDER.",
+        )
+    vision = {**known["vision_cfg"], "image_size": image_size, "timm_model_pretrained": False}
+    small = open_clip.CLIPTextCfg(context_length=1, vocab_size=1, width=8, heads=1, layers=1)
+    try:
+        model = open_clip.CLIP(
+            known["embed_dim"],
+            open_clip.CLIPVisionCfg(**vision),
+            small,
+            quick_gelu=known.get("quick_gelu", False),
+        )
+    except (TypeError, ValueError, RuntimeError, AssertionError) as error:
+        raise ConfigError(f"open_clip cannot build {name!r} ({error})", "Check it.") from error
+    return model.visual
+
+
+def hub_folder(name: str) -> Path | None:
+    """The local folder behind ``local-dir:FOLDER`` or ``hf-hub:OWNER/MODEL``, else None.
+
+    Raises:
+        CheckpointError: The folder does not exist, or the hub does not give the model.
+    """
+    scheme, colon, place = name.partition(":")
+    if not colon or scheme not in ("local-dir", "hf-hub"):
+        return None
+    if scheme == "local-dir":
+        if not Path(place).is_dir():
+            raise CheckpointError(f"no folder at {place}", f"Check the path behind {scheme}:.")
+        return Path(place)
+    from huggingface_hub import snapshot_download
+
+    try:
+        return Path(snapshot_download(place, allow_patterns=["*.json", "*.safetensors", "*.bin"]))
+    except Exception as error:  # the hub's client raises many kinds; all mean the same here
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise CheckpointError(
+            f"the hub gave no model {place!r} ({reason})", "Check the name and the connection."
+        ) from error
+
+
+_LIBRARIES = ("timm", "open_clip")

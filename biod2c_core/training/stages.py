@@ -5,6 +5,7 @@ from __future__ import annotations
 from torch import nn
 
 from biod2c_core.config import LoraSettings
+from biod2c_core.model.adapters import lora_targets
 from biod2c_core.model.modeling import BioD2CForConditionalGeneration
 
 
@@ -29,7 +30,7 @@ def prepare_stage(
                 "r": lora.r,
                 "lora_alpha": lora.alpha,
                 "lora_dropout": lora.dropout,
-                "target_modules": list(lora.targets),
+                "target_modules": lora_targets(model.language_model, lora.targets),
             }
         )
     model.semantic_weight = semantic_weight

@@ -69,15 +69,15 @@ def test_trunk_weights_that_do_not_fit_are_named(llama: Path, tmp_path: Path) ->
     with pytest.raises(CheckpointError, match="no vision weights at"):
         load_trunk(tower, tmp_path / "nothing")
     (tmp_path / "text").write_text("no tensors")
-    with pytest.raises(CheckpointError, match="no safetensors file"):
+    with pytest.raises(CheckpointError, match="no weight file that can be read safely"):
         load_trunk(tower, tmp_path / "text")
     state = tower.trunk.state_dict()
     first = next(name for name, value in state.items() if value.ndim == 4)
     save_file({k: v for k, v in state.items() if k != first}, tmp_path / "short")
-    with pytest.raises(CheckpointError, match=rf"missing \['{first}'\] \(1\)"):
+    with pytest.raises(CheckpointError, match=rf"missing \[{first}\] \(1\)"):
         load_trunk(tower, tmp_path / "short")
     save_file({**state, "head.weight": torch.zeros(2)}, tmp_path / "long")
-    with pytest.raises(CheckpointError, match=r"unexpected \['head.weight'\] \(1\)"):
+    with pytest.raises(CheckpointError, match=r"unexpected \[head.weight\] \(1\)"):
         load_trunk(tower, tmp_path / "long")
     save_file({**state, first: torch.zeros(1, 2)}, tmp_path / "other")
     with pytest.raises(CheckpointError, match="size mismatch"):

@@ -1,0 +1,75 @@
+"""The language model of a new BioD2C: any causal model of transformers, GGUF files included."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+
+from biod2c_core.errors import BioD2CError, CheckpointError, ConfigError, MissingDependencyError
+
+
+def load_language_model(name: str) -> tuple[Any, Any]:
+    """Tokenizer and model in float32 on the CPU.
+
+    Args:
+        name: A folder with configuration, tokenizer and safetensors weights; a GGUF file (its weights
+            are unpacked); or a hub name.
+
+    Raises:
+        ConfigError: It is an encoder-decoder model.
+        CheckpointError: It is missing or damaged.
+        MissingDependencyError: A GGUF file is given, and the package to read it is absent.
+    """
+    place, options = name, {}
+    if name.lower().endswith(".gguf"):
+        place, options = str(Path(name).parent), {"gguf_file": Path(name).name}
+        _check_gguf(Path(name))
+    try:
+        config = AutoConfig.from_pretrained(place, **options)
+        if config.is_encoder_decoder:
+            raise ConfigError(
+                f"{name} is an encoder-decoder model ({config.model_type})",
+                "BioD2C needs a causal (decoder-only) language model.",
+            )
+        tokenizer = AutoTokenizer.from_pretrained(place, **options)
+        if not options:
+            options["use_safetensors"] = True
+        model = AutoModelForCausalLM.from_pretrained(place, dtype=torch.float32, **options)
+    except BioD2CError:
+        raise
+    except Exception as error:  # transformers raises many kinds for a folder that is no model
+        raise CheckpointError(
+            f"cannot load the language model {name} ({' '.join(str(error).split())[:300]})",
+            "Give a folder with config.json, tokenizer and safetensors weights, a GGUF file, or a hub "
+            "name.",
+        ) from error
+    return tokenizer, _unpacked(model) if "gguf_file" in options else model
+
+
+def _check_gguf(path: Path) -> None:
+    if not path.is_file():
+        raise CheckpointError(f"no language model at {path}", "Check the path.")
+    if importlib.util.find_spec("gguf") is None:
+        raise MissingDependencyError("gguf", "gguf")
+    with path.open("rb") as file:
+        if file.read(4) != b"GGUF":
+            raise CheckpointError(f"{path} is no GGUF file", "It is damaged; copy it again.")
+
+
+def _unpacked(model: Any) -> Any:
+    """The same model without the marks of its origin, which saving would trip over."""
+    fresh = AutoModelForCausalLM.from_config(type(model.config)(**_plain(model.config)))
+    fresh.load_state_dict(model.state_dict())
+    fresh.generation_config = model.generation_config
+    return fresh.eval()
+
+
+def _plain(config: Any) -> dict[str, Any]:
+    values = config.to_dict()
+    for name in ("quantization_config", "_name_or_path"):
+        values.pop(name, None)
+    return values

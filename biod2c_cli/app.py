@@ -21,6 +21,7 @@ DEBUG_FLAG = "--debug"
 # Typer app called ``app`` for a command with sub-commands; it is imported when it is called.
 COMMANDS = {
     "ask": "Answer a question about an image.",
+    "convert": "Convert the authors' weights, or PMC-CLIP's, for this project.",
     "data": "Import, check, count, split and mix data; build text queues.",
     "evaluate": "Score a model, or anyone's predictions, on a data set.",
     "gen-qa": "Generate questions and answers from images and captions with GPT-4o.",

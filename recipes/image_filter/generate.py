@@ -1,10 +1,12 @@
-"""Make the training images of the embedded image filter: ``generate.py OUT [--root DATA] [--seed 0]``.
+"""Make the images of the embedded image filter: ``generate.py OUT [--root DATA] [--seed 0]``.
 
 Reads the image folders (clean) and ``figures/`` (by our ``labels.csv``), and draws what they lack:
 annotated pictures (clean), compound figures of 2 to 6 panels (clean) and of more (polluted), tables,
 sketches and plots (polluted), and compound figures in which one panel is one of these (polluted).
-``OUT/labels.csv`` has the columns image, label, source and panels; ``source`` names every folder and
-kind that an image is made from, joined by ``+``, so that a source can be left out entirely.
+``OUT/labels.csv`` has the columns image, label, source, panels and split; ``source`` names every folder
+and kind that an image is made from, joined by ``+``, so that a source can be left out entirely. Every
+fifth picture of a folder is kept apart: it and the figures made of such pictures have the split
+``test``, all else has ``train``.
 """
 
 from __future__ import annotations
@@ -35,8 +37,10 @@ DRAWN: dict[str, Callable[[random.Random], Image.Image]] = {
     "sketches": draw_sketch,
     "plots": draw_plot,
 }
-COUNTS = {"annotated": 60, "tilings": 150, "mixed_folders": 150, "drawn": 250, "mixed_pages": 35}
-FIELDS = ("image", "label", "source", "panels")
+COUNTS = {"annotated": 30, "tilings": 80, "drawn": 120, "mixed_pages": 12, "test_tilings": 25}
+MOST_ORIGINALS = {"train": 110, "test": 40}  # of a folder
+HELD_OUT = 5  # every fifth picture is for tests
+FIELDS = ("image", "label", "source", "panels", "split")
 CHOICES = Path(__file__).with_name("labels.csv")
 
 
@@ -47,7 +51,15 @@ class Drawn(NamedTuple):
     label: str
     source: str
     panels: int
+    split: str
     picture: Image.Image
+
+
+def folder_pictures(root: Path, folder: str) -> dict[str, list[Path]]:
+    """The pictures of a clean folder by split."""
+    paths = sorted((root / folder / "images").iterdir())
+    test = paths[::HELD_OUT]
+    return {"train": [path for path in paths if path not in set(test)], "test": test}
 
 
 @lru_cache(maxsize=600)
@@ -69,19 +81,16 @@ class Generator:
     def __init__(self, root: Path, seed: int, share: float = 1.0) -> None:
         self.seed = seed
         self.share = share
-        self.folders = {
-            name: sorted(path for path in (root / name / "images").iterdir())
-            for name in CLEAN_FOLDERS
-        }
+        self.folders = {name: folder_pictures(root, name) for name in CLEAN_FOLDERS}
 
     def images(self) -> Iterator[Drawn]:
         """All pictures, kind by kind."""
         for folder in CLEAN_FOLDERS:
             yield from self._annotated(folder)
+        for folders in (*((folder,) for folder in CLEAN_FOLDERS), CLEAN_FOLDERS):
             for polluted in (False, True):
-                yield from self._tilings((folder,), polluted, COUNTS["tilings"])
-        for polluted in (False, True):
-            yield from self._tilings(CLEAN_FOLDERS, polluted, COUNTS["mixed_folders"])
+                yield from self._tilings(folders, polluted, "train", COUNTS["tilings"])
+                yield from self._tilings(folders, polluted, "test", COUNTS["test_tilings"])
         for kind in DRAWN:
             yield from self._drawn(kind)
             for folder in CLEAN_FOLDERS:
@@ -93,53 +102,60 @@ class Generator:
 
     def _annotated(self, folder: str) -> Iterator[Drawn]:
         for name, rng in self._stream(f"annotated_{folder}", COUNTS["annotated"]):
-            picture = annotate(_picture(rng.choice(self.folders[folder])), rng)
-            yield Drawn(name, "clean", folder, 1, picture)
+            picture = annotate(_picture(rng.choice(self.folders[folder]["train"])), rng)
+            yield Drawn(name, "clean", folder, 1, "train", picture)
 
-    def _tilings(self, folders: tuple[str, ...], polluted: bool, count: int) -> Iterator[Drawn]:
+    def _tilings(
+        self, folders: tuple[str, ...], polluted: bool, split: str, count: int
+    ) -> Iterator[Drawn]:
         kind = "many" if polluted else "few"
         place = folders[0] if len(folders) == 1 else "mixed"
-        for name, rng in self._stream(f"{kind}_{place}", count):
+        for name, rng in self._stream(f"{split}_{kind}_{place}", count):
             panels = draw_panel_count(rng, polluted)
             chosen = [rng.choice(folders) for _ in range(panels)]
-            pictures = [_picture(rng.choice(self.folders[folder])) for folder in chosen]
+            pictures = [_picture(rng.choice(self.folders[folder][split])) for folder in chosen]
             if rng.random() < 0.3:  # one picture in several versions, as in before and after
                 pictures = [pictures[0]] * panels
                 chosen = chosen[:1]
             figure = tile(pictures, draw_cells(panels, rng), draw_style(rng), rng)
             source = "+".join(sorted(set(chosen)))
-            yield Drawn(name, "polluted" if polluted else "clean", source, panels, figure)
+            label = "polluted" if polluted else "clean"
+            yield Drawn(name, label, source, panels, split, figure)
 
     def _drawn(self, kind: str) -> Iterator[Drawn]:
         for name, rng in self._stream(kind, COUNTS["drawn"]):
-            yield Drawn(name, "polluted", kind, 1, DRAWN[kind](rng))
+            yield Drawn(name, "polluted", kind, 1, "train", DRAWN[kind](rng))
 
     def _mixed_pages(self, kind: str, folder: str) -> Iterator[Drawn]:
         for name, rng in self._stream(f"page_{kind}_{folder}", COUNTS["mixed_pages"]):
             panels = rng.randint(2, 6)
             made = rng.randint(1, panels - 1)
             pictures = [DRAWN[kind](rng) for _ in range(made)]
-            pictures += [_picture(rng.choice(self.folders[folder])) for _ in range(panels - made)]
+            photographs = self.folders[folder]["train"]
+            pictures += [_picture(rng.choice(photographs)) for _ in range(panels - made)]
             rng.shuffle(pictures)
             style = draw_style(rng)
             figure = tile(pictures, draw_cells(panels, rng), style, rng)
-            yield Drawn(name, "polluted", f"{folder}+{kind}", panels, figure)
+            yield Drawn(name, "polluted", f"{folder}+{kind}", panels, "train", figure)
 
 
 def original_rows(root: Path, out: Path) -> Iterator[dict[str, str | int]]:
     """Rows for the pictures that exist: the clean folders, and ``figures/`` as decided by eye."""
     for folder in CLEAN_FOLDERS:
-        for path in sorted((root / folder / "images").iterdir()):
-            yield _row(os.path.relpath(path, out), "clean", folder, 1)
+        for split, paths in folder_pictures(root, folder).items():
+            for path in paths[:: max(1, len(paths) // MOST_ORIGINALS[split])]:
+                yield _row(os.path.relpath(path, out), "clean", folder, 1, split)
     with CHOICES.open(encoding="utf-8", newline="") as file:
         for choice in csv.DictReader(file):
             path = root / "figures" / "images" / choice["image"]
             source = "charts" if choice["image"].startswith("chart") else "figures"
-            yield _row(os.path.relpath(path, out), choice["label"], source, "")
+            yield _row(os.path.relpath(path, out), choice["label"], source, "", "train")
 
 
-def _row(image: str, label: str, source: str, panels: int | str) -> dict[str, str | int]:
-    return {"image": image, "label": label, "source": source, "panels": panels}
+def _row(
+    image: str, label: str, source: str, panels: int | str, split: str
+) -> dict[str, str | int]:
+    return dict(zip(FIELDS, (image, label, source, panels, split), strict=True))
 
 
 def main() -> None:
@@ -158,7 +174,8 @@ def main() -> None:
     for drawn in Generator(root, given.seed, given.share).images():
         quality = random.Random(drawn.name).randint(60, 95)
         drawn.picture.save(out / "images" / drawn.name, quality=quality)
-        rows.append(_row(f"images/{drawn.name}", drawn.label, drawn.source, drawn.panels))
+        name = f"images/{drawn.name}"
+        rows.append(_row(name, drawn.label, drawn.source, drawn.panels, drawn.split))
     with atomic_open(out / "labels.csv") as file:
         writer = csv.DictWriter(file, FIELDS, lineterminator="\n")
         writer.writeheader()

@@ -1,0 +1,190 @@
+"""``biod2c filter-images``: the image filter of section 2: fit, run, label."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from biod2c_cli import console
+from biod2c_cli.options import PLAIN, AsJson, Device, ImageRoot
+from biod2c_core.errors import PartialResultError
+
+if TYPE_CHECKING:
+    from biod2c_core.curation.filter_images.fit import FitReport
+
+app = typer.Typer(
+    **PLAIN, no_args_is_help=True, help="Keep clean images: label some, fit a classifier, run it."
+)
+
+Images = Annotated[
+    Path,
+    typer.Argument(metavar="IMAGES", help="Folder, .tar shard, or JSONL with the field 'image'."),
+]
+Threshold = Annotated[
+    float, typer.Option(min=0, max=1, help="From this probability on an image is polluted.")
+]
+Workers = Annotated[
+    int, typer.Option(min=0, help="Processes that decode images; 0 decodes beside the encoder.")
+]
+Encoder = Annotated[
+    str | None,
+    typer.Option(help="Checkpoint whose image encoder is used; by default the embedded one."),
+]
+
+
+@app.command()
+def fit(
+    labels: Annotated[
+        Path, typer.Argument(metavar="LABELS", help="CSV: image, label[, source, split].")
+    ],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", metavar="FOLDER", help="The classifier and report.")
+    ],
+    image_root: ImageRoot = None,
+    threshold: Threshold = 0.5,
+    workers: Workers = 0,
+    encoder: Encoder = None,
+    device: Device = "auto",
+    seed: Annotated[int, typer.Option(help="Of the training.")] = 0,
+    as_json: AsJson = False,
+) -> None:
+    """Train the classifier on labelled images, and report on held-out ones.
+
+    With a column 'source' whole sources are held out, a clean and a polluted one at a time; without
+    it, random fifths. Rows whose 'split' is test are never trained on. The folder gets the
+    classifier, report.json, predictions.csv and mistakes.png.
+    """
+    from biod2c_core.curation.filter_images.encoder import ImageEncoder
+    from biod2c_core.curation.filter_images.fit import fit as fit_labels
+    from biod2c_core.curation.filter_images.labels import read_labels
+    from biod2c_core.model.answering import resolve_device
+
+    rows = read_labels(labels, image_root)
+    loaded = ImageEncoder.load(encoder, resolve_device(device))
+    options = {"threshold": threshold, "workers": workers, "seed": seed}
+    with console.progress("images", len(rows)) as advance:
+        report = fit_labels(rows, output, loaded, **options, advance=advance)
+    if as_json:
+        console.emit_json(report.to_json())
+    else:
+        _print_quality(report)
+        console.emit(f"classifier and report: {output}")
+
+
+@app.command()
+def run(
+    images: Images,
+    output: Annotated[
+        Path, typer.Option("--output", "-o", metavar="OUT", help="JSONL: a row for each image.")
+    ],
+    classifier: Annotated[
+        Path | None,
+        typer.Option("--filter", help="Folder that 'fit' wrote; by default the embedded one."),
+    ] = None,
+    threshold: Threshold = 0.5,
+    list_: Annotated[
+        Path | None,
+        typer.Option("--list", metavar="FILE", help="Write the clean ones: names, or JSONL rows."),
+    ] = None,
+    move: Annotated[
+        Path | None,
+        typer.Option(metavar="FOLDER", help="Move the files of polluted images there."),
+    ] = None,
+    image_root: ImageRoot = None,
+    workers: Workers = 0,
+    num_shards: Annotated[int, typer.Option(min=1, help="Divide the images in so many parts.")] = 1,
+    shard: Annotated[int, typer.Option(min=0, help="Which part to do, from 0.")] = 0,
+    encoder: Encoder = None,
+    device: Device = "auto",
+    as_json: AsJson = False,
+) -> None:
+    """Score every image and tell clean from polluted.
+
+    Killed at any moment, the same command goes on. With --num-shards every part is a command of its
+    own, on any machine that sees the files; whichever ends last writes OUT. An OUT that is complete
+    is only labelled anew for the threshold.
+    """
+    from biod2c_core.curation.filter_images.classifier import ImageFilter
+    from biod2c_core.curation.filter_images.encoder import ImageEncoder
+    from biod2c_core.curation.filter_images.run import filter_images, list_clean, move_polluted
+    from biod2c_core.curation.filter_images.sources import list_images
+    from biod2c_core.model.answering import resolve_device
+
+    items = list_images(images, image_root)
+    loaded = ImageEncoder.load(encoder, resolve_device(device))
+    head = ImageFilter.load(classifier, loaded.identity)
+    part = (shard, num_shards)
+    options = {"threshold": threshold, "workers": workers, "shard": part}
+    with console.progress("images", len(items[shard::num_shards])) as advance:
+        report = filter_images(items, output, loaded, head, **options, advance=advance)
+    if report.complete and list_ is not None:
+        list_clean(output, images, list_)
+    if report.complete and move is not None:
+        root = images if images.is_dir() else image_root or images.parent
+        move_polluted(items, output, root, move)
+    if as_json:
+        console.emit_json({**vars(report), "output": output})
+    else:
+        state = output if report.complete else f"{output} (other shards are missing)"
+        console.emit(
+            f"{report.images:,} images: {report.clean:,} clean, {report.polluted:,} polluted, "
+            f"{report.failed:,} unreadable: {state}"
+        )
+    if report.failed:
+        raise PartialResultError(
+            f"unreadable images: {report.failed:,}", f"The rows with 'error' in {output} say why."
+        )
+
+
+@app.command()
+def label(
+    images: Images,
+    output: Annotated[
+        Path, typer.Option("--output", "-o", metavar="CSV", help="The labels; added to if there.")
+    ],
+    count: Annotated[
+        int | None, typer.Option(min=1, help="Show a random sample of so many.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Another seed gives another order.")] = 0,
+    image_root: ImageRoot = None,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 0,
+) -> None:
+    """Show images one by one in a page on this machine: C clean, P polluted, U unsure, Left back.
+
+    Every key is written to the CSV at once. Only this machine can open the page. Ctrl-C ends it.
+    """
+    from biod2c_core.curation.filter_images.label_server import LabelServer, LabelSession, choose
+    from biod2c_core.curation.filter_images.sources import list_images
+
+    session = LabelSession(choose(list_images(images, image_root), count, seed), output)
+    with LabelServer(session, port) as server:
+        console.note(f"{session.done:,} of {len(session.items):,} labelled; Ctrl-C ends")
+        console.emit(server.url)
+        try:
+            server.serve_forever()
+        except KeyboardInterrupt:
+            console.note(f"{session.done:,} of {len(session.items):,} labelled: {output}")
+
+
+def _print_quality(report: FitReport) -> None:
+    folds = [(fold.held_out, fold.quality) for fold in report.folds]
+    named = [*folds, ("all held out", report.held_out)]
+    if report.test is not None:
+        named.append(("split test", report.test))
+    rows = [
+        [
+            name,
+            f"{quality.images:,}",
+            *(f"{value:.3f}" for value in (quality.precision, quality.recall, quality.f1)),
+            f"{quality.false_positive:,}",
+            f"{quality.false_negative:,}",
+            f"{quality.calibration_error:.3f}",
+        ]
+        for name, quality in named
+    ]
+    title = f"trained on {report.clean:,} clean and {report.polluted:,} polluted images"
+    columns = ["left out", "images", "precision", "recall", "F1"]
+    columns += ["clean lost", "polluted kept", "calibration error"]
+    console.print_table(title, columns, rows)

@@ -1,0 +1,181 @@
+"""The paper's classifier: an MLP head on the frozen encoder's vector and the layout of the figure."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from safetensors.torch import save as serialize
+from torch import Tensor, nn
+
+from biod2c_core.atomic import atomic_open, write_json
+from biod2c_core.curation.filter_images.layout import FEATURES
+from biod2c_core.errors import CheckpointError, InputError
+
+EMBEDDED = Path(__file__).resolve().parents[2] / "assets" / "image-filter"
+CONFIG, WEIGHTS = "filter.json", "head.safetensors"
+LAYOUT_VERSION = 1  # raise it when layout.py measures differently
+_CLIP = 6.0  # standard deviations
+
+
+class Head(nn.Module):
+    """Standardised features to the logit of "polluted".
+
+    Args:
+        width: Features of an image.
+        hidden: Units of the hidden layer.
+    """
+
+    mean: Tensor
+    scale: Tensor
+
+    def __init__(self, width: int, hidden: int) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(width))
+        self.register_buffer("scale", torch.ones(width))
+        self.layers = nn.Sequential(
+            nn.Linear(width, hidden), nn.GELU(), nn.Dropout(0.3), nn.Linear(hidden, 1)
+        )
+
+    def forward(self, features: Tensor) -> Tensor:
+        """(B, width) -> (B,)."""
+        standard = ((features - self.mean) * self.scale).clamp(-_CLIP, _CLIP)
+        return self.layers(standard).squeeze(1)
+
+
+class ImageFilter:
+    """A trained head and the encoder it belongs to.
+
+    Args:
+        head: The MLP.
+        encoder: Identity of the encoder whose vectors it was trained on.
+        about: Facts for people, kept in ``filter.json``.
+    """
+
+    def __init__(self, head: Head, encoder: str, about: dict[str, Any] | None = None) -> None:
+        self.head = head.eval()
+        self.encoder = encoder
+        self.about = about or {}
+
+    @property
+    def identity(self) -> str:
+        """Equal only for equal weights."""
+        state = {name: tensor.half() for name, tensor in self.head.state_dict().items()}
+        return hashlib.sha256(serialize(state)).hexdigest()[:20]
+
+    @torch.no_grad()
+    def probabilities(self, features: np.ndarray) -> np.ndarray:
+        """Probability of being polluted: (B, width) float32 -> (B,) float64."""
+        return torch.sigmoid(self.head(torch.from_numpy(features)).double()).numpy()
+
+    def save(self, folder: Path) -> None:
+        """Write the head (float16 is enough) and its configuration."""
+        folder.mkdir(parents=True, exist_ok=True)
+        state = {name: tensor.half() for name, tensor in self.head.state_dict().items()}
+        with atomic_open(folder / WEIGHTS, "wb") as file:
+            file.write(serialize(state))
+        hidden, width = self.head.layers[0].weight.shape
+        config = {"width": width, "hidden": hidden, "layout": LAYOUT_VERSION}
+        write_json(folder / CONFIG, {**config, "encoder": self.encoder, "about": self.about})
+
+    @classmethod
+    def load(cls, folder: Path | None, encoder: str) -> ImageFilter:
+        """Read a head.
+
+        Args:
+            folder: Where ``fit`` wrote it, or None for the embedded one.
+            encoder: Identity of the encoder at hand.
+
+        Raises:
+            CheckpointError: It is missing or damaged, or was trained on another encoder.
+        """
+        place = folder or EMBEDDED
+        if not (place / CONFIG).is_file():
+            raise CheckpointError(
+                f"no image filter at {place}",
+                "Give a folder that 'biod2c filter-images fit' wrote, or none for the embedded one.",
+            )
+        try:
+            config = json.loads((place / CONFIG).read_text("utf-8"))
+            wanted, layout = str(config["encoder"]), int(config["layout"])
+            head = Head(int(config["width"]), int(config["hidden"]))
+            state = load_file(place / WEIGHTS)
+            head.load_state_dict({name: tensor.float() for name, tensor in state.items()})
+        except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
+            raise CheckpointError(
+                f"the image filter in {place} is damaged ({' '.join(str(error).split())[:200]})",
+                "Copy it again or run 'biod2c filter-images fit'.",
+            ) from error
+        if wanted != encoder or layout != LAYOUT_VERSION:
+            raise CheckpointError(
+                f"the image filter in {place} was trained on other features: encoder {wanted}, "
+                f"layout {layout}; here are encoder {encoder}, layout {LAYOUT_VERSION}",
+                "Use the encoder it was trained with (--encoder), or fit it again.",
+            )
+        return cls(head, wanted, config.get("about"))
+
+
+def join_features(vectors: np.ndarray, layouts: Sequence[np.ndarray]) -> np.ndarray:
+    """What the head reads: (B, D) and B times (FEATURES,) -> (B, D + FEATURES), float32."""
+    return np.concatenate((vectors, np.stack(list(layouts))), axis=1, dtype=np.float32)
+
+
+def train_head(
+    features: np.ndarray,
+    polluted: np.ndarray,
+    *,
+    seed: int = 0,
+    hidden: int = 64,
+    epochs: int = 40,
+) -> Head:
+    """Train the MLP; both labels count the same however many there are of each.
+
+    Args:
+        features: (N, width), float32.
+        polluted: (N,), bool.
+        seed: Of weights, order and dropout.
+        hidden: Units of the hidden layer.
+        epochs: Passes over the images.
+
+    Raises:
+        InputError: One of the labels is missing.
+    """
+    share = float(polluted.mean()) if len(polluted) else 0.0
+    if not 0 < share < 1:
+        raise InputError("all images have the same label", "Label some of both.")
+    torch.manual_seed(seed)
+    inputs, labels = torch.from_numpy(features), torch.from_numpy(polluted.astype(np.float32))
+    head = Head(features.shape[1], hidden)
+    spread, middle = torch.std_mean(inputs, dim=0)
+    head.mean.copy_(middle)
+    head.scale.copy_(1 / spread.clamp_min(1e-3))
+    weights = torch.where(labels > 0, 0.5 / share, 0.5 / (1 - share))
+    optimizer = torch.optim.AdamW(head.parameters(), lr=2e-3, weight_decay=0.02)
+    batch = min(128, len(labels))
+    steps = epochs * max(1, len(labels) // batch)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 2e-3, total_steps=steps)
+    head.train()
+    for _ in range(epochs):
+        order = torch.randperm(len(labels))
+        for start in range(0, len(labels) - batch + 1, batch):
+            chosen = order[start : start + batch]
+            loss = nn.functional.binary_cross_entropy_with_logits(
+                head(inputs[chosen]), labels[chosen], weights[chosen]
+            )
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            schedule.step()
+    return head.eval()
+
+
+def feature_width(encoder_width: int) -> int:
+    """Length of what the head reads for an encoder's vectors."""
+    return encoder_width + FEATURES

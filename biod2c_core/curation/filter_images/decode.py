@@ -1,0 +1,125 @@
+"""From image files to what the classifier looks at, in several processes. No torch in here."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from itertools import islice
+from multiprocessing import get_context, parent_process
+from typing import NamedTuple, TypeVar
+
+import numpy as np
+from PIL import Image
+
+from biod2c_core.curation.filter_images.layout import SIDE, layout_features
+from biod2c_core.curation.filter_images.sources import Item, read_image
+from biod2c_core.errors import ImageError, InputError
+
+_CHUNK = 8  # images a task
+_AHEAD = 3  # tasks a process
+T = TypeVar("T")
+
+
+class Prepared(NamedTuple):
+    """One decoded image.
+
+    Attributes:
+        item: Which.
+        pixels: uint8 (side, side, 3), or None if it cannot be used.
+        layout: float32 (K,), see :mod:`.layout`.
+        problem: Why it cannot be used.
+    """
+
+    item: Item
+    pixels: np.ndarray | None
+    layout: np.ndarray | None
+    problem: str = ""
+
+
+def prepare(item: Item, side: int) -> Prepared:
+    """Decode an image, scale it to a square as the encoder wants it, and measure its layout."""
+    try:
+        picture = read_image(item)
+    except ImageError as error:
+        return Prepared(item, None, None, error.problem)
+    except OSError as error:
+        return Prepared(item, None, None, f"cannot read {item.name}: {error.strerror}")
+    pixels = _square(picture, side)
+    plain = pixels if side == SIDE else _square(picture, SIDE)
+    return Prepared(item, pixels, layout_features(plain))
+
+
+def _square(picture: Image.Image, side: int) -> np.ndarray:
+    return np.asarray(picture.resize((side, side), Image.Resampling.BICUBIC))
+
+
+def prepare_all(items: Iterable[Item], side: int, workers: int) -> Iterator[Prepared]:
+    """Prepare images in order, a bounded number ahead of the caller.
+
+    Args:
+        items: What to decode.
+        side: Pixels of the square.
+        workers: Processes; 0 decodes in this one.
+
+    Raises:
+        InputError: A process died, as it does when memory runs out.
+        MissingDependencyError: DICOM or NIfTI without the extra ``medical``.
+    """
+    if workers < 1:
+        for item in items:
+            yield prepare(item, side)
+        return
+    chunks = batched(items, _CHUNK)
+    with _pool(workers) as pool:
+        waiting: deque[Future[list[Prepared]]] = deque(
+            pool.submit(_prepare_chunk, chunk, side) for chunk in islice(chunks, _AHEAD * workers)
+        )
+        while waiting:
+            try:
+                done = waiting.popleft().result()
+            except BrokenProcessPool as error:
+                raise InputError(
+                    "a decoding process died, perhaps for lack of memory",
+                    "Run the same command again with fewer --workers; finished work is kept.",
+                ) from error
+            if (chunk := next(chunks, None)) is not None:
+                waiting.append(pool.submit(_prepare_chunk, chunk, side))
+            yield from done
+
+
+def batched(values: Iterable[T], size: int) -> Iterator[list[T]]:
+    """Lists of ``size`` values, the last one shorter."""
+    iterator = iter(values)
+    while batch := list(islice(iterator, size)):
+        yield batch
+
+
+def _prepare_chunk(items: Sequence[Item], side: int) -> list[Prepared]:
+    return [prepare(item, side) for item in items]
+
+
+@contextmanager
+def _pool(workers: int) -> Iterator[ProcessPoolExecutor]:
+    # Spawned, not forked: a fork of a process with threads (torch) can hang.
+    pool = ProcessPoolExecutor(workers, get_context("spawn"), _end_with_parent)
+    try:
+        yield pool
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _end_with_parent() -> None:
+    """Let a worker end when its parent is killed; it would wait for work for ever."""
+    parent = parent_process()
+    if parent is not None:
+
+        def wait() -> None:
+            parent.join()
+            os._exit(1)
+
+        threading.Thread(target=wait, daemon=True).start()

@@ -1,0 +1,271 @@
+"""``filter-images run``: score every image once, and keep the clean ones.
+
+While a run is under way its rows are in ``OUT.partial``; ``OUT`` appears in one step when all images
+are scored, in the order of their names. ``OUT.manifest.json`` says which images and which classifier it
+belongs to, so that a run of other things is refused instead of mixed in. A run in shards writes
+``OUT.shard-I-of-N`` each, and whoever ends last joins them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from biod2c_core.atomic import atomic_open, write_json
+from biod2c_core.curation.filter_images.classifier import ImageFilter
+from biod2c_core.curation.filter_images.encoder import ImageEncoder
+from biod2c_core.curation.filter_images.labels import CLEAN, POLLUTED
+from biod2c_core.curation.filter_images.scoring import Score, ScoreLog, parse_scores, score_images
+from biod2c_core.curation.filter_images.sources import WHOLE_FILE, Item, image_names
+from biod2c_core.data.images import resolve_image
+from biod2c_core.errors import InputError
+
+THRESHOLD = 0.5
+_CHANGED = "Give another output, or remove this one and its manifest to start over."
+
+
+@dataclass(frozen=True)
+class RunReport:
+    """What a run found.
+
+    Attributes:
+        images: All of this run (or shard).
+        clean: Those below the threshold.
+        polluted: Those from it on.
+        failed: Those that cannot be read.
+        scored_now: Those scored by this call; the others were done before.
+        complete: Whether ``OUT`` is there; a shard may have to wait for the others.
+    """
+
+    images: int
+    clean: int
+    polluted: int
+    failed: int
+    scored_now: int
+    complete: bool
+
+
+def filter_images(
+    items: Sequence[Item],
+    output: Path,
+    encoder: ImageEncoder,
+    image_filter: ImageFilter,
+    *,
+    threshold: float = THRESHOLD,
+    workers: int = 0,
+    shard: tuple[int, int] = (0, 1),
+    advance: Callable[[int], None] = lambda _: None,
+) -> RunReport:
+    """Score images into ``output``; killed at any moment and started again, each exactly once.
+
+    Args:
+        items: The images, names unique.
+        output: JSONL: ``image``, ``polluted`` (the probability) and ``label``, or ``image`` and
+            ``error``. If it is there already, only its labels are made anew for the threshold.
+        encoder: The frozen encoder.
+        image_filter: The head.
+        threshold: From this probability on an image is polluted.
+        workers: Processes that decode; 0 decodes in this one.
+        shard: Index of this process, and how many there are.
+        advance: Called with the number of images done, those of earlier calls included.
+
+    Raises:
+        InputError: The output belongs to other images or another classifier, or is in use.
+    """
+    index, count = shard
+    if not 0 <= index < count:
+        raise InputError(f"shard {index} of {count}", "Shards are counted from 0.")
+    classifier = f"{encoder.identity} {image_filter.identity}"
+    if output.exists():
+        scores = _finished(output, items, classifier)
+        advance(len(items))
+        _write(output, scores, threshold)
+        return _report(scores, threshold, 0, True)
+    _claim(output, items, classifier)
+    mine = items[index::count]
+    target = output if count == 1 else _shard_path(output, index, count)
+    done, new = _score(mine, target, encoder, image_filter, workers, advance)
+    if count == 1:
+        _write(output, done, threshold)
+        _partial(target).unlink(missing_ok=True)
+    complete = count == 1 or _join(output, items, count, threshold)
+    return _report(done, threshold, new, complete)
+
+
+def _score(
+    items: Sequence[Item],
+    target: Path,
+    encoder: ImageEncoder,
+    image_filter: ImageFilter,
+    workers: int,
+    advance: Callable[[int], None],
+) -> tuple[list[Score], int]:
+    """Score what the partial file lacks: all scores in order, and how many are new."""
+    with ScoreLog(_partial(target)) as log:
+        todo = [item for item in items if item.name not in log.scores]
+        advance(len(items) - len(todo))
+        for scores in score_images(todo, encoder, image_filter, workers):
+            log.add(scores)
+            advance(len(scores))
+        log.sync()
+        return [log.scores[item.name] for item in items], len(todo)
+
+
+def _join(output: Path, items: Sequence[Item], count: int, threshold: float) -> bool:
+    """Write the output if every shard has all of its rows; several may do so, all alike."""
+    found: dict[str, Score] = {}
+    parts = [_partial(_shard_path(output, index, count)) for index in range(count)]
+    for part in parts:
+        if part.exists():
+            data = part.read_bytes()
+            scores = parse_scores(data[: data.rfind(b"\n") + 1], part)
+            found |= {score.image: score for score in scores}
+    if len(found) < len(items):
+        return output.exists()  # another shard has joined them and removed the parts
+    _write(output, [found[item.name] for item in items], threshold)
+    for part in parts:
+        part.unlink(missing_ok=True)
+    return True
+
+
+def _shard_path(output: Path, index: int, count: int) -> Path:
+    return output.with_name(f"{output.name}.shard-{index}-of-{count}")
+
+
+def _partial(path: Path) -> Path:
+    return path.with_name(f"{path.name}.partial")
+
+
+def _manifest_path(output: Path) -> Path:
+    return output.with_name(f"{output.name}.manifest.json")
+
+
+def _claim(output: Path, items: Sequence[Item], classifier: str) -> None:
+    """Refuse to mix two runs in one output."""
+    digest = hashlib.sha256()
+    for item in items:
+        digest.update(f"{item.name}\0{item.problem}\0".encode("utf-8", "surrogateescape"))
+    manifest = {
+        "images": len(items),
+        "names": digest.hexdigest()[:20],
+        "classifier": classifier,
+    }
+    path = _manifest_path(output)
+    if not path.exists():
+        write_json(path, manifest)
+    elif (before := _read_manifest(path)) != manifest:
+        what = "another classifier" if before["classifier"] != classifier else "other images"
+        raise InputError(f"{output} was begun with {what}", _CHANGED)
+
+
+def _read_manifest(path: Path) -> dict[str, Any]:
+    try:
+        found = json.loads(path.read_text("utf-8"))
+        if isinstance(found, dict) and "classifier" in found:
+            return found
+    except (OSError, ValueError):
+        pass
+    raise InputError(f"{path} is damaged", _CHANGED)
+
+
+def _finished(output: Path, items: Iterable[Item], classifier: str) -> list[Score]:
+    """The scores of a run that is complete, if these images are among them."""
+    if not _manifest_path(output).exists():
+        raise InputError(f"{output} is there already and is no output of this command", _CHANGED)
+    if _read_manifest(_manifest_path(output))["classifier"] != classifier:
+        raise InputError(f"{output} was made by another classifier", _CHANGED)
+    scores = list(parse_scores(output.read_bytes(), output))
+    known = {score.image for score in scores}
+    for item in items:  # some may have been moved away since
+        if item.name not in known:
+            raise InputError(f"{output} is complete and lacks {item.name!r}", _CHANGED)
+    return scores
+
+
+def _label(score: Score, threshold: float) -> str | None:
+    if score.polluted is None:
+        return None
+    return POLLUTED if score.polluted >= threshold else CLEAN
+
+
+def _write(output: Path, scores: Iterable[Score], threshold: float) -> None:
+    with atomic_open(output, "wb") as file:
+        for score in scores:
+            row = score.to_json()
+            if score.polluted is not None:
+                row["label"] = _label(score, threshold)
+            line = json.dumps(row, ensure_ascii=False) + "\n"
+            file.write(line.encode("utf-8", "surrogateescape"))
+
+
+def _report(
+    scores: Sequence[Score], threshold: float, scored_now: int, complete: bool
+) -> RunReport:
+    counts = Counter(_label(score, threshold) for score in scores)
+    return RunReport(
+        images=len(scores),
+        clean=counts[CLEAN],
+        polluted=counts[POLLUTED],
+        failed=counts[None],
+        scored_now=scored_now,
+        complete=complete,
+    )
+
+
+def names_with_label(output: Path) -> dict[str, str]:
+    """Label by image name of a complete output; unreadable images are left out."""
+    rows = (json.loads(line) for line in output.read_bytes().splitlines())
+    return {row["image"]: row["label"] for row in rows if "label" in row}
+
+
+def list_clean(output: Path, source: Path, target: Path) -> int:
+    """Write what is clean: the rows of a JSONL source as they are, else a name a line.
+
+    Returns:
+        How many lines there are.
+    """
+    labels = names_with_label(output)
+    count = 0
+    with atomic_open(target) as file:
+        if source.is_file() and source.suffix.lower() != ".tar":
+            for name, row in image_names(source):
+                if labels.get(name) == CLEAN:
+                    file.write(json.dumps(row, ensure_ascii=False) + "\n")
+                    count += 1
+        else:
+            for name, label in labels.items():
+                if label == CLEAN:
+                    file.write(f"{name}\n")
+                    count += 1
+    return count
+
+
+def move_polluted(items: Iterable[Item], output: Path, root: Path, target: Path) -> int:
+    """Move the files of polluted images to another folder, below it as they were below ``root``.
+
+    Safe to be killed in: a second call moves what is left.
+
+    Raises:
+        InputError: The folder lies inside ``root``, or images lie in tar shards.
+        ImageError: An image lies outside ``root``.
+    """
+    if target.absolute() == root.absolute() or root.absolute() in target.absolute().parents:
+        raise InputError(
+            f"{target} lies inside {root}", "Move polluted images to a folder beside it."
+        )
+    labels = names_with_label(output)
+    polluted = [item for item in items if labels.get(item.name) == POLLUTED]
+    if any(item.length != WHOLE_FILE for item in polluted):
+        raise InputError("images inside tar shards cannot be moved", "Use --list.")
+    for item in polluted:
+        place = resolve_image(target, os.path.relpath(item.path, root))
+        place.parent.mkdir(parents=True, exist_ok=True)
+        shutil.move(item.path, place)
+    return len(polluted)

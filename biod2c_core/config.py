@@ -140,6 +140,8 @@ class StageSettings:
         semantic_weight: lambda of Eq. (5).
         queue_size: k, texts of the queue that are used.
         bf16: Mixed precision in bfloat16.
+        base_weights: How the language model's own, frozen weights are held: ``float32``,
+            ``bfloat16``, or ``nf4`` (four bits, QLoRA); the latter two need ``bf16``.
         gradient_checkpointing: Recompute activations of the language model.
         cache_features: Keep the frozen trunk's features on disk instead of computing them anew.
         log_every: Steps between log lines.
@@ -162,6 +164,7 @@ class StageSettings:
     semantic_weight: float = 1.0
     queue_size: int = 30
     bf16: bool = True
+    base_weights: Literal["float32", "bfloat16", "nf4"] = "float32"
     gradient_checkpointing: bool = False
     cache_features: bool = False
     log_every: int = 10

@@ -11,6 +11,22 @@ import typer
 
 from biod2c_cli.console import emit, emit_json
 from biod2c_cli.options import AsJson, Device
+from biod2c_cli.training_options import (
+    DeepSpeed,
+    DryRun,
+    Fsdp,
+    GpuMemory,
+    Gpus,
+    Hostfile,
+    Master,
+    NodeCount,
+    NodeRank,
+    Processes,
+    TensorBoard,
+    Wandb,
+    Where,
+    Zero,
+)
 from biod2c_core.config import load_config, override
 from biod2c_core.errors import ConfigError
 
@@ -75,6 +91,19 @@ def train(
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on from the run folder's newest checkpoint.")
     ] = False,
+    gpus: Gpus = None,
+    processes: Processes = None,
+    nodes: NodeCount = 1,
+    node_rank: NodeRank = 0,
+    master: Master = "",
+    hostfile: Hostfile = None,
+    zero: Zero = None,
+    deepspeed: DeepSpeed = None,
+    fsdp: Fsdp = False,
+    dry_run: DryRun = False,
+    gpu_memory: GpuMemory = None,
+    tensorboard: TensorBoard = False,
+    wandb: Wandb = False,
     device: Device = "auto",
     as_json: AsJson = False,
 ) -> None:
@@ -89,7 +118,19 @@ def train(
             "Add --model CHECKPOINT, or --set model.language_model=FOLDER_OR_HUB_NAME.",
         )
 
+    where = Where(gpus, processes, nodes, node_rank, master, hostfile)
+    if dry_run:
+        from biod2c_cli.training_plan import show_plan
+
+        show_plan(config, stage, data, model, where, zero, deepspeed, fsdp, gpu_memory, as_json)
+        return
+    code = where.launch(bool(zero or deepspeed or fsdp))
+    if code is not None:
+        raise typer.Exit(code)
+
     from biod2c_cli.training_progress import TrainingProgress
+    from biod2c_core.training.launch import is_first
+    from biod2c_core.training.run import EngineFlags
     from biod2c_core.training.run import train as run
 
     with TrainingProgress() as reporter:
@@ -102,9 +143,13 @@ def train(
             checkpoint=model,
             validation=validation,
             resume=resume,
-            device=device,
+            device="cpu" if processes else device,
             command=shlex.join(["biod2c", *sys.argv[1:]]),
+            engine=EngineFlags(zero, deepspeed, fsdp),
+            track=[name for name, on in (("tensorboard", tensorboard), ("wandb", wandb)) if on],
         )
+    if not is_first():
+        return
     if as_json:
         emit_json(result.__dict__)
     else:

@@ -186,6 +186,7 @@ class BioD2CTrainer(Trainer):
             self._wait()
             if self.is_world_process_zero():
                 publish(partial / name, checkpoints / name)
+                partial.rmdir()
             self._wait()
         if self._keep and self.is_world_process_zero():
             # only now: until here the older ones are what a resumed run starts from
@@ -195,6 +196,17 @@ class BioD2CTrainer(Trainer):
     def _wait(self) -> None:
         if self.args.world_size > 1:
             dist.barrier()
+
+    def whole_weights(self) -> dict[str, Tensor] | None:
+        """All weights by name, in the first process, where an engine has spread them; else None.
+
+        All processes must call it.
+        """
+        if not (self.is_deepspeed_enabled or self.is_fsdp_enabled):
+            return None
+        if self.model_wrapped is self.model and not self.is_fsdp_enabled:
+            return None  # nothing was trained in this process: the weights are as they were loaded
+        return self.accelerator.get_state_dict(self.model_wrapped)
 
     @contextmanager
     def _named_if_disk_is_full(self, name: str, checkpoints: Path) -> Iterator[None]:

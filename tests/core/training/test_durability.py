@@ -132,6 +132,7 @@ def test_rates_and_memory_are_logged(llama: Path, data: Path, tmp_path: Path) ->
 KILLER = """
 import os, random, signal, sys, time
 from pathlib import Path
+import biod2c_core
 import torch
 torch.set_num_threads(1)
 import peft, timm, transformers.models.llama.modeling_llama

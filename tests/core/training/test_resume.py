@@ -102,10 +102,9 @@ def test_an_incomplete_checkpoint_is_skipped(
     found = last_complete_checkpoint(stopped / "checkpoints")
     assert found is not None
     assert found.name == "checkpoint-1"
+    folder, size = stopped / "checkpoints", optimizer.stat().st_size
     reporter = go(config_of(llama), data, stopped, resume=True)
     assert reporter.started == [(STEPS, 1)]
-    folder = stopped / "checkpoints"
-    size = optimizer.stat().st_size
     assert reporter.notes[:3] == [
         f"{folder}/checkpoint-5 is passed over: complete.json is missing",
         f"{folder}/checkpoint-4 is passed over: optimizer.pt has {size} bytes of {size + 1}",

@@ -1,0 +1,111 @@
+"""Options of ``biod2c train`` that say where and how it runs, and the launch they ask for."""
+
+from __future__ import annotations
+
+import os
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from biod2c_core.errors import InputError
+
+Gpus = Annotated[
+    int | None,
+    typer.Option("--gpus", min=1, help="GPUs of this machine; several train with ZeRO-2."),
+]
+Processes = Annotated[
+    int | None, typer.Option("--processes", min=1, help="CPU processes instead (gloo).")
+]
+NodeCount = Annotated[int, typer.Option("--nodes", min=1, help="Machines that train together.")]
+NodeRank = Annotated[int, typer.Option("--node-rank", min=0, help="This machine's number, from 0.")]
+Master = Annotated[
+    str, typer.Option("--master", metavar="HOST:PORT", help="The first of the machines.")
+]
+Hostfile = Annotated[
+    Path | None,
+    typer.Option(help="Lines 'HOST slots=N': start the run on all of them over ssh."),
+]
+Zero = Annotated[
+    int | None,
+    typer.Option(metavar="0|2|3", help="DeepSpeed ZeRO stage; 0: plain data parallel."),
+]
+DeepSpeed = Annotated[
+    Path | None, typer.Option("--deepspeed", help="DeepSpeed configuration (JSON) instead.")
+]
+Fsdp = Annotated[bool, typer.Option("--fsdp", help="Use torch's FSDP instead of DeepSpeed.")]
+DryRun = Annotated[
+    bool, typer.Option("--dry-run", help="Print configuration, steps and memory; train nothing.")
+]
+GpuMemory = Annotated[
+    float | None,
+    typer.Option(help="GiB of a GPU to plan for with --dry-run; default: this machine's."),
+]
+TensorBoard = Annotated[bool, typer.Option("--tensorboard", help="Log to TensorBoard too.")]
+Wandb = Annotated[bool, typer.Option("--wandb", help="Log to Weights & Biases too.")]
+
+
+@dataclass(frozen=True)
+class Where:
+    """The machines and processes that the flags ask for."""
+
+    gpus: int | None
+    processes: int | None
+    nodes: int
+    node_rank: int
+    master: str
+    hostfile: Path | None
+
+    @property
+    def here(self) -> int:
+        """Processes of this machine."""
+        return self.gpus or self.processes or 1
+
+    @property
+    def in_all(self) -> int:
+        """Processes of the whole run."""
+        return self.here * self.nodes
+
+    def launch(self, engine_given: bool) -> int | None:
+        """Start the processes and wait for them, where there are several to start.
+
+        Args:
+            engine_given: An engine was asked for, which needs a launch even for one process.
+
+        Returns:
+            The exit code, or None: this process is to do the work itself.
+
+        Raises:
+            InputError: Flags contradict each other, or there are fewer GPUs.
+        """
+        from biod2c_core.training import launch
+
+        if self.gpus and self.processes:
+            raise InputError("--gpus and --processes are both given", "Choose one.")
+        if not (self.gpus or self.processes or self.hostfile):
+            launch.adopt_slurm()
+        if launch.is_rank():
+            return None
+        if self.hostfile is not None:
+            count = [] if self.gpus or self.processes else ["--gpus"]
+            return launch.launch_on_hosts(self.hostfile, _without_hostfile(sys.argv[1:]), count)
+        if self.gpus:
+            launch.check_gpus(self.gpus)
+        if self.in_all == 1 and not engine_given:
+            return None
+        nodes = launch.Nodes(self.nodes, self.node_rank, self.master)
+        os.environ.setdefault("PYTHONSAFEPATH", "1")  # a file of the user's is no module of ours
+        return launch.launch([sys.executable, "-m", "biod2c_cli", *sys.argv[1:]], self.here, nodes)
+
+
+def _without_hostfile(arguments: list[str]) -> list[str]:
+    kept = []
+    rest = iter(arguments)
+    for argument in rest:
+        if argument == "--hostfile":
+            next(rest, None)
+        elif not argument.startswith("--hostfile="):
+            kept.append(argument)
+    return kept

@@ -1,0 +1,72 @@
+"""``biod2c train --dry-run``: what a run would take, for the person and for scripts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import typer
+
+from biod2c_cli.console import emit, emit_json
+from biod2c_cli.training_options import Where
+from biod2c_core.config import TrainingConfig, dump_config
+
+
+def show_plan(
+    config: TrainingConfig,
+    stage: int,
+    data: list[Path],
+    checkpoint: str | None,
+    where: Where,
+    zero: int | None,
+    deepspeed: Path | None,
+    fsdp: bool,
+    gpu_memory: float | None,
+    as_json: bool,
+) -> None:
+    """Print the resolved configuration and :class:`biod2c_core.training.plan.Plan`.
+
+    Raises:
+        typer.Exit: With code 2, if it will not fit.
+    """
+    from dataclasses import asdict
+
+    from biod2c_core.training.plan import make_plan
+
+    split = 3 if fsdp else zero
+    if split is None:
+        split = 2 if (where.gpus or 1) > 1 or deepspeed else 0
+    if gpu_memory is None and not where.processes:
+        gpu_memory = _memory_here()
+    plan = make_plan(config, stage, data, checkpoint, where.in_all, split, gpu_memory)
+    if as_json:
+        emit_json({"config": asdict(config), **asdict(plan)})
+    else:
+        emit(dump_config(config))
+        emit(f"trainable parameters: {plan.trainable:,} of {plan.parameters:,}")
+        emit(f"steps: {plan.steps:,} of {plan.whole_batch} samples; records: {plan.records:,}")
+        emit(f"longest sample: {plan.tokens} positions")
+        emit(f"memory of each of {plan.processes} process(es), estimated, GiB:")
+        for name, size in plan.memory.items():
+            emit(f"  {name}: {size:.2f}")
+        emit(f"  in all, with what the allocator wastes: {plan.total:.2f}")
+        _verdict(plan.fits, plan.available, plan.help, stage)
+    if plan.fits is False:
+        raise typer.Exit(2)
+
+
+def _verdict(fits: bool | None, available: float | None, switches: list[str], stage: int) -> None:
+    if fits is None:
+        emit("no GPU is here to compare with; name its GiB with --gpu-memory")
+    elif fits:
+        emit(f"fits in {available:.1f} GiB")
+    else:
+        named = ", ".join(each.replace("stageN", f"--set stage{stage}") for each in switches)
+        emit(f"does NOT fit in {available:.1f} GiB; what helps: {named}")
+
+
+def _memory_here() -> float | None:
+    import torch
+
+    if not torch.cuda.is_available():
+        return None
+    return torch.cuda.get_device_properties(0).total_memory / 2**30

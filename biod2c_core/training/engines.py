@@ -1,0 +1,164 @@
+"""How the processes of a run share model and work: plain data parallel, DeepSpeed ZeRO, or FSDP."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, Literal
+
+from torch import nn
+
+from biod2c_core.errors import ConfigError, InputError, MissingDependencyError
+
+ENGINES = ("single", "ddp", "zero2", "zero3", "deepspeed", "fsdp")
+
+
+@dataclass(frozen=True)
+class Engine:
+    """The engine of a run.
+
+    Attributes:
+        name: ``single`` (one process), ``ddp`` (each process holds everything), ``zero2`` (optimiser
+            and gradients are split), ``zero3`` (weights too), ``deepspeed`` (as its file says) or
+            ``fsdp`` (as zero3, without DeepSpeed).
+        file: DeepSpeed's configuration, for ``deepspeed``.
+    """
+
+    name: Literal["single", "ddp", "zero2", "zero3", "deepspeed", "fsdp"] = "single"
+    file: Path | None = None
+
+    @property
+    def uses_deepspeed(self) -> bool:
+        """Whether DeepSpeed runs the model."""
+        return self.name in ("zero2", "zero3", "deepspeed")
+
+    @property
+    def any_number_resumes(self) -> bool:
+        """Whether a checkpoint can be resumed with another number of processes."""
+        return self.name in ("single", "ddp")
+
+
+def choose_engine(
+    processes: int, on_gpu: bool, zero: int | None, file: Path | None, fsdp: bool
+) -> Engine:
+    """The engine that the flags ask for; by default ZeRO-2 on several GPUs, else plain.
+
+    Args:
+        processes: Of the whole run.
+        on_gpu: Whether it runs on GPUs.
+        zero: ``--zero``: 0 (plain), 2 or 3.
+        file: ``--deepspeed``.
+        fsdp: ``--fsdp``.
+
+    Raises:
+        InputError: Flags contradict each other, or a stage does not exist.
+        MissingDependencyError: DeepSpeed is needed and absent.
+    """
+    asked = [flag for flag, given in _flags(zero, file, fsdp).items() if given]
+    if len(asked) > 1:
+        raise InputError(f"{' and '.join(asked)} are two engines", "Choose one.")
+    if zero not in (None, 0, 2, 3):
+        raise InputError(f"--zero is {zero}", "Use 0 (plain data parallel), 2 or 3.")
+    plain = Engine("ddp" if processes > 1 else "single")
+    if fsdp:
+        return Engine("fsdp") if processes > 1 else plain
+    if file is not None:
+        engine = Engine("deepspeed", file)
+    elif zero is None:
+        engine = Engine("zero2") if processes > 1 and on_gpu else plain
+    else:
+        engine = {0: plain, 2: Engine("zero2"), 3: Engine("zero3")}[zero]
+    if engine.uses_deepspeed and find_spec("deepspeed") is None:
+        raise MissingDependencyError("deepspeed", "train")
+    return engine
+
+
+def _flags(zero: int | None, file: Path | None, fsdp: bool) -> dict[str, bool]:
+    return {
+        f"--zero {zero}": zero is not None,
+        "--deepspeed": file is not None,
+        "--fsdp": fsdp,
+    }
+
+
+def engine_arguments(
+    engine: Engine, on_cpu: bool, bf16: bool, language_model: nn.Module
+) -> dict[str, Any]:
+    """What ``transformers.TrainingArguments`` needs for an engine.
+
+    Args:
+        engine: The engine.
+        on_cpu: Whether the processes compute on the CPU.
+        bf16: Mixed precision.
+        language_model: Its decoder layers are FSDP's units.
+    """
+    if engine.name == "ddp":
+        return {"ddp_find_unused_parameters": False, "ddp_backend": "gloo" if on_cpu else "nccl"}
+    if engine.name == "fsdp":
+        return {
+            "fsdp": True,
+            "fsdp_config": _fsdp_config(language_model),
+            "ddp_backend": "gloo" if on_cpu else "nccl",
+        }
+    if not engine.uses_deepspeed:
+        return {}
+    if on_cpu:
+        use_no_compiled_operators()
+    config = _read(engine.file) if engine.file else deepspeed_config(engine.name, bf16)
+    return {"deepspeed": config, "ddp_backend": "gloo" if on_cpu else "nccl"}
+
+
+def deepspeed_config(name: str, bf16: bool) -> dict[str, Any]:
+    """ZeRO-2 or ZeRO-3 without offload; batch sizes and clipping are the run's own.
+
+    The optimiser is the run's AdamW of torch, with the same groups of parameters as in one process,
+    so that DeepSpeed compiles nothing.
+    """
+    return {
+        "train_micro_batch_size_per_gpu": "auto",
+        "gradient_accumulation_steps": "auto",
+        "train_batch_size": "auto",
+        "gradient_clipping": "auto",
+        "bf16": {"enabled": bf16},
+        "zero_optimization": {
+            "stage": int(name[-1]),
+            "contiguous_gradients": True,
+            "stage3_gather_16bit_weights_on_model_save": True,
+        },
+        "steps_per_print": 2**31,
+    }
+
+
+def _read(file: Path) -> dict[str, Any]:
+    try:
+        config = json.loads(file.read_text("utf-8"))
+    except OSError as error:
+        raise ConfigError(f"cannot read {file}: {error.strerror}", "Check --deepspeed.") from error
+    except ValueError as error:
+        raise ConfigError(f"{file} is no JSON ({error})", "Check --deepspeed.") from error
+    if not isinstance(config, dict):
+        raise ConfigError(f"{file} is no JSON object", "Check --deepspeed.")
+    return config
+
+
+def _fsdp_config(language_model: nn.Module) -> dict[str, Any]:
+    units = sorted(getattr(language_model, "_no_split_modules", None) or [])
+    present = {type(module).__name__ for module in language_model.modules()}
+    return {
+        "version": 2,
+        "reshard_after_forward": True,
+        "state_dict_type": "FULL_STATE_DICT",
+        "transformer_layer_cls_to_wrap": [name for name in units if name in present],
+    }
+
+
+def use_no_compiled_operators() -> None:
+    """Let DeepSpeed on the CPU work without a compiler: gloo, and none of its own kernels."""
+    os.environ.setdefault("DS_ACCELERATOR", "cpu")
+    os.environ.setdefault("DS_SKIP_CUDA_CHECK", "1")
+    import deepspeed.ops
+
+    deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False

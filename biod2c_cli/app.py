@@ -20,11 +20,18 @@ DEBUG_FLAG = "--debug"
 # Name and first help line of each command. ``biod2c_cli/commands/NAME.py`` holds a function NAME, or a
 # Typer app called ``app`` for a command with sub-commands; it is imported when it is called.
 COMMANDS = {
-    "ask": "Answer a question about an image.",
+    "ask": "Answer questions about an image, once or in a chat.",
+    "attn-map": "Show where the model looks for an answer.",
     "convert": "Convert the authors' weights, or PMC-CLIP's, for this project.",
+    "calibrate": "Fit a model's confidence to how often it is right.",
     "data": "Import, check, count, split and mix data; build text queues.",
+    "filter-images": "Keep clean images: label some, fit a classifier, run it.",
     "evaluate": "Score a model, or anyone's predictions, on a data set.",
+    "export": "Fold the adapters in and write a checkpoint with its card.",
     "gen-qa": "Generate questions and answers from images and captions with GPT-4o.",
+    "pull": "Download a checkpoint from the hub.",
+    "push": "Upload a checkpoint to the hub with a generated model card.",
+    "serve": "Serve a model to OpenAI clients, and a page to try it.",
     "train": "Train one stage: 1 aligns the fusion module, 2 adds LoRA.",
 }
 

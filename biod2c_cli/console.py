@@ -16,6 +16,11 @@ def emit(text: str) -> None:
     typer.echo(text)
 
 
+def one_line(text: str) -> str:
+    """A text with its line breaks made blanks, for outputs of one line an item."""
+    return " ".join(text.replace("\r", "\n").split("\n"))
+
+
 def emit_json(value: Any) -> None:
     """Write one JSON value, on one line, to stdout."""
     typer.echo(json.dumps(value, ensure_ascii=False, default=str))

@@ -1,4 +1,4 @@
-"""``biod2c ask``: one question about one image."""
+"""``biod2c ask``: questions about one image, once or in a chat."""
 
 from __future__ import annotations
 
@@ -7,27 +7,88 @@ from typing import Annotated
 
 import typer
 
-from biod2c_cli.console import emit, emit_json
-from biod2c_cli.options import AsJson, Device, Model
+from biod2c_cli.console import emit, emit_json, note, one_line
+from biod2c_cli.options import AsJson, Device, Model, pair
+from biod2c_core.errors import InputError, PartialResultError
+
+NOT_A_DEVICE = "note: research software, no medical device: do not use its answers for diagnosis."
 
 
 def ask(
     image: Annotated[
-        Path, typer.Argument(metavar="IMAGE", help="Image file (PNG, JPEG, TIFF ...).")
+        str,
+        typer.Argument(metavar="IMAGE", help="Image file (PNG, DICOM, NIfTI ...); - reads stdin."),
     ],
-    question: Annotated[str, typer.Argument(metavar="QUESTION", help="Question in English.")],
+    questions: Annotated[
+        list[str] | None, typer.Argument(metavar="[QUESTION]...", help="Questions in English.")
+    ] = None,
+    file: Annotated[
+        Path | None,
+        typer.Option("--questions", help='JSONL file, {"question": ..., "id": ...} a line.'),
+    ] = None,
+    chat: Annotated[
+        bool, typer.Option("--chat", help="Ask line by line; /help lists what else can be said.")
+    ] = False,
+    n_best: Annotated[int, typer.Option(help="List so many answers with their confidence.")] = 1,
+    min_confidence: Annotated[
+        float, typer.Option(help="Give no answer below this confidence (exit code 3).")
+    ] = 0.0,
+    attn: Annotated[
+        Path | None, typer.Option(help="Write a picture of where the model looked.")
+    ] = None,
+    frame: Annotated[
+        int | None, typer.Option(help="Frame of a DICOM or multi-page file, from 0.")
+    ] = None,
+    axis: Annotated[
+        int, typer.Option(help="NIfTI: slices across 0 left-right, 1 back-front, 2 feet-head.")
+    ] = 2,
+    slice_: Annotated[
+        int | None, typer.Option("--slice", help="NIfTI: which slice; the middle one if not given.")
+    ] = None,
+    window: Annotated[
+        str | None, typer.Option(metavar="CENTRE,WIDTH", help="DICOM and NIfTI: grey values shown.")
+    ] = None,
     model: Model = None,
     device: Device = "auto",
     as_json: AsJson = False,
 ) -> None:
-    """Answer a question about an image. The answer goes to stdout, nothing else does.
+    """Answer questions about an image. The answers go to stdout, a line each; nothing else does.
 
     Research software, no medical device: do not use its answers for diagnosis.
     """
-    from biod2c_core.inference.ask import ask as answer
+    from biod2c_core.inference import ask as asking
+    from biod2c_core.inference.questions import gather_questions
 
-    reply = answer(image, question, model, device)
-    if as_json:
-        emit_json(reply.__dict__)
-    else:
-        emit(reply.answer)
+    if frame is not None and slice_ is not None:
+        raise InputError("both --frame and --slice are given", "Give one of them.")
+    chosen = asking.ImageChoice(
+        image, slice_ if frame is None else frame, axis, pair(window, "--window")
+    )
+    options = asking.AskOptions(n_best, min_confidence, attn)
+    if chat:
+        from biod2c_cli.chat import run_chat
+
+        if questions or file or attn or image == asking.STDIN:
+            raise InputError(
+                "--chat reads its questions from stdin",
+                "Give --chat an image file and no questions.",
+            )
+        return run_chat(asking.open_image(chosen, model, device), options, as_json, NOT_A_DEVICE)
+    asked = gather_questions(questions or [], file)
+    silent = 0
+    for index, reply in enumerate(asking.ask(chosen, asked, options, model, device)):
+        if index == 0:
+            note(NOT_A_DEVICE)
+        silent += reply.abstained
+        if as_json:
+            emit_json(reply.to_row())
+        elif reply.candidates and not reply.abstained:
+            for text, confidence in reply.candidates:
+                emit(f"{confidence:.4f}\t{one_line(text)}")
+        else:
+            emit(one_line(reply.answer or ""))
+    if silent:
+        raise PartialResultError(
+            f"{silent} of {len(asked)} questions not answered: confidence below {min_confidence}"
+        )
+    return None

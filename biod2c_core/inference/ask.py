@@ -1,62 +1,125 @@
-"""One question about one image."""
+"""Questions about one image file, answered with one encoding of it."""
 
 from __future__ import annotations
 
-import time
+import sys
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+from PIL import Image
 
 from biod2c_core.data.images import load_image
 from biod2c_core.errors import InputError
+from biod2c_core.inference.questions import Question, Reply
+
+if TYPE_CHECKING:
+    from biod2c_core.inference.asker import Asker
+
+STDIN = "-"
 
 
 @dataclass(frozen=True)
-class Reply:
-    """What ``biod2c ask`` prints.
+class ImageChoice:
+    """An image file, and which picture in it.
 
     Attributes:
-        answer: The model's answer.
-        confidence: How sure it is, in [0, 1]; see ``biod2c_core.model.answering.Answer``.
-        model: The name of the checkpoint.
-        seconds: Time to read the image and answer, the loading of the model not included.
+        path: The file, or ``-`` for stdin.
+        frame: Frame of a DICOM or multi-page file, or slice of a NIfTI volume.
+        axis: NIfTI only: slices across 0 left-right, 1 back-front, 2 feet-head.
+        window: DICOM and NIfTI only: centre and width.
     """
 
-    answer: str
-    confidence: float
-    model: str
-    seconds: float
+    path: str
+    frame: int | None = None
+    axis: int = 2
+    window: tuple[float, float] | None = None
+
+    def load(self) -> Image.Image:
+        """Decode it.
+
+        Raises:
+            ImageError: The image is missing or unusable.
+        """
+        source = sys.stdin.buffer if self.path == STDIN else self.path
+        return load_image(source, frame=self.frame, axis=self.axis, window=self.window)
 
 
-def ask(
-    image: Path | str, question: str, checkpoint: str | None = None, device: str = "auto"
-) -> Reply:
-    """Answer a question about an image file.
+@dataclass(frozen=True)
+class AskOptions:
+    """How to answer.
 
-    Args:
-        image: The image file.
-        question: The question.
-        checkpoint: A folder, a hub name, or None for the embedded biod2c-tiny.
-        device: ``auto``, ``cpu``, ``cuda`` ...
+    Attributes:
+        n_best: How many answers each reply lists.
+        min_confidence: Below it, no answer is given.
+        attention: A picture of the attention maps to write.
+    """
+
+    n_best: int = 1
+    min_confidence: float = 0.0
+    attention: Path | None = None
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.n_best <= 20:
+            raise InputError(f"--n-best {self.n_best} is out of range", "Use 1 to 20.")
+        if not 0 <= self.min_confidence <= 1:
+            raise InputError(
+                f"--min-confidence {self.min_confidence} is out of range", "Use 0 to 1."
+            )
+        if self.attention is not None:
+            from biod2c_core.inference.attention.export import check_picture_path
+
+            check_picture_path(self.attention)
+
+
+def open_image(image: ImageChoice, checkpoint: str | None = None, device: str = "auto") -> Asker:
+    """Load an image and a model to ask about it.
 
     Raises:
         ImageError: The image is missing or unusable.
-        InputError: The question is empty, no text, or too long for the model.
+        CheckpointError: The checkpoint is missing or damaged.
+        ConfigError: The device is absent.
+    """
+    picture = image.load()
+
+    from biod2c_core.inference.asker import Asker  # bad input fails before torch is loaded
+
+    return Asker.load(picture, checkpoint, device)
+
+
+def ask(
+    image: ImageChoice,
+    questions: Sequence[Question],
+    options: AskOptions | None = None,
+    checkpoint: str | None = None,
+    device: str = "auto",
+) -> Iterator[Reply]:
+    """Answer questions about an image file, which is encoded once.
+
+    Args:
+        image: The image file.
+        questions: From :func:`biod2c_core.inference.questions.gather_questions`.
+        options: How to answer.
+        checkpoint: A folder, a hub name, or None for the embedded biod2c-tiny.
+        device: ``auto``, ``cpu``, ``cuda`` ...
+
+    Yields:
+        A reply a question, in order.
+
+    Raises:
+        ImageError: The image is missing or unusable.
+        InputError: A question is too long for the model.
         CheckpointError: The checkpoint is missing or damaged.
     """
-    if not question.strip():
-        raise InputError("the question is empty", "Ask something about the image.")
-    try:
-        question.encode("utf-8")
-    except UnicodeEncodeError:
-        raise InputError(
-            "the question is not UTF-8 text", "Check the terminal's encoding."
-        ) from None
-    picture = load_image(image)
+    options = options or AskOptions()
+    asker = open_image(image, checkpoint, device)
+    maps = []
+    for reply, answer in asker.ask(questions, options.n_best, options.min_confidence):
+        if options.attention:
+            maps.append(asker.explain(questions[len(maps)], answer))
+        yield reply
+    if options.attention:
+        from biod2c_core.inference.attention.export import draw_maps, save_picture
 
-    from biod2c_core.model.answering import Answerer  # bad input fails before torch is loaded
-
-    answerer = Answerer.load(checkpoint, device)
-    started = time.monotonic()
-    (answer,) = answerer.answer([picture], [question])
-    seconds = round(time.monotonic() - started, 3)
-    return Reply(answer.text, answer.confidence, answerer.name, seconds)
+        save_picture(options.attention, draw_maps(asker.image, maps))

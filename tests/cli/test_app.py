@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 from biod2c_cli.app import COMMANDS, app
 from biod2c_core import errors
 from biod2c_core.inference import ask as asking
+from biod2c_core.inference.questions import Question
 
 runner = CliRunner()
 HEAVY = ("torch", "transformers", "peft", "timm", "open_clip", "torchvision", "accelerate")
@@ -106,7 +107,7 @@ def test_each_failure_is_one_line_and_its_code(
 GONE = """
 from biod2c_cli.app import app
 from biod2c_core.inference import ask as asking
-asking.ask = lambda *_: asking.Reply("yes", 1.0, "tiny", 0.0)
+asking.ask = lambda *_: [asking.Reply("is it?", "yes", 1.0, False, False, "tiny", 0.0)]
 app(["ask", "image.png", "is it?"])
 """
 
@@ -120,7 +121,8 @@ def test_a_reader_that_has_gone_is_no_failure() -> None:
         [sys.executable, "-c", GONE], stdout=writer, stderr=subprocess.PIPE, timeout=600
     )
     os.close(writer)
-    assert (result.returncode, result.stderr) == (0, b"")
+    assert (result.returncode, result.stderr.count(b"\n")) == (0, 1)
+    assert b"no medical device" in result.stderr
 
 
 @pytest.mark.parametrize(
@@ -136,8 +138,8 @@ def test_debug_stands_anywhere_but_behind_two_dashes(
 ) -> None:
     asked = []
 
-    def fail(image: object, text: str, *_: object) -> None:
-        asked.append(text)
+    def fail(image: object, questions: list[Question], *_: object) -> None:
+        asked.append(questions[0].text)
         raise errors.InputError("bad")
 
     monkeypatch.setattr(asking, "ask", fail)

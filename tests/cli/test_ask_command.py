@@ -8,14 +8,18 @@ import struct
 import zlib
 from pathlib import Path
 
+import numpy as np
 import pytest
 import tiny_models
 from typer.testing import CliRunner, Result
 
 from biod2c_cli.app import app
+from biod2c_cli.console import one_line
+from biod2c_core.data.images import load_image
 from biod2c_core.model.answering import Answerer
 
 QUESTION = "is there a lesion?"
+NOTE = "note: research software, no medical device: do not use its answers for diagnosis.\n"
 
 
 def invoke(*arguments: object) -> Result:
@@ -44,17 +48,111 @@ def test_the_answer_alone_goes_to_stdout(image: Path, checkpoint: Path) -> None:
     )
     assert result.exit_code == 0
     assert result.stdout == f"{answer.text}\n"
-    assert result.stderr == ""
+    assert result.stderr == NOTE
 
 
-def test_json_has_answer_confidence_model_and_seconds(image: Path, checkpoint: Path) -> None:
-    result = invoke(image, QUESTION, "--json", "-m", checkpoint, "--device", "cpu")
+def test_json_rows(image: Path, checkpoint: Path, tmp_path: Path) -> None:
+    file = tmp_path / "questions.jsonl"
+    file.write_text('{"question": "where is the arrow?", "id": "q2"}\n')
+    model = ("-m", checkpoint, "--device", "cpu")
+    result = invoke(image, QUESTION, "--questions", file, "--json", "--n-best", 2, *model)
     assert result.exit_code == 0
+    first, second = (json.loads(line) for line in result.stdout.splitlines())
+    common = {"question", "answer", "confidence", "calibrated", "abstained", "model", "seconds"}
+    assert set(first) == common | {"candidates"}
+    assert set(second) == common | {"candidates", "id"}
+    assert 0 < first["confidence"] <= 1
+    assert first["model"] == str(checkpoint)
+    assert [first["question"], second["id"]] == [QUESTION, "q2"]
+    assert first["candidates"][0]["answer"] == first["answer"]
+    assert result.stderr == NOTE
+
+
+def test_no_answer_below_the_confidence_asked_for(image: Path, checkpoint: Path) -> None:
+    options = ("--min-confidence", 1, "-m", checkpoint, "--device", "cpu")
+    result = invoke(image, QUESTION, *options)
+    assert (result.exit_code, result.stdout) == (3, "\n")
+    assert "1 of 1 questions not answered: confidence below 1.0" in result.stderr
+    result = invoke(image, QUESTION, "--json", *options)
     reply = json.loads(result.stdout)
-    assert set(reply) == {"answer", "confidence", "model", "seconds"}
-    assert 0 < reply["confidence"] <= 1
-    assert reply["model"] == str(checkpoint)
-    assert result.stderr == ""
+    assert (result.exit_code, reply["answer"], reply["abstained"]) == (3, None, True)
+
+
+def test_the_image_from_stdin(image: Path, checkpoint: Path) -> None:
+    options = ("-m", str(checkpoint), "--device", "cpu")
+    plain = invoke(image, QUESTION, *options)
+    arguments = ["ask", "-", QUESTION, *options]
+    piped = CliRunner().invoke(app, arguments, input=image.read_bytes())
+    assert (piped.exit_code, piped.stdout) == (0, plain.stdout)
+    empty = CliRunner().invoke(app, arguments, input=b"")
+    assert "the image data" in refused(empty) or "is empty" in refused(empty)
+
+
+def test_a_slice_of_a_volume(checkpoint: Path, tmp_path: Path) -> None:
+    nibabel = pytest.importorskip("nibabel")
+    generator = np.random.default_rng(0)
+    path = tmp_path / "volume.nii.gz"
+    voxels = generator.integers(0, 999, (20, 24, 8)).astype(np.int16)
+    nibabel.save(nibabel.Nifti1Image(voxels, np.eye(4)), path)
+    options = ("-m", checkpoint, "--device", "cpu")
+    result = invoke(path, QUESTION, "--axis", 1, "--slice", 3, "--window", "400,800", *options)
+    picture = load_image(path, axis=1, frame=3, window=(400.0, 800.0))
+    (answer,) = Answerer.load(str(checkpoint), "cpu").answer([picture], [QUESTION])
+    assert (result.exit_code, result.stdout) == (0, f"{answer.text}\n")
+    assert "has frames 0 to 7, not 9" in refused(invoke(path, QUESTION, "--slice", 9))
+    both = refused(invoke(path, QUESTION, "--slice", 1, "--frame", 1))
+    assert "both --frame and --slice" in both
+    assert "is not two numbers" in refused(invoke(path, QUESTION, "--window", "40"))
+
+
+def test_chat(image: Path, checkpoint: Path, tmp_path: Path) -> None:
+    tiny_models.make_image(3).save(tmp_path / "other.png")
+    lines = [
+        QUESTION,
+        "",
+        "/image nothing.png",
+        f"/image {tmp_path / 'other.png'}",
+        QUESTION,
+        f"/attn {tmp_path / 'map.png'}",
+        "/history",
+        "/what",
+        f"/save {tmp_path / 'said.jsonl'}",
+        "/quit",
+        "never asked",
+    ]
+    arguments = ["ask", str(image), "--chat", "-m", str(checkpoint), "--device", "cpu"]
+    result = CliRunner().invoke(app, arguments, input="\n".join(lines))
+    assert result.exit_code == 0, result.stderr
+    answerer = Answerer.load(str(checkpoint), "cpu")
+    texts = [
+        answerer.answer([tiny_models.make_image(index)], [QUESTION])[0].text for index in (0, 3)
+    ]
+    said = result.stdout.removesuffix("\n").split("\n")
+    assert said[2:] == [f"{QUESTION} -> {one_line(text)}" for text in texts]
+    assert [line.rpartition(" (")[0] for line in said[:2]] == [one_line(text) for text in texts]
+    assert "image not found: nothing.png" in result.stderr
+    assert "'/what' is not known here" in result.stderr
+    assert (tmp_path / "map.png").exists()
+    rows = [json.loads(line) for line in (tmp_path / "said.jsonl").read_text().splitlines()]
+    assert [row["answer"] for row in rows] == texts
+
+
+def test_a_chat_takes_no_questions(image: Path) -> None:
+    assert "--chat reads its questions from stdin" in refused(invoke(image, QUESTION, "--chat"))
+
+
+def test_calibrate(image: Path, checkpoint: Path, data: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(checkpoint, tmp_path / "model")
+    records = tmp_path / "records.jsonl"
+    rows = [json.loads(line) for line in data.read_text().splitlines()] * 4
+    numbered = [{**row, "id": str(index)} for index, row in enumerate(rows)]
+    records.write_text("".join(json.dumps(row) + "\n" for row in numbered))
+    arguments = ["calibrate", records, "--image-root", data.parent, "-m", folder, "--device", "cpu"]
+    result = CliRunner().invoke(app, [str(each) for each in arguments])
+    assert result.exit_code == 0, result.stderr
+    assert json.loads(result.stdout)["records"] == 48
+    options = ("--json", "-m", folder, "--device", "cpu")
+    assert json.loads(invoke(image, QUESTION, *options).stdout)["calibrated"] is True
 
 
 def png_header(width: int, height: int) -> bytes:
@@ -128,6 +226,7 @@ def test_an_absent_device(image: Path, checkpoint: Path) -> None:
 
 
 def test_usage_errors_name_what_is_missing(image: Path) -> None:
-    result = invoke(image)
+    result = invoke()
     assert result.exit_code == 2
-    assert "Missing argument 'QUESTION'" in result.stderr
+    assert "Missing argument 'IMAGE'" in result.stderr
+    assert "there is no question" in refused(invoke(image))

@@ -1,15 +1,23 @@
-"""One question about one image, and what is refused before a model is loaded."""
+"""Questions about one image, and what is refused before a model is loaded."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import tiny_models
+from PIL import Image
 
-from biod2c_core.errors import CheckpointError, ImageError, InputError
-from biod2c_core.inference.ask import ask
+from biod2c_core.errors import CheckpointError, ImageError, InputError, RecordError
+from biod2c_core.inference.ask import AskOptions, ImageChoice, ask
+from biod2c_core.inference.asker import BATCH, Asker
+from biod2c_core.inference.calibration import Calibration
+from biod2c_core.inference.candidates import score_answer
+from biod2c_core.inference.questions import Question, gather_questions
 from biod2c_core.model.answering import Answerer
+
+QUESTIONS = [Question(text) for text in tiny_models.QUESTIONS]
 
 
 @pytest.fixture
@@ -18,42 +26,142 @@ def image(tmp_path: Path) -> Path:
     return tmp_path / "image.png"
 
 
-def test_the_reply_is_the_models_answer(image: Path, checkpoint: Path) -> None:
-    reply = ask(image, "is there a lesion?", str(checkpoint), "cpu")
-    (answer,) = Answerer.load(str(checkpoint), "cpu").answer(
-        [tiny_models.make_image(0)], ["is there a lesion?"]
+def test_the_replies_are_the_models_answers(image: Path, checkpoint: Path) -> None:
+    replies = list(
+        ask(ImageChoice(str(image)), QUESTIONS, checkpoint=str(checkpoint), device="cpu")
     )
-    assert (reply.answer, reply.confidence) == (answer.text, answer.confidence)
-    assert reply.model == str(checkpoint)
-    assert reply.seconds > 0
+    answerer = Answerer.load(str(checkpoint), "cpu")
+    for question, reply in zip(QUESTIONS, replies, strict=True):
+        (answer,) = answerer.answer([tiny_models.make_image(0)], [question.text])
+        assert (reply.question, reply.answer) == (question.text, answer.text)
+        assert reply.confidence == pytest.approx(answer.confidence, abs=2e-4)
+        assert (reply.model, reply.calibrated) == (str(checkpoint), False)
+
+
+def make_asker(checkpoint: Path, calibration: Calibration | None = None) -> Asker:
+    asker = Asker.load(tiny_models.make_image(0), str(checkpoint), "cpu")
+    asker.calibration = calibration
+    return asker
+
+
+def test_the_image_is_encoded_once_however_many_the_questions(
+    checkpoint: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = []
+    forward = Answerer.encode
+
+    def counted(self: Answerer, images: Any) -> Any:
+        seen.append(len(images))
+        return forward(self, images)
+
+    monkeypatch.setattr(Answerer, "encode", counted)
+    asker = make_asker(checkpoint)
+    questions = [QUESTIONS[index % 4] for index in range(BATCH + 3)]
+    texts = [reply.answer for reply, _ in asker.ask(questions)]
+    assert seen == [1]
+    assert texts[:4] == texts[4:8] == texts[BATCH - 4 : BATCH]
+    assert texts[BATCH:] == texts[:3]
+
+
+def test_the_confidence_is_calibrated_and_decides_on_abstention(checkpoint: Path) -> None:
+    asker = make_asker(checkpoint, Calibration("isotonic", points=((0.0, 0.25), (1.0, 0.25))))
+    ((reply, answer),) = asker.ask(QUESTIONS[:1], min_confidence=0.3)
+    assert (reply.answer, reply.confidence, reply.calibrated) == (None, 0.25, True)
+    assert reply.abstained
+    ((reply, _),) = asker.ask(QUESTIONS[:1], min_confidence=0.25)
+    assert (reply.answer, reply.abstained) == (answer.text, False)
+
+
+def test_the_n_best_are_different_and_start_with_the_answer(checkpoint: Path) -> None:
+    asker = make_asker(checkpoint)
+    ((plain, answer),) = asker.ask(QUESTIONS[:1])
+    ((reply, _),) = asker.ask(QUESTIONS[:1], n_best=3)
+    assert reply.answer == plain.answer
+    assert reply.candidates[0] == (answer.text, answer.confidence)
+    texts = [text for text, _ in reply.candidates]
+    assert len(set(texts)) == len(texts) == 3
+    others = [confidence for _, confidence in reply.candidates[1:]]
+    assert others == sorted(others, reverse=True)
+
+
+def test_the_score_of_a_given_answer_is_its_confidence(checkpoint: Path) -> None:
+    asker = make_asker(checkpoint)
+    for question in QUESTIONS:
+        ((_, answer),) = asker.ask([question])
+        scored = score_answer(asker.answerer, asker.encoding, question.text, answer.ids)
+        assert scored == pytest.approx(answer.confidence, abs=2e-4)
+
+
+def test_looking_for_attention_leaves_the_answers(image: Path, checkpoint: Path) -> None:
+    out = image.parent / "map.png"
+    choice = ImageChoice(str(image))
+    shown = list(
+        ask(choice, QUESTIONS[:2], AskOptions(attention=out), str(checkpoint), device="cpu")
+    )
+    plain = list(ask(choice, QUESTIONS[:2], None, str(checkpoint), device="cpu"))
+    assert [(r.answer, r.confidence) for r in shown] == [(r.answer, r.confidence) for r in plain]
+    with Image.open(out) as picture:
+        assert picture.width > 3 * 320
+
+
+def test_questions_come_from_arguments_and_file(tmp_path: Path) -> None:
+    file = tmp_path / "questions.jsonl"
+    file.write_text('{"question": "b?", "id": 7}\n\n"c?"\n{"question": "d?"}\n')
+    assert gather_questions(["a?"], file) == [
+        Question("a?"),
+        Question("b?", "7"),
+        Question("c?"),
+        Question("d?"),
+    ]
+
+
+@pytest.mark.parametrize("line", ["{}", '{"question": 3}', '""', "[1]", "no json"])
+def test_a_line_without_a_question_is_named(line: str, tmp_path: Path) -> None:
+    file = tmp_path / "questions.jsonl"
+    file.write_text(f'"a?"\n{line}\n')
+    with pytest.raises(RecordError, match=r"questions\.jsonl:2: "):
+        gather_questions([], file)
 
 
 @pytest.mark.parametrize("question", ["", " \n"])
-def test_an_empty_question_comes_first(question: str, tmp_path: Path) -> None:
+def test_an_empty_question_is_refused(question: str) -> None:
     with pytest.raises(InputError, match="the question is empty"):
-        ask(tmp_path / "nothing.png", question, "nothing")
+        gather_questions([question], None)
 
 
-def test_a_question_that_is_no_text_is_an_input_error(image: Path) -> None:
+def test_no_question_is_refused() -> None:
+    with pytest.raises(InputError, match="there is no question"):
+        gather_questions([], None)
+
+
+def test_a_question_that_is_no_text_is_an_input_error() -> None:
     """What Python makes of a byte that is no UTF-8 on the command line."""
     with pytest.raises(InputError, match="the question is not UTF-8 text"):
-        ask(image, "is \udcff there?", "nothing")
+        gather_questions(["is \udcff there?"], None)
+
+
+def test_options_out_of_range() -> None:
+    with pytest.raises(InputError, match="--n-best 0"):
+        AskOptions(n_best=0)
+    with pytest.raises(InputError, match=r"--min-confidence 1\.5"):
+        AskOptions(min_confidence=1.5)
 
 
 def test_a_bad_image_comes_before_the_model(tmp_path: Path) -> None:
     with pytest.raises(ImageError, match="image not found"):
-        ask(tmp_path / "nothing.png", "is it?", "nothing")
+        list(ask(ImageChoice(str(tmp_path / "nothing.png")), QUESTIONS, checkpoint="nothing"))
 
 
 def test_a_missing_model_is_named(image: Path) -> None:
     with pytest.raises(CheckpointError, match="no checkpoint folder at nothing"):
-        ask(image, "is it?", "nothing")
+        list(ask(ImageChoice(str(image)), QUESTIONS, checkpoint="nothing"))
 
 
 def test_a_question_longer_than_the_model_reads_is_an_input_error(
     image: Path, checkpoint: Path
 ) -> None:
+    long = Question("is it there? " * 300)
     with pytest.raises(
         InputError, match=r"would take \d+ tokens, and the language model reads 256"
     ):
-        ask(image, "is it there? " * 300, str(checkpoint), "cpu")
+        list(ask(ImageChoice(str(image)), [long], checkpoint=str(checkpoint), device="cpu"))

@@ -1,0 +1,130 @@
+"""``biod2c ask --chat``: a session of questions about an image, line by line."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from biod2c_cli.console import emit, emit_json, note, one_line
+from biod2c_core.errors import BioD2CError, InputError
+
+if TYPE_CHECKING:
+    from biod2c_core.inference.ask import AskOptions
+    from biod2c_core.inference.asker import Asker
+    from biod2c_core.inference.questions import Reply
+
+HELP = """Ask about the image. Each question is answered from the image alone.
+  /image FILE   ask about another image
+  /attn FILE    write a picture of where the model looked for the last answer
+  /history      show what was asked and answered
+  /save FILE    write that as JSONL
+  /quit         end (so does the end of the input)"""
+
+
+class Chat:
+    """A session: the questions so far, and what slash commands do."""
+
+    def __init__(self, asker: Asker, options: AskOptions, as_json: bool) -> None:
+        self.asker = asker
+        self.options = options
+        self.as_json = as_json
+        self.history: list[Reply] = []
+        self._last: tuple[object, object] | None = None
+
+    def say(self, line: str) -> bool:
+        """Act on one line; returns whether the session goes on.
+
+        Raises:
+            BioD2CError: The line cannot be acted on.
+        """
+        word, _, rest = line.strip().partition(" ")
+        if word in ("/quit", "/exit"):
+            return False
+        if word.startswith("/"):
+            self._command(word, rest.strip())
+        elif word:
+            self._ask(line)
+        return True
+
+    def _ask(self, line: str) -> None:
+        from biod2c_core.inference.questions import Question, check_question
+
+        question = Question(check_question(line.strip()))
+        options = self.options
+        for reply, answer in self.asker.ask([question], options.n_best, options.min_confidence):
+            self.history.append(reply)
+            self._last = (question, answer)
+            if self.as_json:
+                emit_json(reply.to_row())
+            elif reply.abstained:
+                emit(f"(not sure enough: {reply.confidence:.2f})")
+            else:
+                rows = reply.candidates or ((reply.answer or "", reply.confidence),)
+                for text, confidence in rows:
+                    emit(f"{one_line(text)} ({confidence:.2f})")
+
+    def _command(self, word: str, rest: str) -> None:
+        if word == "/help":
+            note(HELP)
+        elif word == "/history":
+            for reply in self.history:
+                emit(one_line(f"{reply.question} -> {reply.answer or '(not sure enough)'}"))
+        elif word == "/image" and rest:
+            from biod2c_core.inference.ask import ImageChoice
+
+            self.asker.look_at(ImageChoice(rest).load())
+            note(f"now about {rest}")
+        elif word == "/save" and rest:
+            self._save(Path(rest))
+        elif word == "/attn" and rest:
+            self._draw(Path(rest))
+        else:
+            raise InputError(f"{word!r} is not known here, or lacks a file name", "Say /help.")
+
+    def _save(self, path: Path) -> None:
+        from biod2c_core.atomic import atomic_open
+
+        with atomic_open(path) as file:
+            for reply in self.history:
+                file.write(json.dumps(reply.to_row(), ensure_ascii=False) + "\n")
+        note(f"wrote {len(self.history)} answers to {path}")
+
+    def _draw(self, path: Path) -> None:
+        from biod2c_core.inference.attention.export import (
+            check_picture_path,
+            draw_maps,
+            save_picture,
+        )
+
+        if self._last is None:
+            raise InputError("nothing has been asked yet", "Ask first.")
+        check_picture_path(path)
+        shown = self.asker.explain(*self._last)  # type: ignore[arg-type]
+        save_picture(path, draw_maps(self.asker.image, [shown]))
+        note(f"wrote {path}")
+
+
+def run_chat(asker: Asker, options: AskOptions, as_json: bool, warning: str) -> None:
+    """Read lines from stdin until /quit or the end; a bad line is answered and the next one read."""
+    note(warning)
+    chat = Chat(asker, options, as_json)
+    person = sys.stdin.isatty()
+    if person:
+        with contextlib.suppress(ImportError):
+            import readline  # noqa: F401 (arrow keys and history for input())
+        note(HELP)
+    while True:
+        try:
+            line = input("> ") if person else sys.stdin.readline()
+        except EOFError:
+            return
+        if not person and not line:
+            return
+        try:
+            if not chat.say(line):
+                return
+        except (BioD2CError, OSError) as error:
+            note(f"error: {error}")

@@ -1,0 +1,75 @@
+"""Other answers that the model considered, by beam search, each with its confidence."""
+
+from __future__ import annotations
+
+import torch
+
+from biod2c_core.model.answering import MAX_NEW_TOKENS, Answer, Answerer
+from biod2c_core.model.fusion import ImageEncoding
+
+
+@torch.inference_mode()
+def other_answers(
+    answerer: Answerer, image: ImageEncoding, question: str, given: Answer, count: int
+) -> list[Answer]:
+    """The surest answers besides the given one.
+
+    Args:
+        answerer: The loaded model.
+        image: One image, from :meth:`Answerer.encode`.
+        question: The question.
+        given: The answer that the model gave; its text is left out.
+        count: Most answers to return.
+
+    Returns:
+        Answers of different texts, the surest first; fewer where the beams agree.
+    """
+    batch = answerer.processor(None, [question]).to(answerer.model.device)
+    beams = count + 2  # some end in texts that are left out
+    sequences = answerer.model.generate(
+        **batch,
+        image=image,
+        max_new_tokens=MAX_NEW_TOKENS,
+        do_sample=False,
+        num_beams=beams,
+        num_return_sequences=beams,
+    )
+    found: dict[str, Answer] = {}
+    for row in sequences.tolist():
+        ids = _until_end(answerer, row)
+        text = answerer.processor.tokenizer.decode(ids, skip_special_tokens=True).strip()
+        if text != given.text and text not in found:
+            found[text] = Answer(text, score_answer(answerer, image, question, ids), ids)
+    return sorted(found.values(), key=lambda answer: -answer.confidence)[:count]
+
+
+@torch.inference_mode()
+def score_answer(
+    answerer: Answerer, image: ImageEncoding, question: str, ids: tuple[int, ...]
+) -> float:
+    """The confidence of an answer that is given: the geometric mean of its token probabilities.
+
+    Args:
+        answerer: The loaded model.
+        image: One image, from :meth:`Answerer.encode`.
+        question: The question.
+        ids: The answer's token ids, its end included.
+    """
+    model = answerer.model
+    batch = answerer.processor(None, [question]).to(model.device)
+    visual = model.encode(batch["question_ids"], batch["question_mask"], image)
+    answer = batch["input_ids"].new_tensor([ids])
+    text = torch.cat([batch["input_ids"], answer], 1)
+    embeddings, mask = model.embed_prompt(visual.tokens, text, torch.ones_like(text))
+    result = model.language_model(inputs_embeds=embeddings, attention_mask=mask, use_cache=False)
+    log_p = result.logits[0, -len(ids) - 1 : -1].float().log_softmax(-1)
+    chosen = log_p.gather(-1, answer[0, :, None])
+    return round(float(chosen.mean().exp()), 4)
+
+
+def _until_end(answerer: Answerer, row: list[int]) -> tuple[int, ...]:
+    """The ids up to and including the first end token."""
+    stops = answerer.model.generation_config.eos_token_id
+    ends = {stops} if isinstance(stops, int) else set(stops)
+    length = next((index + 1 for index, one in enumerate(row) if one in ends), len(row))
+    return tuple(row[:length])

@@ -1,0 +1,103 @@
+"""What is asked and what is replied, without a model at hand."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from biod2c_core.data.records import iter_jsonl
+from biod2c_core.errors import InputError, RecordError
+
+
+@dataclass(frozen=True)
+class Question:
+    """A question, and the id it came with."""
+
+    text: str
+    id: str | None = None
+
+
+@dataclass(frozen=True)
+class Reply:
+    """What ``biod2c ask`` prints.
+
+    Attributes:
+        question: The question.
+        answer: The model's answer; None where it is not sure enough.
+        confidence: How sure it is, in [0, 1].
+        calibrated: Whether the confidence is the share of such answers that were right on held-out
+            records; otherwise it is the geometric mean of the answer's token probabilities.
+        abstained: Whether the confidence was below what was asked for.
+        model: The name of the checkpoint.
+        seconds: Time to answer, as a share of its batch; loading and encoding not included.
+        id: Of the question, if it came with one.
+        candidates: (answer, confidence) of the n best, the answer of the model first.
+    """
+
+    question: str
+    answer: str | None
+    confidence: float
+    calibrated: bool
+    abstained: bool
+    model: str
+    seconds: float
+    id: str | None = None
+    candidates: tuple[tuple[str, float], ...] = ()
+
+    def to_row(self) -> dict[str, Any]:
+        """As a JSON row; ``id`` and ``candidates`` only where there are any."""
+        row: dict[str, Any] = dict(vars(self))
+        if self.id is None:
+            del row["id"]
+        row["candidates"] = [
+            {"answer": text, "confidence": value} for text, value in self.candidates
+        ]
+        if not self.candidates:
+            del row["candidates"]
+        return row
+
+
+def check_question(text: str) -> str:
+    """A question with text in it.
+
+    Raises:
+        InputError: It is empty, or no UTF-8 text.
+    """
+    if not text.strip():
+        raise InputError("the question is empty", "Ask something about the image.")
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        raise InputError(
+            "the question is not UTF-8 text", "Check the terminal's encoding."
+        ) from None
+    return text
+
+
+def gather_questions(texts: Sequence[str], file: Path | None) -> list[Question]:
+    """The questions given and those of a JSONL file, in this order.
+
+    Args:
+        texts: Questions.
+        file: A JSON object with ``question`` (and maybe ``id``) a line, or a text a line.
+
+    Raises:
+        InputError: There is no question, or one is empty.
+        RecordError: A line holds no question; ``file:line`` is named.
+    """
+    questions = [Question(check_question(text)) for text in texts]
+    for number, row in iter_jsonl(file) if file else ():
+        text = row.get("question") if isinstance(row, dict) else row
+        name = row.get("id") if isinstance(row, dict) else None
+        if not isinstance(text, str) or not text.strip():
+            raise RecordError(
+                file or "", number, "no question here", 'Write {"question": "..."} a line.'
+            )
+        questions.append(Question(check_question(text), None if name is None else str(name)))
+    if not questions:
+        raise InputError(
+            "there is no question", "Give one behind the image, or --questions FILE.jsonl."
+        )
+    return questions

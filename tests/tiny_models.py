@@ -80,10 +80,11 @@ def text_config(kind: str = "llama", **changes: Any) -> Any:
     if kind == "opt":
         sizes = {"ffn_dim": 48, "word_embed_proj_dim": 16, "init_std": 0.3, "dropout": 0.0}
         return OPTConfig(**{**shared, **llama, **sizes, **changes})
-    if kind in ("gpt_neox", "mistral"):
+    if kind == "gpt_neox":
         return AutoConfig.for_model(kind, **{**shared, **llama, **changes})
-    if kind == "gemma":
-        return AutoConfig.for_model(kind, **{**shared, **llama, "head_dim": 8, **changes})
+    if kind in ("gemma", "mistral"):
+        sizes = {"num_key_value_heads": 2, "head_dim": 8}
+        return AutoConfig.for_model(kind, **{**shared, **llama, **sizes, **changes})
     if kind == "qwen2":
         return Qwen2Config(**{**shared, **llama, "num_key_value_heads": 2, **changes})
     return LlamaConfig(**{**shared, **llama, "num_key_value_heads": 2, **changes})

@@ -15,6 +15,7 @@ from biod2c_core.model.checkpoints import fingerprint, load_model, load_processo
 from biod2c_core.model.fusion import ImageEncoding
 from biod2c_core.model.modeling import BioD2CForConditionalGeneration
 from biod2c_core.model.processing import BioD2CProcessor
+from biod2c_core.model.quantization import bits_from_environment, quantize_language_model
 
 MAX_NEW_TOKENS = 32
 
@@ -81,7 +82,7 @@ class Answerer:
 
     @classmethod
     def load(cls, checkpoint: str | None = None, device: str = "auto") -> Answerer:
-        """Load a checkpoint.
+        """Load a checkpoint, its language model packed if ``$BIOD2C_LOAD_IN`` asks for it.
 
         Args:
             checkpoint: A folder, a hub name, or None for the embedded biod2c-tiny.
@@ -89,12 +90,15 @@ class Answerer:
 
         Raises:
             CheckpointError: It is missing or damaged.
-            ConfigError: The device is absent.
+            ConfigError: The device is absent, or the environment asks for an unknown format.
+            InputError: Packing is asked for, and cannot be done here.
         """
-        place = resolve_device(device)
+        place, bits = resolve_device(device), bits_from_environment()
         folder = locate(checkpoint)
         dtype = torch.bfloat16 if place.type == "cuda" else torch.float32
         model = load_model(folder, dtype, place)
+        if bits:
+            quantize_language_model(model.language_model, bits)
         name = "biod2c-tiny" if checkpoint is None else str(checkpoint)
         return cls(model, load_processor(folder), name, fingerprint(folder))
 

@@ -46,7 +46,7 @@ TOWERS: dict[str, tuple[str, str, dict[str, Any], tuple[int, int, int], int]] = 
     "open_clip ViT": ("open_clip", "small-vit", SMALL, (4, 4, 32), 3),
     f"open_clip folder, ViT of timm ({HUB_FOLDER})": ("open_clip", "", AUTO, (4, 4, 64), 3),
     "timm EfficientNet": ("timm", "test_efficientnet", SMALL, (4, 4, 48), 3),
-    "timm ResNet": ("timm", "test_resnet", SMALL, (4, 4, 96), 3),
+    "timm ResNet": ("timm", "test_resnet", SMALL, (4, 4, 192), 3),
     "timm ConvNeXt": ("timm", "test_convnext", SMALL, (4, 4, 48), 3),
     "timm ViT": ("timm", "test_vit", SMALL, (4, 4, 64), 3),
 }

@@ -1,0 +1,207 @@
+"""The card of a checkpoint: what it is made of, trained on and good for, from the files beside it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from safetensors import safe_open
+
+from biod2c_core.errors import InputError
+
+_LIMITS = """- Research software, no medical device: do not use its answers for diagnosis or treatment.
+- It answers every question, also one that the image cannot answer, and about images unlike its training data;
+  such answers mean nothing.
+- Its confidence says how sure it is of its words, not how likely they are true.
+- It has whatever biases the data above have; nobody has tested it on patients."""
+_USE = """Research on biomedical visual question answering: to reproduce, compare and extend. Not for
+patients, not for decisions about anybody's health, not as a source of facts."""
+_COLUMNS = (
+    "closed_accuracy",
+    "open_accuracy",
+    "open_recall",
+    "bleu_1",
+    "rouge_1",
+    "token_recall",
+    "exact_match",
+)
+
+
+@dataclass(frozen=True)
+class CardFacts:
+    """What a card says that no file of the checkpoint knows.
+
+    Attributes:
+        license: SPDX name of the licence of the weights, or empty.
+        data_licenses: Data set to its licence.
+        results: ``result.json`` files of ``biod2c evaluate``.
+    """
+
+    license: str = ""
+    data_licenses: Mapping[str, str] | None = None
+    results: Sequence[Path] = ()
+
+
+def model_card(folder: Path, name: str, facts: CardFacts) -> str:
+    """Write the card of a checkpoint folder as Markdown.
+
+    Args:
+        folder: A checkpoint; where it is the ``model/`` of a run, the run tells about its data.
+        name: What to call it, for example ``owner/model``.
+        facts: What else there is to say.
+
+    Raises:
+        InputError: A result file is none.
+    """
+    results = [_read_result(path) for path in facts.results]
+    run = _read_json(folder.parent / "run.json") if folder.name == "model" else {}
+    sections = [
+        _header(facts, results),
+        f"# {name}\n\nA BioD2C model for biomedical visual question answering. **Research software, no "
+        "medical device: do not use its answers for diagnosis.**",
+        f"## Intended use\n\n{_USE}",
+        f"## Parts\n\n{_parts(folder)}",
+        f"## Data\n\n{_data(run, facts)}",
+        f"## Metrics\n\n{_metrics(results)}",
+        f"## Licences\n\n{_licences(facts)}",
+        f"## Limits\n\n{_LIMITS}",
+        f"## How to use it\n\n{_how(name)}",
+    ]
+    return "\n\n".join(sections) + "\n"
+
+
+def _read_json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError):
+        return {}
+
+
+def _read_result(path: Path) -> dict[str, Any]:
+    content = _read_json(path)
+    try:
+        for key in ("name", "version"):
+            content["profile"][key]
+        content["data"]["questions"]
+        content["scores"].items()
+    except (TypeError, KeyError, AttributeError) as error:
+        raise InputError(
+            f"{path} is no result of an evaluation",
+            "Give the result.json that 'biod2c evaluate' writes into its --output folder.",
+        ) from error
+    return content
+
+
+def _header(facts: CardFacts, results: Sequence[Mapping[str, Any]]) -> str:
+    lines = ["---", f"license: {facts.license.lower() or 'unknown'}", "language: en"]
+    lines += ["library_name: transformers", "pipeline_tag: visual-question-answering"]
+    lines += ["tags:", "- biod2c", "- medical"]
+    profiles = sorted({result["profile"]["name"] for result in results})
+    if profiles:
+        lines += ["metrics:", *(f"- {profile}" for profile in profiles)]
+    return "\n".join([*lines, "---"])
+
+
+def _parts(folder: Path) -> str:
+    config = _read_json(folder / "config.json")
+    vision, text = config.get("vision", {}), config.get("text_config", {})
+    count, kinds = _count(folder)
+    lora = config.get("lora")
+    adapters = f", LoRA of rank {lora['r']} on {', '.join(lora['target_modules'])}" if lora else ""
+    return "\n".join(
+        [
+            f"- Vision: {vision.get('library')} {vision.get('name')}, levels {vision.get('levels')}, "
+            f"{vision.get('image_size')} pixels, frozen.",
+            f"- Fusion: {config.get('fusion_layers')} decoder layers, "
+            f"{config.get('num_visual_tokens')} visual tokens, scales {config.get('scales')}; "
+            f"architecture `{config.get('architecture', 'paper')}`, fusion {config.get('fusion')}, "
+            f"semantic loss `{config.get('semantic_loss')}`.",
+            f"- Language model: {text.get('model_type')}, width {text.get('hidden_size')}, "
+            f"{text.get('num_hidden_layers')} layers, vocabulary {text.get('vocab_size')}{adapters}.",
+            f"- {count / 1e6:.1f} million parameters, {' and '.join(kinds)}.",
+        ]
+    )
+
+
+def _count(folder: Path) -> tuple[int, list[str]]:
+    """Parameters and their types, from the headers of the weight files."""
+    total, kinds = 0, set()
+    for path in sorted(folder.glob("*.safetensors")):
+        with safe_open(path, framework="pt") as file:
+            for name in file.keys():  # noqa: SIM118 (no mapping)
+                view = file.get_slice(name)
+                size = 1
+                for side in view.get_shape():
+                    size *= side
+                total += size
+                kinds.add(view.get_dtype())
+    return total, sorted(kinds)
+
+
+def _data(run: Mapping[str, Any], facts: CardFacts) -> str:
+    lines = []
+    if run:
+        files = ", ".join(f"`{Path(path).name}`" for path in run.get("data", []))
+        lines.append(
+            f"- Stage {run.get('stage')} of the paper's training, on {files}: "
+            f"{run.get('records')} questions about {run.get('images')} images."
+        )
+    for source, licence in (facts.data_licenses or {}).items():
+        lines.append(f"- {source} ({licence})")
+    return "\n".join(lines) or "Not stated by whoever made this checkpoint."
+
+
+def _metrics(results: Sequence[Mapping[str, Any]]) -> str:
+    if not results:
+        return "Not stated by whoever made this checkpoint."
+    shown = [name for name in _COLUMNS if any(name in each["scores"] for each in results)]
+    lines = [
+        f"| data | split | questions | profile | {' | '.join(shown)} |",
+        "|" + "---|" * (4 + len(shown)),
+    ]
+    for result in results:
+        data, profile = result["data"], result["profile"]
+        cells = [data.get("source") or "?", data.get("split") or "all", str(data["questions"])]
+        cells.append(f"{profile['name']} {profile['version']}")
+        cells += [_estimate(result["scores"].get(name)) for name in shown]
+        lines.append(f"| {' | '.join(cells)} |")
+    lines.append(
+        "\nThe profile names the definitions that the numbers follow; in brackets, 95 % intervals."
+    )
+    return "\n".join(lines)
+
+
+def _estimate(estimate: Mapping[str, Any] | None) -> str:
+    if not estimate or estimate.get("value") is None:
+        return "-"
+    text = f"{estimate['value']:.3f}"
+    if estimate.get("low") is not None and estimate.get("high") is not None:
+        text += f" [{estimate['low']:.3f}, {estimate['high']:.3f}]"
+    return text
+
+
+def _licences(facts: CardFacts) -> str:
+    own = facts.license or "not stated: ask whoever made this checkpoint before you use it"
+    return (
+        f"- The weights: {own}.\n"
+        "- The language model and the vision tower inside keep the licences of their makers, and the data "
+        "above theirs; what all of them forbid together is forbidden here."
+    )
+
+
+def _how(name: str) -> str:
+    return f"""```bash
+pip install biod2c
+biod2c ask image.png "Is there a pleural effusion?" --model {name}
+```
+
+```python
+import biod2c_core.model.modeling, biod2c_core.model.processing  # make the Auto classes know BioD2C
+from transformers import AutoModelForImageTextToText, AutoProcessor
+
+model = AutoModelForImageTextToText.from_pretrained("{name}")
+processor = AutoProcessor.from_pretrained("{name}")
+```"""

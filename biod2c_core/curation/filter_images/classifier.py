@@ -133,7 +133,7 @@ def train_head(
     *,
     seed: int = 0,
     hidden: int = 64,
-    epochs: int = 40,
+    steps: int = 1000,
 ) -> Head:
     """Train the MLP; both labels count the same however many there are of each.
 
@@ -142,7 +142,7 @@ def train_head(
         polluted: (N,), bool.
         seed: Of weights, order and dropout.
         hidden: Units of the hidden layer.
-        epochs: Passes over the images.
+        steps: Optimiser steps of at most 128 images.
 
     Raises:
         InputError: One of the labels is missing.
@@ -159,20 +159,20 @@ def train_head(
     weights = torch.where(labels > 0, 0.5 / share, 0.5 / (1 - share))
     optimizer = torch.optim.AdamW(head.parameters(), lr=2e-3, weight_decay=0.02)
     batch = min(128, len(labels))
-    steps = epochs * max(1, len(labels) // batch)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 2e-3, total_steps=steps)
+    order = torch.empty(0, dtype=torch.long)
     head.train()
-    for _ in range(epochs):
-        order = torch.randperm(len(labels))
-        for start in range(0, len(labels) - batch + 1, batch):
-            chosen = order[start : start + batch]
-            loss = nn.functional.binary_cross_entropy_with_logits(
-                head(inputs[chosen]), labels[chosen], weights[chosen]
-            )
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-            schedule.step()
+    for _ in range(steps):
+        if len(order) < batch:
+            order = torch.randperm(len(labels))
+        chosen, order = order[:batch], order[batch:]
+        loss = nn.functional.binary_cross_entropy_with_logits(
+            head(inputs[chosen]), labels[chosen], weights[chosen]
+        )
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        schedule.step()
     return head.eval()
 
 

@@ -208,8 +208,8 @@ def load_entries(path: str | Path) -> list[Entry]:
     """Read a knowledge base.
 
     Args:
-        path: ``.jsonl`` (objects or strings), ``.json`` (a list of them, or an object of them) or
-            plain text with one entry a line.
+        path: ``.jsonl`` (objects or strings), ``.json`` (a list of them, an object of them, or terms
+            with their synonyms) or plain text with one entry a line.
 
     Raises:
         InputError: It cannot be read, or holds no text.
@@ -235,7 +235,14 @@ def _rows(path: Path) -> list[Any]:
         raise InputError(f"cannot read {path}: {error.strerror}", "Check the path.") from error
     except (ValueError, RecursionError) as error:
         raise InputError(f"{path} is not UTF-8 text or not JSON", "Check the file.") from error
-    return list(rows.values()) if isinstance(rows, dict) else rows if isinstance(rows, list) else []
+    if isinstance(rows, dict):
+        return [_named(name, row) for name, row in rows.items()]
+    return rows if isinstance(rows, list) else []
+
+
+def _named(name: str, row: Any) -> Any:
+    """A term with a list of texts is an entry of synonyms; objects name themselves."""
+    return {"name": name, "synonyms": row} if isinstance(row, (str, list)) else row
 
 
 def _entry(row: Any) -> Entry:

@@ -65,6 +65,12 @@ def test_every_format_gives_the_same_entries(tmp_path: Path, name: str, content:
     assert load_entries(tmp_path / name) == entries("Rib fracture", "Pleural effusion")
 
 
+def test_terms_with_their_synonyms_are_entries(tmp_path: Path) -> None:
+    (tmp_path / "k.json").write_text('{"abscess": ["purulent collection"], "acl": []}')
+    texts = [entry.texts for entry in load_entries(tmp_path / "k.json")]
+    assert texts == [("abscess", "purulent collection"), ("acl",)]
+
+
 def test_fields_enter_in_order_and_long_texts_in_pieces(tmp_path: Path) -> None:
     definition = (
         "A collection of fluid in the pleural space, which compresses the adjacent lung and is seen as "

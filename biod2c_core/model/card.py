@@ -45,19 +45,22 @@ class CardFacts:
     results: Sequence[Path] = ()
 
 
-def model_card(folder: Path, name: str, facts: CardFacts) -> str:
+def model_card(folder: Path, name: str, facts: CardFacts, trained_as: Path | None = None) -> str:
     """Write the card of a checkpoint folder as Markdown.
 
     Args:
-        folder: A checkpoint; where it is the ``model/`` of a run, the run tells about its data.
+        folder: A checkpoint.
         name: What to call it, for example ``owner/model``.
         facts: What else there is to say.
+        trained_as: The checkpoint that it was made from, by default itself; where that is the
+            ``model/`` of a run, the run tells about its data.
 
     Raises:
         InputError: A result file is none.
     """
     results = [_read_result(path) for path in facts.results]
-    run = _read_json(folder.parent / "run.json") if folder.name == "model" else {}
+    origin = (trained_as or folder).absolute()
+    run = _read_json(origin.parent / "run.json") if origin.name == "model" else {}
     sections = [
         _header(facts, results),
         f"# {name}\n\nA BioD2C model for biomedical visual question answering. **Research software, no "

@@ -49,7 +49,7 @@ def export(
     try:
         save_checkpoint(partial, model.to(DTYPES[dtype]), processor)
         with atomic_open(partial / "README.md") as file:
-            file.write(model_card(source, output.name, facts))
+            file.write(model_card(partial, output.name, facts, trained_as=source))
         if output.exists():
             output.rmdir()
         partial.replace(output)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 import os
-from typing import Any
 
 import torch
 from torch import nn
@@ -13,6 +12,7 @@ from biod2c_core.errors import ConfigError, InputError
 
 VARIABLE = "BIOD2C_LOAD_IN"
 _BITS = {"8bit": 8, "4bit": 4}
+_GROUP = 32  # weights that share a scale in four bits
 
 
 def bits_from_environment() -> int | None:
@@ -53,7 +53,7 @@ def quantize_language_model(language_model: nn.Module, bits: int) -> int:
         if on_cuda and importlib.util.find_spec("bitsandbytes"):
             _pack_with_bitsandbytes(language_model, layers, bits)
         elif importlib.util.find_spec("torchao"):
-            _pack_with_torchao(language_model, set(layers), bits)
+            _pack_with_torchao(language_model, layers, bits)
         else:
             raise InputError(
                 f"{bits}-bit loading needs the package 'torchao', or on CUDA 'bitsandbytes'; neither "
@@ -69,15 +69,20 @@ def quantize_language_model(language_model: nn.Module, bits: int) -> int:
     return len(layers)
 
 
-def _pack_with_torchao(language_model: nn.Module, names: set[str], bits: int) -> None:
+def _pack_with_torchao(language_model: nn.Module, layers: dict[str, nn.Linear], bits: int) -> None:
     from torchao.quantization import Int8WeightOnlyConfig, IntxWeightOnlyConfig, quantize_
+    from torchao.quantization.granularity import PerAxis, PerGroup
 
-    config: Any = Int8WeightOnlyConfig()
-    if bits == 4:
-        from torchao.quantization.granularity import PerGroup
-
-        config = IntxWeightOnlyConfig(weight_dtype=torch.int4, granularity=PerGroup(32))
-    quantize_(language_model, config, filter_fn=lambda module, name: name in names)
+    if bits == 8:
+        quantize_(language_model, Int8WeightOnlyConfig(), lambda _, name: name in layers)
+        return
+    grouped = {name for name, layer in layers.items() if layer.in_features % _GROUP == 0}
+    for names, granularity in (
+        (grouped, PerGroup(_GROUP)),
+        (layers.keys() - grouped, PerAxis(0)),
+    ):
+        config = IntxWeightOnlyConfig(weight_dtype=torch.int4, granularity=granularity)
+        quantize_(language_model, config, lambda _, name, names=names: name in names)
 
 
 def _pack_with_bitsandbytes(

@@ -64,5 +64,5 @@ def test_an_unknown_format_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("BIOD2C_LOAD_IN", raising=False)
     assert bits_from_environment() is None
     monkeypatch.setenv("BIOD2C_LOAD_IN", "2bit")
-    with pytest.raises(ConfigError, match="BIOD2C_LOAD_IN is '2bit'. Use one of: 8bit, 4bit"):
+    with pytest.raises(ConfigError, match=r"BIOD2C_LOAD_IN is '2bit'\. Use one of: 8bit, 4bit"):
         bits_from_environment()

@@ -8,6 +8,8 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from biod2c_core.llm_api.fake_completion import completion_body
+
 
 class FakeBatches:
     """Takes uploads and batches; a batch stays ``in_progress`` until ``finish_all`` is called.
@@ -101,8 +103,6 @@ class FakeBatches:
         return name
 
     def _result(self, line: dict[str, Any]) -> dict[str, Any]:
-        from biod2c_core.llm_api.fake_endpoint import completion_body
-
         message = {"role": "assistant", "content": self._reply(line["body"]), "refusal": None}
         body = completion_body(line["body"], message)
         response = {"status_code": 200, "request_id": line["custom_id"], "body": body}

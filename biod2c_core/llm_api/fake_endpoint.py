@@ -28,7 +28,6 @@ quota    429 that says the credit is used up
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import json
 import random
 import threading
@@ -42,16 +41,11 @@ from types import TracebackType
 from typing import IO, Any
 
 from biod2c_core.llm_api.fake_batches import FakeBatches
+from biod2c_core.llm_api.fake_completion import completion_body, request_digest
 
 Reply = Callable[[dict[str, Any]], str]
 FAULTS = ("429", "500", "503", "timeout", "cut", "garbage", "nonsense", "refusal")
 _LARGEST_BODY = 256 * 2**20
-
-
-def request_digest(request: dict[str, Any]) -> str:
-    """A short name of what was asked: equal for a repeated request, whatever its wrapping."""
-    text = json.dumps(request.get("messages"), sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def default_reply(request: dict[str, Any]) -> str:
@@ -286,29 +280,6 @@ class FakeEndpoint:
         if play == "refusal":
             message |= {"content": None, "refusal": "I cannot help with that."}
         return completion_body(request, message)
-
-
-def completion_body(request: dict[str, Any], message: dict[str, Any]) -> dict[str, Any]:
-    """The body of a chat completion that says ``message``."""
-    content = message["content"] or ""
-    prompt = sum(_words(part) for part in request.get("messages", []))
-    usage = {"prompt_tokens": prompt, "completion_tokens": len(content) // 4}
-    usage["total_tokens"] = sum(usage.values())
-    return {
-        "id": f"chatcmpl-{request_digest(request)}",
-        "object": "chat.completion",
-        "created": int(time.time()),
-        "model": request.get("model", "fake"),
-        "choices": [{"index": 0, "message": message, "finish_reason": "stop"}],
-        "usage": usage,
-    }
-
-
-def _words(message: dict[str, Any]) -> int:
-    content = message.get("content") or ""
-    if isinstance(content, str):
-        return len(content) // 4
-    return sum(len(part.get("text", "")) // 4 or 765 for part in content)
 
 
 async def _read_request(reader: asyncio.StreamReader) -> HttpRequest | None:

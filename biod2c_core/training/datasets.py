@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from biod2c_core.config import StageSettings
@@ -24,24 +24,33 @@ def load_dataset(
     processor: BioD2CProcessor,
     settings: StageSettings,
     stage: int,
+    note: Callable[[str], None] = lambda _: None,
 ) -> VQADataset:
     """The rows of a split, all usable: every row has an answer, an image, and fits the model.
 
+    Rows without an answer (SLAKE publishes one) are left out, and ``note`` is told.
+
     Raises:
-        InputError: One has not, or there are none.
+        InputError: An image is missing, a row is too long, or no row has an answer.
     """
     records: list[Record] = []
     paths: list[Path] = []
+    unanswered: list[str] = []
     for source in sources:
         root = image_root(source)
         for record in read_records(source):
-            if record.split in ("", split) or not split:
+            if split and record.split not in ("", split):
+                continue
+            if record.answer:
                 records.append(record)
                 paths.append(root)
-    unanswered = [record.id for record in records if not record.answer]
-    if unanswered or not records:
+            else:
+                unanswered.append(record.id)
+    if not records:
         reason = f"record {unanswered[0]!r} has no answer" if unanswered else "no training records"
         raise InputError(f"{', '.join(map(str, sources))}: {reason}", "Training needs answers.")
+    if unanswered:
+        note(f"left out for want of an answer: {unanswered[0]!r}, records in all: {len(unanswered)}")
     wants_queue = stage == 2 and model.config.semantic_loss != "off" and settings.semantic_weight
     queue_size = settings.queue_size if wants_queue else 0
     dataset = VQADataset(records, paths, processor, queue_size)

@@ -18,6 +18,7 @@ from biod2c_core.errors import ConfigError, DivergenceError, ImageError, InputEr
 from biod2c_core.model.answering import Answerer
 from biod2c_core.model.build import build_model
 from biod2c_core.model.checkpoints import load_model, save_checkpoint
+from biod2c_core.training.datasets import load_dataset
 from biod2c_core.training.run import TrainingResult, train
 
 
@@ -242,15 +243,20 @@ def rejected(tmp_path: Path, *records: Record) -> Path:
     return tmp_path / "records.jsonl"
 
 
-def test_a_row_without_an_answer_is_named(llama: Path, tmp_path: Path) -> None:
+def test_rows_without_an_answer_are_left_out_and_told(llama: Path, tmp_path: Path) -> None:
     good, bad = Record("a", "0.png", "is it?", "yes"), Record("b", "0.png", "is it?")
+    model, processor = tiny_models.build(llama)
+    settings, notes = tiny_models.training_config(llama).stage1, []
+    data = rejected(tmp_path, good, bad)
+    dataset = load_dataset([data], "train", model, processor, settings, 1, notes.append)
+    assert [record.id for record in dataset.records] == ["a"]
+    assert notes == ["left out for want of an answer: 'b', records in all: 1"]
+
+
+def test_no_row_with_an_answer_is_named(llama: Path, tmp_path: Path) -> None:
+    bad = Record("b", "0.png", "is it?")
     with pytest.raises(InputError, match="record 'b' has no answer"):
-        run(
-            tiny_models.training_config(llama),
-            1,
-            rejected(tmp_path, good, bad),
-            tmp_path / "run",
-        )
+        run(tiny_models.training_config(llama), 1, rejected(tmp_path, bad), tmp_path / "run")
 
 
 def test_no_training_rows_is_an_error(llama: Path, tmp_path: Path) -> None:

@@ -32,6 +32,7 @@ COMMANDS = {
     "pull": "Download a checkpoint from the hub.",
     "push": "Upload a checkpoint to the hub with a generated model card.",
     "serve": "Serve a model to OpenAI clients, and a page to try it.",
+    "presets": "List, show and check the presets of training.",
     "train": "Train one stage: 1 aligns the fusion module, 2 adds LoRA.",
 }
 

@@ -33,6 +33,8 @@ def show_plan(
     from biod2c_core.training.plan import make_plan
 
     split = 3 if fsdp else zero
+    if split is None and config.zero != "auto":
+        split = config.zero
     if split is None:
         split = 2 if (where.gpus or 1) > 1 or deepspeed else 0
     if gpu_memory is None and not where.processes:

@@ -176,15 +176,29 @@ class StageSettings:
 
 @dataclass(frozen=True)
 class TrainingConfig:
-    """A preset: the model and its two stages."""
+    """A preset: the model and its two stages.
+
+    Attributes:
+        model: The parts of the model.
+        stage1: How the first stage is trained.
+        stage2: How the second one is.
+        zero: DeepSpeed's ZeRO stage on several processes (0: plain data parallel); ``auto`` is 2 on
+            GPUs and 0 on CPUs.
+    """
 
     model: ModelSettings = field(default_factory=ModelSettings)
     stage1: StageSettings = field(default_factory=StageSettings)
     stage2: StageSettings = field(default_factory=StageSettings)
+    zero: Literal["auto", 0, 2, 3] = "auto"
 
     def stage(self, number: int) -> StageSettings:
         """The settings of stage 1 or 2."""
         return self.stage1 if number == 1 else self.stage2
+
+
+def preset_names() -> list[str]:
+    """The presets that come with the package."""
+    return sorted(file.stem for file in PRESETS.glob("*.yaml"))
 
 
 def load_config(preset: str) -> TrainingConfig:
@@ -199,7 +213,7 @@ def load_config(preset: str) -> TrainingConfig:
     if preset.endswith((".yaml", ".yml")):
         path = Path(preset)
     elif not path.is_file():
-        raise _unknown("preset", preset, sorted(file.stem for file in PRESETS.glob("*.yaml")))
+        raise _unknown("preset", preset, preset_names())
     try:
         tree = yaml.safe_load(path.read_text("utf-8")) or {}
     except OSError as error:

@@ -124,6 +124,19 @@ def negative_log_likelihood(logits: Tensor, labels: Tensor) -> Tensor:
     )
 
 
+def answer_negative_log_likelihood(logits: Tensor, targets: Tensor) -> Tensor:
+    """L_nll of section 3.2 where only the answer's logits have been computed.
+
+    Args:
+        logits: (n, vocabulary), at the n positions that are followed by an answer token.
+        targets: (n,), these tokens.
+
+    Returns:
+        A scalar, float32; the same as :func:`negative_log_likelihood` of all positions.
+    """
+    return F.cross_entropy(logits.float(), targets)
+
+
 def total_loss(nll: Tensor, semantic: Tensor, weight: float) -> Tensor:
     """Eq. (5): L_total = lambda * L_sem + L_nll."""
     return weight * semantic + nll

@@ -8,6 +8,8 @@ Notation used for tensor shapes:
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -40,7 +42,8 @@ class BioD2COutput(ModelOutput):
         loss: L_total, Eq. (5), if labels were given.
         loss_nll: L_nll.
         loss_sem: L_sem, Eq. (4), if a queue was given.
-        logits: (B, P, vocabulary), at the text positions.
+        logits: (B, P, vocabulary), at the text positions; None in training mode with labels, where
+            only those in front of answer tokens are computed.
         past_key_values: The language model's cache.
         attention: Cross-attention of the fusion decoder, (B, layers, heads, T, M), if asked for.
     """
@@ -202,6 +205,21 @@ class BioD2CForConditionalGeneration(PreTrainedModel, GenerationMixin):
         filled = ids[..., :limit].masked_fill(~mask[..., :limit].bool(), padding)
         return F.pad(filled, (0, max(0, limit - ids.shape[-1])), value=padding)
 
+    def embed_once(self, ids: Tensor, mask: Tensor) -> Tensor:
+        """Mean embeddings of texts, each computed once however often it occurs.
+
+        Args:
+            ids: (B, k, L).
+            mask: (B, k, L), 1 where a token is real.
+
+        Returns:
+            (B, k, d).
+        """
+        rows = ids.masked_fill(~mask.bool(), -1).flatten(0, 1)
+        texts, places = rows.unique(dim=0, return_inverse=True)
+        means = equations.masked_mean(self.get_input_embeddings()(texts.clamp(min=0)), texts >= 0)
+        return means[places].unflatten(0, ids.shape[:2])
+
     def semantic_loss(
         self,
         tokens: Tensor,
@@ -221,7 +239,7 @@ class BioD2CForConditionalGeneration(PreTrainedModel, GenerationMixin):
         """
         embed = self.get_input_embeddings()
         with torch.no_grad():  # the texts are a fixed target
-            queue = equations.masked_mean(embed(queue_ids), queue_mask)
+            queue = self.embed_once(queue_ids, queue_mask)
             text = equations.masked_mean(embed(question_ids), question_mask)
             present = queue_mask.bool().any(-1)
             tau = self.config.semantic_temperature
@@ -270,6 +288,28 @@ class BioD2CForConditionalGeneration(PreTrainedModel, GenerationMixin):
         embeddings = torch.cat([tokens.to(text.dtype), text], dim=1)
         seen = attention_mask.new_ones(tokens.shape[:2])
         return embeddings, torch.cat([seen, attention_mask], dim=1)
+
+    @contextmanager
+    def _logits_only_at(self, positions: Tensor | None) -> Iterator[None]:
+        """Within the block, the language model's head sees only some positions, as (1, n, d).
+
+        Hiding the others from the head itself, rather than calling it apart, keeps whatever a
+        language model does to its logits afterwards (scaling, capping).
+
+        Args:
+            positions: (B, V + P), bool; None for all.
+        """
+        if positions is None:
+            yield
+            return
+        head = self.get_output_embeddings()
+        handle = head.register_forward_pre_hook(
+            lambda module, inputs: (inputs[0][positions].unsqueeze(0), *inputs[1:])
+        )
+        try:
+            yield
+        finally:
+            handle.remove()
 
     def forward(
         self,
@@ -329,16 +369,27 @@ class BioD2CForConditionalGeneration(PreTrainedModel, GenerationMixin):
         image = self.encode_image(pixel_values, grid_features)
         visual = self.encode(question_ids, question_mask, image, return_attention, image_rows)
         embeddings, mask = self.embed_prompt(visual.tokens, input_ids, attention_mask)
-        result = self.language_model(
-            inputs_embeds=embeddings,
-            attention_mask=mask,
-            position_ids=(mask.cumsum(-1) - 1).clamp(min=0),
-            use_cache=False,
-        )
-        logits = result.logits[:, visual.tokens.shape[1] :]
-        output = BioD2COutput(logits=logits, attention=visual.attention)
+        answered = None
+        if labels is not None and self.training:  # training reads no other logits
+            answered = F.pad(labels[:, 1:] != -100, (visual.tokens.shape[1], 1))
+        with self._logits_only_at(answered):
+            result = self.language_model(
+                inputs_embeds=embeddings,
+                attention_mask=mask,
+                position_ids=(mask.cumsum(-1) - 1).clamp(min=0),
+                use_cache=False,
+            )
+        output = BioD2COutput(attention=visual.attention)
+        if answered is None:
+            output.logits = result.logits[:, visual.tokens.shape[1] :]
         if labels is not None:
-            output.loss_nll = equations.negative_log_likelihood(logits, labels)
+            if answered is None:
+                output.loss_nll = equations.negative_log_likelihood(output.logits, labels)
+            else:
+                targets = labels[:, 1:][labels[:, 1:] != -100]
+                output.loss_nll = equations.answer_negative_log_likelihood(
+                    result.logits[0], targets
+                )
             output.loss = output.loss_nll
             if (
                 queue_ids is not None

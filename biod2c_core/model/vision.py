@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from biod2c_core.errors import CheckpointError, ConfigError
+from biod2c_core.model.folding import fold_batch_norms
 
 
 class VisionTower(nn.Module):
@@ -62,6 +63,7 @@ class VisionTower(nn.Module):
         self.image_size = image_size
         self.definition = definition
         self.trunk = self._build_trunk()
+        self._folded: list[nn.Module] = []
         self.requires_grad_(False)
         self.eval()
 
@@ -98,6 +100,30 @@ class VisionTower(nn.Module):
         """Stay in evaluation mode: the running statistics of the trunk are part of its weights."""
         return super().train(False)
 
+    def fold(self) -> None:
+        """From now on compute with a folded copy; the weights that are saved stay as they are.
+
+        For training, where the weights no longer change. The copy is no submodule.
+        """
+        if not any(isinstance(module, nn.BatchNorm2d) for module in self.trunk.modules()):
+            return
+        parameter = next(self.trunk.parameters())
+        shape = (1, 3, self.image_size, self.image_size)
+        probe = torch.rand(shape, device=parameter.device, dtype=parameter.dtype)
+        self._folded = [fold_batch_norms(self.trunk, probe)]
+
+    def _trunk_for(self, pixels: Tensor) -> nn.Module:
+        """The trunk, or its copy in the type and on the device that it is to compute with."""
+        if not self._folded:
+            return self.trunk
+        kind = pixels.device.type
+        mixed = torch.is_autocast_enabled(kind)
+        dtype = torch.get_autocast_dtype(kind) if mixed else pixels.dtype
+        parameter = next(self._folded[0].parameters())
+        if (parameter.device, parameter.dtype) != (pixels.device, dtype):
+            self._folded[0].to(pixels.device, dtype)
+        return self._folded[0]
+
     @torch.no_grad()
     def forward(self, pixel_values: Tensor) -> Tensor:
         """Encode images.
@@ -110,7 +136,7 @@ class VisionTower(nn.Module):
         """
         parameter = next(self.trunk.parameters())
         pixels = pixel_values.to(parameter.dtype, memory_format=torch.channels_last)
-        maps = self.trunk(pixels)
+        maps = self._trunk_for(pixels)(pixels)
         if self.normalize:
             maps = [_normalize_channels(level) for level in maps]
         size = maps[0].shape[-2:]

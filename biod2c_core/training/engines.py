@@ -36,6 +36,11 @@ class Engine:
         return self.name in ("zero2", "zero3", "deepspeed")
 
     @property
+    def splits(self) -> bool:
+        """Whether the processes hold different parts of the training state."""
+        return self.uses_deepspeed or self.name == "fsdp"
+
+    @property
     def any_number_resumes(self) -> bool:
         """Whether a checkpoint can be resumed with another number of processes."""
         return self.name in ("single", "ddp")
@@ -153,6 +158,21 @@ def _fsdp_config(language_model: nn.Module) -> dict[str, Any]:
         "state_dict_type": "FULL_STATE_DICT",
         "transformer_layer_cls_to_wrap": [name for name in units if name in present],
     }
+
+
+def give_scalars_a_dimension(model: nn.Module) -> list[str]:
+    """Turn scalar parameters into vectors of one, in place: the engines that split cannot hold them.
+
+    Returns:
+        Their names.
+    """
+    names = [name for name, parameter in model.named_parameters() if parameter.dim() == 0]
+    for name in names:
+        parent, _, last = name.rpartition(".")
+        scalar = model.get_parameter(name)
+        vector = nn.Parameter(scalar.data.reshape(1), requires_grad=scalar.requires_grad)
+        setattr(model.get_submodule(parent), last, vector)
+    return names
 
 
 def use_no_compiled_operators() -> None:

@@ -21,6 +21,7 @@ from biod2c_core.config import StageSettings, TrainingConfig
 from biod2c_core.data.formats import read_records
 from biod2c_core.data.records import Record
 from biod2c_core.errors import CheckpointError, InputError
+from biod2c_core.model.adapters import lora_targets
 from biod2c_core.model.build import model_config
 from biod2c_core.model.checkpoints import locate
 from biod2c_core.model.configuration import BioD2CConfig
@@ -290,14 +291,15 @@ def _count_parameters(module: nn.Module) -> int:
 
 def _adapters(language_model: nn.Module, config: TrainingConfig) -> int:
     lora = config.model.lora
+    targets = lora_targets(language_model, lora.targets)
     shapes = [
         module.weight.shape
         for name, module in language_model.named_modules()
-        if name.rpartition(".")[2] in lora.targets and hasattr(module, "weight")
+        if name.rpartition(".")[2] in targets and hasattr(module, "weight")
     ]
     if not shapes:
         raise InputError(
-            f"the language model has no layer called {' or '.join(lora.targets)}",
+            f"the language model has no layer called {' or '.join(targets)}",
             "Name its layers in model.lora.targets.",
         )
     return sum(lora.r * (rows + columns) for rows, columns in shapes)

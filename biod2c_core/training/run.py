@@ -12,6 +12,7 @@ import shutil
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from transformers.utils import logging as transformers_logging
 
 from biod2c_core.config import StageSettings, TrainingConfig
 from biod2c_core.data.collate import Collator
-from biod2c_core.errors import TerminatedError
+from biod2c_core.errors import MissingDependencyError, TerminatedError
 from biod2c_core.model.answering import resolve_device
 from biod2c_core.model.build import build_model
 from biod2c_core.model.checkpoints import load_model, load_processor, locate, save_checkpoint
@@ -33,8 +34,14 @@ from biod2c_core.training.checkpointing import (
     last_complete_checkpoint,
     storage_error,
 )
+from biod2c_core.training.curves import draw_curves
 from biod2c_core.training.datasets import cached_features, load_dataset
-from biod2c_core.training.engines import Engine, choose_engine, engine_arguments
+from biod2c_core.training.engines import (
+    Engine,
+    choose_engine,
+    engine_arguments,
+    give_scalars_a_dimension,
+)
 from biod2c_core.training.launch import is_first
 from biod2c_core.training.logs import Reporter, SilentReporter
 from biod2c_core.training.run_folder import claim, describe
@@ -135,9 +142,13 @@ def train(
         TerminatedError: SIGTERM came; what was done is saved.
     """
     flags = engine or EngineFlags()
-    processes = int(os.environ.get("WORLD_SIZE", "1"))
+    zero = flags.zero
+    if zero is None and config.zero != "auto" and not (flags.deepspeed or flags.fsdp):
+        zero = config.zero if processes_of_run() > 1 else 0
+    _check_trackers(track)
+    processes = processes_of_run()
     on_gpu = resolve_device(device).type == "cuda"
-    chosen = choose_engine(processes, on_gpu, flags.zero, flags.deepspeed, flags.fsdp)
+    chosen = choose_engine(processes, on_gpu, zero, flags.deepspeed, flags.fsdp)
     run = _Run(
         config=config,
         stage=stage,
@@ -155,6 +166,17 @@ def train(
         return _train(run, reporter if is_first() else SilentReporter(), termination, track)
 
 
+def processes_of_run() -> int:
+    """Processes that train together."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def _check_trackers(track: Sequence[str]) -> None:
+    for name in track:
+        if find_spec(name) is None:
+            raise MissingDependencyError(name, "track")
+
+
 def _train(
     run: _Run, reporter: Reporter, termination: Termination, track: Sequence[str]
 ) -> TrainingResult:
@@ -167,6 +189,8 @@ def _train(
     hold_base_weights(model, run.settings)
     if run.on_cpu:  # sequences are short: the plain attention is faster
         model.language_model.set_attn_implementation("eager")
+    if not run.settings.cache_features:
+        model.vision.fold()
     trainer = _trainer(run, model, processor, reporter, termination, track)
     last = last_complete_checkpoint(run.output / "checkpoints") if run.resume else None
     loss = trainer.fit(last)
@@ -180,6 +204,8 @@ def _train(
     if is_first():
         unpack_base_weights(model)
         _save(folder, model, processor, weights)
+        if not draw_curves(run.output / "log.jsonl", run.output / "curves.png"):
+            reporter.note("curves.png is left out: pip install 'biod2c[plots]' draws it")
     trained, all_parameters = count_parameters(model)
     return TrainingResult(
         model_folder=folder,
@@ -200,9 +226,10 @@ def _trainer(
     track: Sequence[str],
 ) -> BioD2CTrainer:
     settings = run.settings
-    datasets = [load_dataset(run.data, "train", model, processor, settings, run.stage)]
+    parts = (model, processor, settings, run.stage, reporter.note)
+    datasets = [load_dataset(run.data, "train", *parts)]
     if run.validation is not None:
-        datasets.append(load_dataset([run.validation], "", model, processor, settings, run.stage))
+        datasets.append(load_dataset([run.validation], "", *parts))
     features = cached_features(model, processor, datasets, reporter, settings)
     if is_first():
         describe(
@@ -228,6 +255,7 @@ def _trainer(
         reporter=reporter,
         log_file=run.output / "log.jsonl",
         termination=termination,
+        scalars=give_scalars_a_dimension(model) if run.engine.splits else (),
     )
 
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate.utils import DistributedType, FullyShardedDataParallelPlugin
 from torch import Tensor
 from torch import distributed as dist
 from torch.utils.data import Sampler
@@ -45,6 +46,7 @@ class BioD2CTrainer(Trainer):
         reporter: Told about progress.
         log_file: Gets a line of JSON every ``logging_steps``.
         termination: Asks for a checkpoint and an end.
+        scalars: Parameters that were made vectors for the engine; they become scalars again.
         **kwargs: Of ``transformers.Trainer``.
     """
 
@@ -58,6 +60,7 @@ class BioD2CTrainer(Trainer):
         reporter: Reporter,
         log_file: Path,
         termination: Termination,
+        scalars: Sequence[str] = (),
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -65,6 +68,7 @@ class BioD2CTrainer(Trainer):
         self._questions_per_image = questions_per_image
         self._keep = keep
         self._max_loss = max_loss
+        self._scalars = scalars
         self._parts: dict[str, list[float]] = {}
         self._rates = Rates()
         self._termination = termination
@@ -92,6 +96,18 @@ class BioD2CTrainer(Trainer):
         result = self.train(resume_from_checkpoint=str(last) if last else None)
         self._termination.training = False
         return float(result.training_loss)
+
+    def create_accelerator_and_postprocess(self) -> None:
+        """As in transformers; and FSDP on CPU processes too, which accelerate would leave out."""
+        super().create_accelerator_and_postprocess()
+        if not self.args.fsdp or self.is_fsdp_enabled:
+            return
+        plugin = FullyShardedDataParallelPlugin(**self.args.fsdp_plugin_args)
+        state = self.accelerator.state
+        if self.args.bf16:
+            plugin.set_mixed_precision("bf16")
+        state.distributed_type, state.fsdp_plugin = DistributedType.FSDP, plugin
+        self.is_fsdp_enabled = True
 
     def _get_train_sampler(self, train_dataset: Any = None) -> Sampler[int]:
         dataset = train_dataset or self.train_dataset
@@ -206,7 +222,11 @@ class BioD2CTrainer(Trainer):
             return None
         if self.model_wrapped is self.model and not self.is_fsdp_enabled:
             return None  # nothing was trained in this process: the weights are as they were loaded
-        return self.accelerator.get_state_dict(self.model_wrapped)
+        weights = self.accelerator.get_state_dict(self.model_wrapped)
+        for name in self._scalars:
+            if name in weights:
+                weights[name] = weights[name].reshape(())
+        return weights
 
     @contextmanager
     def _named_if_disk_is_full(self, name: str, checkpoints: Path) -> Iterator[None]:

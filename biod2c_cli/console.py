@@ -41,7 +41,8 @@ def print_table(title: str, columns: list[str], rows: list[list[str]]) -> None:
         table.add_column(column, justify="left" if index == 0 else "right", overflow="fold")
     for row in rows:
         table.add_row(*row)
-    Console(soft_wrap=not sys.stdout.isatty()).print(table)
+    # a pipe has no width: its table is as wide as it needs, not folded at 80 columns
+    Console(width=None if sys.stdout.isatty() else 10_000).print(table)
 
 
 @contextmanager

@@ -1,0 +1,1 @@
+"""An OpenAI-compatible endpoint: requests, dynamic batches, metrics, one page."""

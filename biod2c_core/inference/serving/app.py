@@ -1,0 +1,306 @@
+"""The HTTP side: ``/v1/chat/completions``, ``/v1/models``, health, metrics and the page."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+import hmac
+import json
+import time
+import uuid
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response
+from starlette.middleware.trustedhost import TrustedHostMiddleware
+from starlette.responses import StreamingResponse
+from starlette.types import Receive
+
+from biod2c_core.inference.serving.batching import Delta, Engine, Event, Finished, Job
+from biod2c_core.inference.serving.page import load_page
+from biod2c_core.inference.serving.requests import (
+    ChatRequest,
+    Limits,
+    RefusedError,
+    decode_image,
+    parse_chat,
+)
+
+DECODERS = 2  # images decoded at once: each may take a limit's worth of memory
+
+
+@dataclass(frozen=True)
+class Access:
+    """Who may ask.
+
+    Attributes:
+        key: Needed as ``Authorization: Bearer KEY``; None for no key.
+        hosts: Names that the request may call this server by; a page of another site that has its
+            name point here is refused.
+    """
+
+    key: str | None = None
+    hosts: tuple[str, ...] = ("localhost", "127.0.0.1", "[::1]")
+
+
+class Server:
+    """Turns requests into jobs of an engine, and events of a job into responses."""
+
+    def __init__(self, engine: Engine, access: Access) -> None:
+        self.engine = engine
+        self.access = access
+        self.limits: Limits = engine.limits
+        self.name = engine.answerer.name
+        self.decoding = asyncio.Semaphore(DECODERS)
+        self.started = int(time.time())
+
+    def check_key(self, request: Request) -> None:
+        """Refuse a request without the key.
+
+        Raises:
+            RefusedError: 401.
+        """
+        given = request.headers.get("authorization", "").removeprefix("Bearer ")
+        key = self.access.key
+        if key is not None and not hmac.compare_digest(given.encode(), key.encode()):
+            raise RefusedError(401, "wrong or no API key", "invalid_api_key")
+
+    async def read_body(self, request: Request) -> bytes:
+        """The body, as long as it may be.
+
+        Raises:
+            RefusedError: 413 too long, 415 no JSON, 408 too slow.
+        """
+        limit = self.limits.body_bytes
+        too_long = RefusedError(413, f"the body is over the limit of {limit:,} bytes", "too_large")
+        length = request.headers.get("content-length", "0")
+        if not length.isdecimal() or int(length) > limit:
+            raise too_long
+        if "json" not in request.headers.get("content-type", ""):
+            raise RefusedError(415, "send application/json", "not_json")
+        body = bytearray()
+
+        async def collect() -> None:
+            async for chunk in request.stream():
+                body.extend(chunk)
+                if len(body) > limit:
+                    raise too_long
+
+        try:
+            await asyncio.wait_for(collect(), self.limits.seconds)
+        except asyncio.TimeoutError:
+            raise RefusedError(408, "the body came too slowly", "slow_body") from None
+        return bytes(body)
+
+    async def make_job(self, chat: ChatRequest, deadline: float) -> Job:
+        """Decode the image, in a thread, and prepare the question."""
+
+        def prepare() -> Any:
+            return self.engine.answerer.processor.pixels(decode_image(chat.image, self.limits))
+
+        async with self.decoding:
+            pixels = await asyncio.to_thread(prepare)
+        return Job(
+            question=chat.question,
+            pixels=pixels,
+            image=hashlib.sha256(chat.image).hexdigest(),
+            max_tokens=chat.max_tokens,
+            stream=chat.stream,
+            attention=chat.attention,
+            deadline=deadline,
+        )
+
+    async def next_event(self, job: Job, receive: Receive) -> Event | None:
+        """What happens next; None if the client has gone.
+
+        Raises:
+            RefusedError: The job failed, or its time is up.
+        """
+        event = asyncio.ensure_future(job.events.get())
+        gone = asyncio.ensure_future(_disconnect(receive))
+        left = max(0.0, job.deadline - time.monotonic())
+        try:
+            await asyncio.wait({event, gone}, timeout=left, return_when=asyncio.FIRST_COMPLETED)
+            if event.done():
+                found = event.result()
+                if isinstance(found, RefusedError):
+                    raise found
+                return found
+            if gone.done():
+                return None
+            raise RefusedError(503, "no answer in time; try later", "timeout", 2)
+        finally:
+            event.cancel()
+            gone.cancel()
+
+    async def chat(self, request: Request) -> Response:
+        """``POST /v1/chat/completions``."""
+        began = time.monotonic()
+        self.check_key(request)
+        body = await self.read_body(request)
+        chat = await asyncio.to_thread(parse_chat, body, self.limits, self.name)
+        if self.engine.length >= self.limits.queue:  # before any work for the image
+            raise RefusedError(429, "the queue is full; try later", "queue_full", 1)
+        job = await self.make_job(chat, began + self.limits.seconds)
+        self.engine.submit(job)
+        finished = False
+        try:
+            first = await self.next_event(job, request.receive)
+            finished = isinstance(first, Finished)
+            if first is None:
+                return Response(status_code=499)  # nobody reads it
+            if chat.stream:
+                finished = True  # from here on the stream looks after its job
+                return StreamingResponse(
+                    self._stream(job, first, request.receive), media_type="text/event-stream"
+                )
+            assert isinstance(first, Finished)
+            self.engine.metrics.add("biod2c_seconds_total", time.monotonic() - began)
+            return JSONResponse(self._completion(first))
+        finally:
+            if not finished:
+                self.engine.cancel(job)
+
+    def _head(self, kind: str) -> dict[str, Any]:
+        return {
+            "id": f"chatcmpl-{uuid.uuid4().hex}",
+            "object": kind,
+            "created": int(time.time()),
+            "model": self.name,
+        }
+
+    def _completion(self, answer: Finished) -> dict[str, Any]:
+        message = {"role": "assistant", "content": answer.text, "refusal": None}
+        choice = {
+            "index": 0,
+            "message": message,
+            "logprobs": None,
+            "finish_reason": _reason(answer),
+        }
+        return {
+            **self._head("chat.completion"),
+            "choices": [choice],
+            "usage": {
+                "prompt_tokens": 0,
+                "completion_tokens": answer.tokens,
+                "total_tokens": answer.tokens,
+            },
+            "biod2c": _extras(answer),
+        }
+
+    async def _stream(self, job: Job, first: Event, receive: Receive) -> AsyncIterator[str]:
+        """Server-sent events: a role, pieces of the answer, the end."""
+        head = self._head("chat.completion.chunk")
+
+        def chunk(delta: dict[str, Any], reason: str | None = None, **more: Any) -> str:
+            choice = {"index": 0, "delta": delta, "logprobs": None, "finish_reason": reason}
+            return f"data: {json.dumps({**head, 'choices': [choice], **more})}\n\n"
+
+        finished = False
+        try:
+            yield chunk({"role": "assistant", "content": ""})
+            event: Event | None = first
+            while isinstance(event, Delta):
+                yield chunk({"content": event.text})
+                event = await self.next_event(job, receive)
+            if isinstance(event, Finished):
+                finished = True
+                yield chunk({}, _reason(event), biod2c=_extras(event))
+                yield "data: [DONE]\n\n"
+        except RefusedError as error:  # the status has been sent: only the stream can tell
+            yield f"data: {json.dumps(_error(error))}\n\n"
+        finally:
+            if not finished:
+                self.engine.cancel(job)
+
+
+async def _disconnect(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
+def _reason(answer: Finished) -> str:
+    return "length" if answer.cut else "stop"
+
+
+def _extras(answer: Finished) -> dict[str, Any]:
+    extras = {"confidence": answer.confidence, "calibrated": answer.calibrated}
+    return extras if answer.attention is None else {**extras, "attention": answer.attention}
+
+
+def _error(error: RefusedError) -> dict[str, Any]:
+    return {
+        "error": {"message": error.message, "type": error.code, "param": None, "code": error.code}
+    }
+
+
+def make_app(engine: Engine, access: Access) -> FastAPI:
+    """The application; the engine starts and ends with it."""
+
+    @contextlib.asynccontextmanager
+    async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
+        engine.start()
+        try:
+            yield
+        finally:
+            await asyncio.to_thread(engine.close)
+
+    app = FastAPI(lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None)
+    if access.hosts:
+        app.add_middleware(TrustedHostMiddleware, allowed_hosts=list(access.hosts))
+    _add_routes(app, Server(engine, access))
+    return app
+
+
+def _add_routes(app: FastAPI, server: Server) -> None:
+    engine, page = server.engine, load_page()
+
+    async def guarded(work: Callable[[Request], Awaitable[Response]], request: Request) -> Response:
+        """Run a handler; turn a refusal into its response, and count."""
+        try:
+            response = await work(request)
+        except RefusedError as error:
+            headers = {} if error.retry_after is None else {"Retry-After": str(error.retry_after)}
+            if error.status in (408, 413):  # the rest of the body is not read
+                headers["Connection"] = "close"
+            response = JSONResponse(_error(error), error.status, headers)
+        engine.metrics.add("biod2c_requests_total", label=f'status="{response.status_code}"')
+        return response
+
+    async def models(request: Request) -> Response:
+        server.check_key(request)
+        model = {
+            "id": server.name,
+            "object": "model",
+            "created": server.started,
+            "owned_by": "biod2c",
+        }
+        return JSONResponse({"object": "list", "data": [model]})
+
+    async def metrics(request: Request) -> Response:
+        server.check_key(request)
+        return PlainTextResponse(engine.metrics.render(engine.length))
+
+    async def chat_route(request: Request) -> Response:
+        return await guarded(server.chat, request)
+
+    async def models_route(request: Request) -> Response:
+        return await guarded(models, request)
+
+    async def metrics_route(request: Request) -> Response:
+        return await guarded(metrics, request)
+
+    async def health(request: Request) -> Response:
+        return JSONResponse({"status": "ok", "model": server.name})
+
+    async def index(request: Request) -> Response:
+        return HTMLResponse(page.html, headers=page.headers)
+
+    app.add_api_route("/v1/chat/completions", chat_route, methods=["POST"])
+    app.add_api_route("/v1/models", models_route, methods=["GET"])
+    app.add_api_route("/metrics", metrics_route, methods=["GET"])
+    app.add_api_route("/health", health, methods=["GET"])
+    app.add_api_route("/", index, methods=["GET"])

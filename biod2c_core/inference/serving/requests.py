@@ -1,0 +1,220 @@
+"""What a chat request may hold, and what is refused with a status and a reason.
+
+Nothing here fetches anything: an image comes inside the request as a ``data:`` URL or not at all.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from PIL import Image
+
+from biod2c_core.data.images import load_image
+from biod2c_core.data.nifti import is_nifti
+from biod2c_core.errors import ImageError, InputError
+from biod2c_core.inference.questions import check_question
+
+MEDIA = ("image/", "application/dicom", "application/octet-stream")
+MAX_MESSAGES = 64
+MAX_QUESTION = 4000  # characters; the model's own limit is far lower
+
+
+class RefusedError(Exception):
+    """A request that is answered with an error.
+
+    Args:
+        status: HTTP status, 4xx or 503.
+        message: What was wrong and what to do.
+        code: A short name for programs.
+        retry_after: Seconds to wait, where trying again makes sense.
+    """
+
+    def __init__(
+        self, status: int, message: str, code: str, retry_after: int | None = None
+    ) -> None:
+        super().__init__(message)
+        self.status = status
+        self.message = message
+        self.code = code
+        self.retry_after = retry_after
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What the server bears.
+
+    Attributes:
+        body_bytes: Longest request.
+        pixels: Largest image, width times height.
+        queue: Most requests that wait.
+        batch: Most questions answered together.
+        tokens: Longest answer.
+        seconds: Longest time from the request to its answer.
+    """
+
+    body_bytes: int = 16 * 1024**2
+    pixels: int = 16_000_000
+    queue: int = 64
+    batch: int = 32
+    tokens: int = 32
+    seconds: float = 30.0
+
+
+@dataclass(frozen=True)
+class ChatRequest:
+    """A question about an image.
+
+    Attributes:
+        question: Text of the last user message.
+        image: The bytes of the last image.
+        stream: Send the answer as it grows.
+        max_tokens: Longest answer.
+        attention: Send the attention map too.
+    """
+
+    question: str
+    image: bytes
+    stream: bool
+    max_tokens: int
+    attention: bool
+
+
+def bad(message: str, code: str = "invalid_request") -> RefusedError:
+    """A request that cannot be understood: status 400."""
+    return RefusedError(400, message, code)
+
+
+def parse_chat(body: bytes, limits: Limits, model: str) -> ChatRequest:
+    """Read the body of ``/v1/chat/completions``.
+
+    The question is the text of the last user message, the image the last one of any user message;
+    other messages are not read, as the model knows single questions only.
+
+    Args:
+        body: JSON.
+        limits: Of the server.
+        model: The name that the request must ask for, if it names one.
+
+    Raises:
+        RefusedError: It is no such request.
+    """
+    try:
+        value = json.loads(body)
+    except (ValueError, RecursionError):
+        raise bad("the body is not JSON") from None
+    if not isinstance(value, dict):
+        raise bad("the body must be a JSON object")
+    asked = value.get("model", model)
+    if asked != model:
+        raise RefusedError(
+            404, f"model {str(asked)[:80]!r} is not here, this is {model!r}", "model_not_found"
+        )
+    if value.get("n", 1) not in (1, None):
+        raise bad("n must be 1: answers are not sampled")
+    texts, images = _contents(value.get("messages"))
+    if not images:
+        raise bad("no message holds an image", "no_image")
+    tokens = value.get("max_completion_tokens") or value.get("max_tokens") or limits.tokens
+    return ChatRequest(
+        question=_question(texts[-1]),
+        image=_data_url(images[-1]),
+        stream=_flag(value, "stream"),
+        max_tokens=_tokens(tokens, limits),
+        attention=_flag(value, "attention"),
+    )
+
+
+def _flag(value: dict[str, Any], name: str) -> bool:
+    found = value.get(name)
+    if found not in (True, False, None):
+        raise bad(f"{name} must be true or false")
+    return bool(found)
+
+
+def _tokens(tokens: Any, limits: Limits) -> int:
+    if isinstance(tokens, bool) or not isinstance(tokens, int) or tokens < 1:
+        raise bad("max_tokens must be a positive whole number")
+    return min(tokens, limits.tokens)
+
+
+def _question(text: str) -> str:
+    if len(text) > MAX_QUESTION:
+        raise bad(f"the question has {len(text)} characters, over the limit of {MAX_QUESTION}")
+    try:
+        return check_question(text)
+    except InputError as error:
+        raise bad(str(error)) from None
+
+
+def _contents(messages: Any) -> tuple[list[str], list[Any]]:
+    """The text of each user message, and the image parts of all of them."""
+    if not isinstance(messages, list) or not 0 < len(messages) <= MAX_MESSAGES:
+        raise bad(f"messages must be a list of 1 to {MAX_MESSAGES}")
+    texts: list[str] = []
+    images: list[Any] = []
+    for message in messages:
+        if not isinstance(message, dict):
+            raise bad("each message must be an object")
+        if message.get("role") != "user":
+            continue
+        content = message.get("content")
+        parts = [{"type": "text", "text": content}] if isinstance(content, str) else content
+        if not isinstance(parts, list) or not all(isinstance(part, dict) for part in parts):
+            raise bad("the content of a message must be a text or a list of parts")
+        found = [_part(part) for part in parts]
+        texts.append(" ".join(text for kind, text in found if kind == "text"))
+        own = [image for kind, image in found if kind == "image"]
+        if len(own) > 1:
+            raise bad("one message holds several images; ask about one", "several_images")
+        images += own
+    if not texts:
+        raise bad("no message is the user's")
+    return texts, images
+
+
+def _part(part: dict[str, Any]) -> tuple[str, Any]:
+    kind = part.get("type")
+    if kind == "text" and isinstance(part.get("text"), str):
+        return "text", part["text"]
+    if kind == "image_url":
+        holder = part.get("image_url")
+        return "image", holder.get("url") if isinstance(holder, dict) else holder
+    raise bad(f"part of type {str(kind)[:40]!r} is not understood: use text and image_url")
+
+
+def _data_url(url: Any) -> bytes:
+    """The bytes inside a ``data:`` URL; any other is refused unread."""
+    if not isinstance(url, str) or not url[:5].lower() == "data:":
+        raise bad(
+            "image_url must be a data: URL (data:image/png;base64,...): this server opens no "
+            "addresses and no files",
+            "image_not_data_url",
+        )
+    head, comma, data = url[5:].partition(",")
+    media, *options = head.lower().split(";")
+    if not comma or "base64" not in options or not media.startswith(MEDIA):
+        raise bad("the data: URL must say data:image/...;base64,", "invalid_image")
+    try:
+        return base64.b64decode(data, validate=True)
+    except (binascii.Error, ValueError):
+        raise bad("the image is not base64", "invalid_image") from None
+
+
+def decode_image(data: bytes, limits: Limits) -> Image.Image:
+    """Decode an image part to RGB, within the limits.
+
+    Raises:
+        RefusedError: It is no image, damaged, too large, or a volume.
+    """
+    if is_nifti(data[:352], "the image"):
+        raise bad("a volume holds many pictures; send one slice as PNG", "invalid_image")
+    try:
+        return load_image(data, max_pixels=limits.pixels, max_bytes=limits.body_bytes)
+    except ImageError as error:
+        raise bad(str(error), "invalid_image") from None
+    except InputError as error:
+        raise bad(error.problem, "invalid_image") from None

@@ -161,12 +161,13 @@ def _save_processor(config: Any, place: str, folder: Path) -> str:
             f"{place} holds no tokenizer, so the folder cannot answer text yet: convert again with "
             "--language-model FOLDER of config.json and tokenizer"
         )
+    ends = config.text_config.eos_token_id
     BioD2CProcessor(
         tokenizer,
         image_size=released.IMAGE_SIZE,
         max_question_tokens=config.num_visual_tokens,
         fusion_reads="prompt",
-        end_token_id=config.text_config.eos_token_id,
+        end_token_id=ends[0] if isinstance(ends, list) else ends,
     ).save_pretrained(folder)
     return ""
 

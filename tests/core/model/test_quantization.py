@@ -22,23 +22,24 @@ needs_torchao = pytest.mark.skipif(
 
 
 @needs_torchao
-@pytest.mark.parametrize(("bits", "error"), [(8, 0.03), (4, 0.3)])
-def test_packed_layers_answer_nearly_the_same(bits: int, error: float, checkpoint: Path) -> None:
+@pytest.mark.parametrize(("bits", "error"), [(8, 0.02), (4, 0.2)])
+def test_every_linear_layer_but_the_head_is_packed(
+    bits: int, error: float, checkpoint: Path
+) -> None:
     language_model = load_model(checkpoint).language_model
-    ids = torch.arange(3, 40)[None]
-    with torch.no_grad():
-        wanted = language_model(ids).logits
-        head = copy.deepcopy(language_model.lm_head.weight)
-        assert quantize_language_model(language_model, bits) == 2 * 7
-        got = language_model(ids).logits
-    assert 0 < (got - wanted).norm() / wanted.norm() < error
-    assert torch.equal(language_model.lm_head.weight, head)
-    kinds = {
-        type(module.weight.data)
-        for name, module in language_model.named_modules()
-        if isinstance(module, nn.Linear) and name != "lm_head"
-    }
-    assert torch.Tensor not in kinds
+    before = copy.deepcopy(language_model)
+    assert quantize_language_model(language_model, bits) == 2 * 7
+    torch.manual_seed(0)
+    for name, old in before.named_modules():
+        if not isinstance(old, nn.Linear):
+            continue
+        new, x = language_model.get_submodule(name), torch.randn(64, old.in_features)
+        with torch.no_grad():
+            wanted, got = old(x), new(x)
+        if name == "lm_head":
+            assert torch.equal(got, wanted)
+        else:
+            assert 0 < (got - wanted).norm() / wanted.norm() < error, name
 
 
 @needs_torchao

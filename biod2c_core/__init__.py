@@ -4,9 +4,13 @@ The folders follow the paper: ``data`` -> ``model`` -> ``training`` -> ``evaluat
 see ``docs/architecture.md``. Importing this package is cheap: heavy libraries load where they are used.
 """
 
+import logging
+
 from biod2c_core import torchvision_compat
 
 torchvision_compat.install()
+# where DeepSpeed is installed, other libraries import it, and it prints warnings among our data
+logging.getLogger("DeepSpeed").addFilter(lambda record: record.levelno >= logging.ERROR)
 
 
 def __getattr__(name: str) -> str:

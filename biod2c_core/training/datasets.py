@@ -50,7 +50,9 @@ def load_dataset(
         reason = f"record {unanswered[0]!r} has no answer" if unanswered else "no training records"
         raise InputError(f"{', '.join(map(str, sources))}: {reason}", "Training needs answers.")
     if unanswered:
-        note(f"left out for want of an answer: {unanswered[0]!r}, records in all: {len(unanswered)}")
+        note(
+            f"left out for want of an answer: {unanswered[0]!r}, records in all: {len(unanswered)}"
+        )
     wants_queue = stage == 2 and model.config.semantic_loss != "off" and settings.semantic_weight
     queue_size = settings.queue_size if wants_queue else 0
     dataset = VQADataset(records, paths, processor, queue_size)

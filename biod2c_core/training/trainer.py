@@ -130,9 +130,11 @@ class BioD2CTrainer(Trainer):
     ) -> Any:
         """Run the model, remember L_nll and L_sem for the log, refuse a loss that has exploded."""
         rows = inputs.pop("record_rows", None)
+        together = model.training and self.args.world_size > 1
+        shares = self._shares(inputs) if together else None
         output = model(**inputs)
-        if model.training and self.args.world_size > 1:
-            self._weigh(output, inputs)
+        if shares is not None:
+            self._weigh(output, shares)
         self._check(float(output.loss.detach()), rows)
         if model.training:
             visual = unwrap(model).config.num_visual_tokens * len(inputs["input_ids"])
@@ -143,19 +145,27 @@ class BioD2CTrainer(Trainer):
                     self._parts.setdefault(name, []).append(float(value.detach()))
         return (output.loss, output) if return_outputs else output.loss
 
-    def _weigh(self, output: Any, inputs: dict[str, Tensor]) -> None:
-        """Scale the losses, means over this process's tokens and rows, to share the whole batch's."""
-        zero = output.loss_nll.detach() * 0
-        tokens = (inputs["labels"][:, 1:] != -100).sum() + zero
-        rows = inputs["queue_mask"].bool().any(-1).any(-1).sum() if "queue_mask" in inputs else 0
-        own = torch.stack([tokens, rows + zero])
+    def _shares(self, inputs: dict[str, Tensor]) -> Tensor:
+        """Shares of this process in the answer tokens and in the rows with a queue, (2,), times its peers.
+
+        A batch without any queue gets an empty one where another process has some: the processes of
+        an engine that splits the weights must all run the same parts.
+        """
+        ids = inputs["input_ids"]
+        queued = inputs["queue_mask"].bool().any(-1).any(-1).sum() if "queue_mask" in inputs else 0
+        own = torch.zeros(2, device=ids.device)
+        own[0], own[1] = (inputs["labels"][:, 1:] != -100).sum(), queued
         total = own.clone()
         dist.all_reduce(total)
-        share = own * self.args.world_size / total.clamp(min=1)
-        output.loss_nll = output.loss_nll * share[0]
-        output.loss = output.loss_nll
-        if output.loss_sem is not None or total[1] > 0:
-            output.loss_sem = zero if output.loss_sem is None else output.loss_sem * share[1]
+        if total[1] > 0 and "queue_ids" not in inputs:
+            inputs["queue_ids"] = inputs["queue_mask"] = ids.new_zeros(len(ids), 1, 1)
+        return own * self.args.world_size / total.clamp(min=1)
+
+    def _weigh(self, output: Any, shares: Tensor) -> None:
+        """Scale the losses, means over this process's tokens and rows, to share the whole batch's."""
+        output.loss = output.loss_nll = output.loss_nll * shares[0]
+        if output.loss_sem is not None:
+            output.loss_sem = output.loss_sem * shares[1]
             output.loss = output.loss + unwrap(self.model).semantic_weight * output.loss_sem
 
     def _check(self, loss: float, rows: Tensor | None) -> None:

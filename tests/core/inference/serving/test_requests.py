@@ -1,0 +1,167 @@
+"""What a request may hold; all else is refused with a status and a reason, and nothing is opened."""
+
+from __future__ import annotations
+
+import json
+import struct
+import zlib
+from pathlib import Path
+from typing import Any
+
+import pytest
+from live import body, data_url, messages, png
+
+from biod2c_core.errors import ConfigError, InputError
+from biod2c_core.inference.serving.requests import (
+    Limits,
+    RefusedError,
+    decode_image,
+    parse_chat,
+)
+from biod2c_core.inference.serving.run import ServeOptions, listen
+
+LIMITS = Limits()
+
+
+def test_a_question_and_its_image() -> None:
+    chat = parse_chat(body("is it?", stream=True, max_tokens=5), LIMITS, "tiny")
+    assert (chat.question, chat.image) == ("is it?", png())
+    assert (chat.stream, chat.max_tokens, chat.attention) == (True, 5, False)
+    assert decode_image(chat.image, LIMITS).size == (40, 30)
+
+
+def test_a_later_question_is_about_the_last_image() -> None:
+    talk = [
+        {"role": "system", "content": "be brief"},
+        *messages("is it?", data_url(png(1))),
+        {"role": "assistant", "content": "yes"},
+        {"role": "user", "content": "and where?"},
+    ]
+    chat = parse_chat(json.dumps({"messages": talk}).encode(), LIMITS, "tiny")
+    assert (chat.question, chat.image) == ("and where?", png(1))
+
+
+def refused(raw: bytes, status: int = 400) -> str:
+    with pytest.raises(RefusedError) as raised:
+        parse_chat(raw, LIMITS, "tiny")
+    assert raised.value.status == status
+    return raised.value.message
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://127.0.0.1:80/x.png",
+        "http://169.254.169.254/latest/meta-data",
+        "https://example.org/x.png",
+        "file:///etc/passwd",
+        "/etc/passwd",
+        "../../secret.png",
+        "ftp://host/x",
+        "",
+        None,
+        7,
+    ],
+)
+def test_what_is_no_data_url_is_refused_unopened(url: Any) -> None:
+    value = {"messages": messages("is it?")}
+    value["messages"][0]["content"][1]["image_url"]["url"] = url
+    assert "opens no addresses and no files" in refused(json.dumps(value).encode())
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "data:text/html;base64,aGk=",
+        "data:image/png,aGk=",
+        "data:image/png;base64",
+        "data:image/png;base64,%%%",
+        "data:image/png;base64,aGk",
+    ],
+)
+def test_a_damaged_data_url(url: str) -> None:
+    assert "data: URL must say" in (said := refused(body(url=url))) or "not base64" in said
+
+
+@pytest.mark.parametrize(
+    ("raw", "reason"),
+    [
+        (b"", "not JSON"),
+        (b"{", "not JSON"),
+        (b"\xff\xfe", "not JSON"),
+        (b"[" * 100_000, "not JSON"),
+        (b"[]", "must be a JSON object"),
+        (b"{}", "messages must be a list"),
+        (b'{"messages": []}', "messages must be a list"),
+        (b'{"messages": [3]}', "each message must be an object"),
+        (b'{"messages": [{"role": "system", "content": "x"}]}', "no message is the user's"),
+        (b'{"messages": [{"role": "user", "content": "is it?"}]}', "no message holds an image"),
+        (b'{"messages": [{"role": "user", "content": 4}]}', "a text or a list of parts"),
+        (b'{"messages": [{"role": "user", "content": [{"type": "audio"}]}]}', "'audio'"),
+        (body(" "), "the question is empty"),
+        (body("x" * 5000), "5000 characters"),
+        (body("\ud800"), "not UTF-8 text"),
+        (body(n=2), "n must be 1"),
+        (body(stream="yes"), "stream must be true or false"),
+        (body(max_tokens="many"), "max_tokens"),
+        (body(max_tokens=-1), "max_tokens"),
+    ],
+)
+def test_what_is_no_request(raw: bytes, reason: str) -> None:
+    assert reason in refused(raw)
+
+
+def test_another_model_is_not_here() -> None:
+    assert "'gpt-4o' is not here" in refused(body(model="gpt-4o"), 404)
+
+
+def test_two_images_in_one_message() -> None:
+    value = {"messages": messages("is it?")}
+    value["messages"][0]["content"] *= 2
+    assert "several images" in refused(json.dumps(value).encode())
+
+
+def bomb(width: int, height: int) -> bytes:
+    """A PNG that announces a size and holds next to nothing."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        crc = struct.pack(">I", zlib.crc32(kind + data))
+        return struct.pack(">I", len(data)) + kind + data + crc
+
+    size = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", size) + chunk(b"IDAT", zlib.compress(b"\0" * 99))
+
+
+@pytest.mark.parametrize(
+    ("data", "reason"),
+    [
+        (bomb(100_000, 100_000), "pixels"),
+        (bomb(5000, 5000), "5,000 x 5,000 pixels"),
+        (b"no image at all", "known format"),
+        (png()[:60], "damaged"),
+        (b"", "empty"),
+        (b"\0" * 344 + b"n+1\0" + b"\0" * 99, "send one slice"),
+    ],
+)
+def test_images_that_are_none_or_too_large(data: bytes, reason: str) -> None:
+    with pytest.raises(RefusedError, match=reason) as raised:
+        decode_image(data, LIMITS)
+    assert raised.value.status == 400
+
+
+def test_only_loopback_does_without_a_key() -> None:
+    for host in ("0.0.0.0", "192.168.1.5", "::", "example.org"):
+        with pytest.raises(ConfigError, match="there is no API key"):
+            ServeOptions(host)
+        assert not ServeOptions(host, key="k").loopback
+    for host in ("127.0.0.1", "::1", "localhost"):
+        assert ServeOptions(host).loopback
+    with pytest.raises(ConfigError, match="the limit queue is 0"):
+        ServeOptions(limits=Limits(queue=0))
+
+
+def test_a_port_that_is_taken(tmp_path: Path) -> None:
+    with listen("127.0.0.1", 0) as bound:
+        bound.listen()
+        with pytest.raises(InputError, match="cannot listen at"):
+            listen("127.0.0.1", bound.getsockname()[1])

@@ -22,7 +22,7 @@ from biod2c_core.errors import InputError, RecordError
 
 MANIFEST_SUFFIX = ".manifest.json"
 _ID_KEYS = ("id", "question_id")
-_ANSWER_KEYS = ("answer", "text")
+_ANSWER_KEYS = ("answer", "prediction", "text")  # what other systems call it
 _SAME_RUN_KEYS = ("identity", "data", "shuffle_seed")
 
 

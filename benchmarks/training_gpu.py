@@ -16,9 +16,7 @@ from dataclasses import replace
 from importlib.util import find_spec
 
 import torch
-from transformers import LlamaConfig
 
-import biod2c_core  # noqa: F401 (first of all: makes torchvision importable)
 from biod2c_core.config import load_config
 from biod2c_core.model.build import model_config
 from biod2c_core.model.modeling import BioD2CForConditionalGeneration
@@ -48,6 +46,8 @@ def measure(
     base: str, checkpointing: bool, batch: int, tokens: int, steps: int
 ) -> dict[str, float]:
     """Train some steps of stage 2 and measure the second half."""
+    from transformers import LlamaConfig
+
     config = load_config("paper")
     text = LlamaConfig(attn_implementation="sdpa")
     settings = replace(config.stage2, base_weights=base, gradient_checkpointing=checkpointing)

@@ -24,9 +24,7 @@ import torch
 from tokenizers import Tokenizer, models, pre_tokenizers
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
-from transformers import LlamaConfig, PreTrainedTokenizerFast
 
-import biod2c_core  # noqa: F401 (first of all: makes torchvision importable beside a CPU torch)
 from biod2c_core.data.collate import GroupedSampler
 from biod2c_core.model import equations
 from biod2c_core.model.configuration import BioD2CConfig
@@ -44,8 +42,10 @@ WANTED = {
 }
 
 
-def make_tokenizer() -> PreTrainedTokenizerFast:
+def make_tokenizer() -> Any:
     """32,000 whole words."""
+    from transformers import PreTrainedTokenizerFast
+
     words = {"<pad>": 0, **{f"w{i}": i for i in range(1, WORDS)}}
     tokenizer = Tokenizer(models.WordLevel(words, unk_token="<pad>"))
     tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
@@ -54,6 +54,8 @@ def make_tokenizer() -> PreTrainedTokenizerFast:
 
 def make_model() -> BioD2CForConditionalGeneration:
     """A language model of 4 layers and width 256 behind a small tower and fusion; LoRA, stage 2."""
+    from transformers import LlamaConfig
+
     torch.manual_seed(0)
     text = LlamaConfig(
         vocab_size=WORDS,

@@ -64,12 +64,12 @@ def _quantize(language_model: nn.Module) -> None:
 
 def unpack_base_weights(model: BioD2CForConditionalGeneration) -> None:
     """Turn four-bit layers into plain ones again, in place, so that the model can be saved."""
-    for name, layer in list(model.language_model.named_modules()):
-        state = getattr(getattr(layer, "weight", None), "quant_state", None)
-        if state is None:
-            continue
-        import bitsandbytes
+    import bitsandbytes
 
+    for name, layer in list(model.language_model.named_modules()):
+        if not isinstance(layer, bitsandbytes.nn.Linear4bit):
+            continue
+        state = layer.weight.quant_state
         weight = bitsandbytes.functional.dequantize_4bit(layer.weight.data, state)
         rows, columns = state.shape
         plain = nn.Linear(columns, rows, bias=layer.bias is not None, device="meta")

@@ -202,7 +202,8 @@ def _train(
     folder = run.output / "model"
     weights = trainer.whole_weights()
     if is_first():
-        unpack_base_weights(model)
+        if run.settings.base_weights == "nf4":
+            unpack_base_weights(model)
         _save(folder, model, processor, weights)
         if not draw_curves(run.output / "log.jsonl", run.output / "curves.png"):
             reporter.note("curves.png is left out: pip install 'biod2c[plots]' draws it")

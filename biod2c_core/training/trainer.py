@@ -232,11 +232,32 @@ class BioD2CTrainer(Trainer):
             return None
         if self.model_wrapped is self.model and not self.is_fsdp_enabled:
             return None  # nothing was trained in this process: the weights are as they were loaded
-        weights = self.accelerator.get_state_dict(self.model_wrapped)
+        if self.is_fsdp_enabled:
+            weights = self._gather_weights()
+        else:
+            weights = self.accelerator.get_state_dict(self.model_wrapped)
+        if weights is None:
+            return None  # ZeRO-3 gathers in the first process only
         for name in self._scalars:
-            if name in weights:
-                weights[name] = weights[name].reshape(())
+            weights[name] = weights[name].reshape(())
         return weights
+
+    def _gather_weights(self) -> dict[str, Tensor]:
+        """All weights that FSDP has spread, in every process: it gathers them one by one."""
+        state = self.model.state_dict()
+        return {
+            name: (each.full_tensor() if hasattr(each, "full_tensor") else each).detach()
+            for name, each in state.items()
+        }
+
+    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
+        """As in transformers, but for FSDP, whose weights are gathered here."""
+        if not self.is_fsdp_enabled:
+            super().save_model(output_dir, _internal_call)
+            return
+        weights = self._gather_weights()
+        if self.args.should_save:
+            self._save(output_dir, state_dict=weights)
 
     @contextmanager
     def _named_if_disk_is_full(self, name: str, checkpoints: Path) -> Iterator[None]:

@@ -14,7 +14,8 @@ from biod2c_core.errors import BioD2CError, InputError
 if TYPE_CHECKING:
     from biod2c_core.inference.ask import AskOptions
     from biod2c_core.inference.asker import Asker
-    from biod2c_core.inference.questions import Reply
+    from biod2c_core.inference.questions import Question, Reply
+    from biod2c_core.model.answering import Answer
 
 HELP = """Ask about the image. Each question is answered from the image alone.
   /image FILE   ask about another image
@@ -32,7 +33,7 @@ class Chat:
         self.options = options
         self.as_json = as_json
         self.history: list[Reply] = []
-        self._last: tuple[object, object] | None = None
+        self._last: tuple[Question, Answer] | None = None
 
     def say(self, line: str) -> bool:
         """Act on one line; returns whether the session goes on.
@@ -102,7 +103,7 @@ class Chat:
         if self._last is None:
             raise InputError("nothing has been asked yet", "Ask first.")
         check_picture_path(path)
-        shown = self.asker.explain(*self._last)  # type: ignore[arg-type]
+        shown = self.asker.explain(*self._last)
         save_picture(path, draw_maps(self.asker.image, [shown]))
         note(f"wrote {path}")
 

@@ -16,6 +16,7 @@ from biod2c_core.inference.questions import Question, Reply
 
 if TYPE_CHECKING:
     from biod2c_core.inference.asker import Asker
+    from biod2c_core.inference.attention.explain import AttentionMap
 
 STDIN = "-"
 
@@ -114,7 +115,7 @@ def ask(
     """
     options = options or AskOptions()
     asker = open_image(image, checkpoint, device)
-    maps = []
+    maps: list[AttentionMap] = []
     for reply, answer in asker.ask(questions, options.n_best, options.min_confidence):
         if options.attention:
             maps.append(asker.explain(questions[len(maps)], answer))

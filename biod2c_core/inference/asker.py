@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from PIL import Image
 
-from biod2c_core.inference.attention.explain import AttentionMap, explain_answer
+from biod2c_core.inference.attention.explain import AttentionMap, View, explain_answer
 from biod2c_core.inference.calibration import Calibration, load_calibration
 from biod2c_core.inference.candidates import other_answers
 from biod2c_core.inference.questions import Question, Reply
@@ -87,8 +87,6 @@ class Asker:
 
     def explain(self, question: Question, answer: Answer) -> AttentionMap:
         """Where the model looked for an answer: by fusion, or without it by the language model."""
-        from biod2c_core.inference.attention.explain import View
-
         view = View("fusion" if self.answerer.model.fusion.enabled else "language")
         pixels = self.answerer.processor.pixels(self.image)
         return explain_answer(self.answerer, pixels, question.text, answer, view)

@@ -103,7 +103,7 @@ class Watch(StoppingCriteria):
         self.tokenizer = answerer.processor.tokenizer
         self.jobs = jobs
 
-    def __call__(self, input_ids: Tensor, scores: Any, **kwargs: Any) -> Tensor:  # type: ignore[override]
+    def __call__(self, input_ids: Tensor, scores: Any, **kwargs: Any) -> Tensor:
         """After each token: which of the rows (B,) are to end."""
         for ids, job in zip(input_ids, self.jobs, strict=True):
             if job.stream and not job.over:
@@ -244,7 +244,8 @@ class Engine:
                 self._finish(job, answer)
 
     def _finish(self, job: Job, answer: Answer) -> None:
-        send_rest(job, answer.text) if job.stream else None
+        if job.stream:
+            send_rest(job, answer.text)
         confidence = self.calibration or float
         ends = (
             answer.ids[-1:] and answer.ids[-1] in self.answerer.processor.tokenizer.all_special_ids
@@ -285,6 +286,7 @@ class Engine:
             self._encodings.move_to_end(name)
         while len(self._encodings) > CACHED_IMAGES:
             self._encodings.popitem(last=False)
+        rows = [known[name] for name in names]
         return ImageEncoding(
-            *(torch.cat(parts) for parts in zip(*map(known.get, names), strict=True))
-        )  # type: ignore[arg-type]
+            torch.cat([row.blocks for row in rows]), torch.cat([row.tokens for row in rows])
+        )

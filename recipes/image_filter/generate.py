@@ -1,4 +1,4 @@
-"""Make the images of the embedded image filter: ``generate.py OUT [--root DATA] [--seed 0]``.
+"""Make the images of the embedded filter: ``generate.py OUT [--root DATA] [--seed 0] [--most N]``.
 
 Reads the image folders (clean) and ``figures/`` (by our ``labels.csv``), and draws what they lack:
 annotated pictures (clean), compound figures of 2 to 6 panels (clean) and of more (polluted), tables,
@@ -166,7 +166,8 @@ def main() -> None:
         "--root", type=Path, default=os.environ.get("BIOD2C_DATA", "../shared/data")
     )
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--share", type=float, default=1.0)
+    parser.add_argument("--share", type=float, default=1.0, help="of the usual numbers to draw")
+    parser.add_argument("--most", type=int, help="keep a random sample of so many rows")
     given = parser.parse_args()
     root, out = Path(given.root).resolve(), given.out.resolve()
     (out / "images").mkdir(parents=True, exist_ok=True)
@@ -176,6 +177,8 @@ def main() -> None:
         drawn.picture.save(out / "images" / drawn.name, quality=quality)
         name = f"images/{drawn.name}"
         rows.append(_row(name, drawn.label, drawn.source, drawn.panels, drawn.split))
+    random.Random(1).shuffle(rows)
+    rows = rows[: given.most]
     with atomic_open(out / "labels.csv") as file:
         writer = csv.DictWriter(file, FIELDS, lineterminator="\n")
         writer.writeheader()

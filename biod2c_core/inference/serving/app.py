@@ -56,6 +56,7 @@ class Server:
         self.name = engine.answerer.name
         self.decoding = asyncio.Semaphore(DECODERS)
         self.started = int(time.time())
+        self.inside = 0  # requests from their first byte until their answer begins
 
     def check_key(self, request: Request) -> None:
         """Refuse a request without the key.
@@ -68,8 +69,8 @@ class Server:
         if key is not None and not hmac.compare_digest(given.encode(), key.encode()):
             raise RefusedError(401, "wrong or no API key", "invalid_api_key")
 
-    async def read_body(self, request: Request) -> bytes:
-        """The body, as long as it may be.
+    async def read_body(self, request: Request, keep: bool = True) -> bytes:
+        """The body, as long as it may be; nothing of it with ``keep`` false.
 
         Raises:
             RefusedError: 413 too long, 415 no JSON, 408 too slow.
@@ -84,10 +85,13 @@ class Server:
         body = bytearray()
 
         async def collect() -> None:
+            received = 0
             async for chunk in request.stream():
-                body.extend(chunk)
-                if len(body) > limit:
+                received += len(chunk)
+                if received > limit:
                     raise too_long
+                if keep:
+                    body.extend(chunk)
 
         try:
             await asyncio.wait_for(collect(), self.limits.seconds)
@@ -138,12 +142,21 @@ class Server:
 
     async def chat(self, request: Request) -> Response:
         """``POST /v1/chat/completions``."""
-        began = time.monotonic()
         self.check_key(request)
+        full = self.engine.length >= self.limits.queue
+        if full or self.inside >= self.limits.queue + self.limits.batch:
+            await self.read_body(request, keep=False)  # a client reads after it has written
+            raise RefusedError(429, "the queue is full; try later", "queue_full", 1)
+        self.inside += 1
+        try:
+            return await self._answer(request, time.monotonic())
+        finally:
+            self.inside -= 1
+
+    async def _answer(self, request: Request, began: float) -> Response:
         body = await self.read_body(request)
         chat = await asyncio.to_thread(parse_chat, body, self.limits, self.name)
-        if self.engine.length >= self.limits.queue:  # before any work for the image
-            raise RefusedError(429, "the queue is full; try later", "queue_full", 1)
+        del body
         job = await self.make_job(chat, began + self.limits.seconds)
         self.engine.submit(job)
         finished = False

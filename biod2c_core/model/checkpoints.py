@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from pathlib import Path
 from typing import Any
 
@@ -89,6 +90,20 @@ def fingerprint(folder: Path) -> str:
     return digest.hexdigest()[:16]
 
 
+def _check_config(path: Path) -> None:
+    """Refuse a configuration whose gaps would be filled with the paper's model of seven billion."""
+    try:
+        content = json.loads(path.read_text("utf-8"))
+        fits = content["model_type"] == BioD2CConfig.model_type and content["text_config"]
+    except (OSError, ValueError, TypeError, KeyError):
+        fits = None
+    if not fits:
+        raise CheckpointError(
+            f"{path} does not describe a BioD2C model, so the checkpoint cannot be loaded",
+            "It is damaged, or of another model; copy it again.",
+        )
+
+
 def load_model(
     folder: Path, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu"
 ) -> BioD2CForConditionalGeneration:
@@ -97,6 +112,7 @@ def load_model(
     Raises:
         CheckpointError: The files are damaged or do not fit the configuration.
     """
+    _check_config(folder / "config.json")
     bars = transformers_logging.is_progress_bar_enabled()
     transformers_logging.disable_progress_bar()
     try:

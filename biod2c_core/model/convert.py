@@ -21,6 +21,7 @@ from biod2c_core.model.build import build_model
 from biod2c_core.model.checkpoints import save_checkpoint
 from biod2c_core.model.modeling import BioD2CForConditionalGeneration
 from biod2c_core.model.processing import BioD2CProcessor
+from biod2c_core.model.tower import resolve_tower
 from biod2c_core.model.trunk_weights import is_clip, load_trunk
 from biod2c_core.model.vision import VisionTower
 from biod2c_core.model.weights import check_fit, read_tensors
@@ -182,7 +183,7 @@ def _convert_clip(
 ) -> Conversion:
     preset = load_config("paper")
     vision = preset.model.vision
-    tower = VisionTower(vision.library, vision.name, vision.levels, vision.image_size)
+    tower = VisionTower(**resolve_tower(vision).arguments)
     unused = tuple(load_trunk(tower, source))
     taken = len(tensors) - len(unused)
     if language_model:

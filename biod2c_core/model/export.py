@@ -47,7 +47,8 @@ def export(
     partial = output.with_name(f".{output.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     try:
-        save_checkpoint(partial, model.to(DTYPES[dtype]), processor)
+        model.to(DTYPES[dtype])  # type: ignore[arg-type]  # transformers' wrapper hides the type
+        save_checkpoint(partial, model, processor)
         with atomic_open(partial / "README.md") as file:
             file.write(model_card(partial, output.name, facts, trained_as=source))
         if output.exists():

@@ -24,7 +24,8 @@ def load_language_model(name: str) -> tuple[Any, Any]:
         CheckpointError: It is missing or damaged.
         MissingDependencyError: A GGUF file is given, and the package to read it is absent.
     """
-    place, options = name, {}
+    place = name
+    options: dict[str, Any] = {}
     if name.lower().endswith(".gguf"):
         place, options = str(Path(name).parent), {"gguf_file": Path(name).name}
         _check_gguf(Path(name))

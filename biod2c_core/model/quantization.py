@@ -81,7 +81,8 @@ def _pack_with_torchao(language_model: nn.Module, layers: dict[str, nn.Linear], 
         (grouped, PerGroup(_GROUP)),
         (layers.keys() - grouped, PerAxis(0)),
     ):
-        config = IntxWeightOnlyConfig(weight_dtype=torch.int4, granularity=granularity)
+        int4 = torch.int4  # type: ignore[attr-defined]  # torch has it, its stubs do not
+        config = IntxWeightOnlyConfig(weight_dtype=int4, granularity=granularity)
         quantize_(language_model, config, lambda _, name, names=names: name in names)
 
 

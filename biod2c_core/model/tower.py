@@ -153,12 +153,12 @@ def _strides(settings: VisionConfig, size: int, definition: dict[str, Any] | Non
         try:
             with torch.device("meta"):
                 model = timm.create_model(settings.name, pretrained=False, features_only=True)
+            info: Any = model.feature_info
         except (RuntimeError, AttributeError, IndexError, AssertionError, ValueError) as error:
             raise ConfigError(
                 f"timm model {settings.name!r} gives no feature map: {error}",
                 "Choose a model that supports features_only.",
             ) from error
-        info: Any = model.feature_info
         count = max(info.out_indices) + 1
         strides = info.get_dicts(["reduction"], list(range(count)))
         return [each["reduction"] for each in strides]

@@ -191,12 +191,12 @@ class _TimmTrunk(nn.Module):
                 self.model = timm.create_model(name, img_size=image_size, **options)
             except TypeError:  # convolutional models take any size and have no such argument
                 self.model = timm.create_model(name, **options)
+            self.channels: list[int] = self.model.feature_info.channels()  # type: ignore[operator, union-attr]
         except (RuntimeError, AttributeError, IndexError, AssertionError, ValueError) as error:
             raise ConfigError(
                 f"timm model {name!r} gives no feature map at levels {list(levels)}: {error}",
                 "Choose a model that supports features_only, and levels that it has.",
             ) from error
-        self.channels: list[int] = self.model.feature_info.channels()  # type: ignore[operator, union-attr]
 
     def forward(self, pixels: Tensor) -> list[Tensor]:
         """(B, 3, H, W) -> one (B, C, h, w) for each level."""
@@ -217,7 +217,7 @@ class _OpenClipTrunk(nn.Module):
         definition: dict[str, Any] | None = None,
     ) -> None:
         super().__init__()
-        self.model = build_open_clip(name, image_size, definition)
+        self.model: Any = build_open_clip(name, image_size, definition)
         self.levels = levels
         if not hasattr(self.model, "forward_intermediates"):
             raise ConfigError(f"open_clip model {name!r} gives no feature map", "Choose another.")

@@ -151,6 +151,8 @@ def test_hub_name_offline_is_one_clear_error() -> None:
         ("model.safetensors", b""),
         ("config.json", b"{"),
         ("config.json", b'{"model_type": "llama"}'),
+        ("config.json", b'{"model_type": "biod2c"}'),
+        ("config.json", b"[]"),
     ],
 )
 def test_damaged_file_is_a_checkpoint_error(copy: Path, name: str, content: bytes) -> None:

@@ -9,10 +9,13 @@ from typing import Any
 import huggingface_hub
 import open_clip
 import pytest
+import timm
+import torch
 
 from biod2c_core.config import VisionConfig
 from biod2c_core.errors import CheckpointError, ConfigError
 from biod2c_core.model.tower import resolve_tower
+from biod2c_core.model.vision import VisionTower
 
 AUTO: dict[str, Any] = dict.fromkeys(("levels", "image_size", "mean", "std"), "auto")
 CLIP = (open_clip.OPENAI_DATASET_MEAN, open_clip.OPENAI_DATASET_STD)
@@ -96,7 +99,10 @@ def test_what_cannot_be_resolved_is_one_line(
     assert "defines no vision tower" in fail("open_clip", f"local-dir:{tmp_path}")
     write_folder(tmp_path)
     assert "Hub names and folders are open_clip's" in fail("timm", f"local-dir:{tmp_path}")
-    assert "gives no feature map" in fail("timm", "crossvit_tiny_240")
+    monkeypatch.setattr(timm, "create_model", lambda name, **_: torch.nn.Linear(1, 1))
+    assert "gives no feature map" in fail("timm", "resnet18")
+    with pytest.raises(ConfigError, match="'resnet18' gives no feature map at levels"):
+        VisionTower("timm", "resnet18", (3,), 64)
 
     def offline(*_: Any, **__: Any) -> str:
         raise ConnectionError("first line\nsecond line")

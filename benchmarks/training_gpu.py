@@ -57,7 +57,7 @@ def measure(
     hold_base_weights(model, settings)
     model.vision.fold()
     if checkpointing:
-        model.language_model.gradient_checkpointing_enable({"use_reentrant": False})
+        model.language_model.activation_checkpointing_enable({"use_reentrant": False})
     model.cuda().train()
     torch.cuda.reset_peak_memory_stats()
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]

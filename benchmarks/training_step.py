@@ -149,7 +149,7 @@ class Step:
         mask = (questions > 0).long()
         visual = model.encode(questions, mask, model.encode_image(self.pixels))
         embeddings, seen = model.embed_prompt(visual.tokens, ids, (ids > 0).long())
-        model.language_model.gradient_checkpointing_enable({"use_reentrant": False})
+        model.language_model.activation_checkpointing_enable({"use_reentrant": False})
         result = model.language_model(
             inputs_embeds=embeddings,
             attention_mask=seen,
@@ -166,7 +166,7 @@ class Step:
             equations.semantic_log_distribution(text, queue, present, tau),
         )
         loss = self._backward(equations.total_loss(nll, semantic, 1.0))
-        model.language_model.gradient_checkpointing_disable()
+        model.language_model.activation_checkpointing_disable()
         return loss
 
     def _backward(self, loss: Tensor) -> float:

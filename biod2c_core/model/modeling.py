@@ -379,12 +379,11 @@ class BioD2CForConditionalGeneration(PreTrainedModel, GenerationMixin):
                 position_ids=(mask.cumsum(-1) - 1).clamp(min=0),
                 use_cache=False,
             )
-        output = BioD2COutput(attention=visual.attention)
-        if answered is None:
-            output.logits = result.logits[:, visual.tokens.shape[1] :]
+        logits = None if answered is not None else result.logits[:, visual.tokens.shape[1] :]
+        output = BioD2COutput(logits=logits, attention=visual.attention)
         if labels is not None:
-            if answered is None:
-                output.loss_nll = equations.negative_log_likelihood(output.logits, labels)
+            if logits is not None:
+                output.loss_nll = equations.negative_log_likelihood(logits, labels)
             else:
                 targets = labels[:, 1:][labels[:, 1:] != -100]
                 output.loss_nll = equations.answer_negative_log_likelihood(

@@ -173,7 +173,8 @@ class BioD2CTrainer(Trainer):
             return
         where = ""
         if rows is not None:
-            dataset: Any = self.train_dataset if self.model.training else self.eval_dataset
+            training = unwrap(self.model).training
+            dataset: Any = self.train_dataset if training else self.eval_dataset
             ids = [dataset.records[row].id for row in rows.tolist()]
             where = f"; records of the batch: {', '.join(ids)}"
         raise DivergenceError(
@@ -244,7 +245,7 @@ class BioD2CTrainer(Trainer):
 
     def _gather_weights(self) -> dict[str, Tensor]:
         """All weights that FSDP has spread, in every process: it gathers them one by one."""
-        state = self.model.state_dict()
+        state = unwrap(self.model).state_dict()
         return {
             name: (each.full_tensor() if hasattr(each, "full_tensor") else each).detach()
             for name, each in state.items()

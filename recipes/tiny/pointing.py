@@ -151,6 +151,7 @@ def play_pairs(answerer: Answerer, pairs: list[tuple[Image.Image, Arrow, Arrow]]
     """Print the test of two objects."""
     both: dict[str, list[bool]] = defaultdict(list)
     shift: dict[str, list[bool]] = defaultdict(list)
+    alike: dict[str, list[float]] = defaultdict(list)
     for image, *arrows in pairs:
         boxes = [arrow_box(arrow, image.size) for arrow in arrows]
         asked = [f"Where does the {arrow.colour} arrow point?" for arrow in arrows]
@@ -160,10 +161,14 @@ def play_pairs(answerer: Answerer, pairs: list[tuple[Image.Image, Arrow, Arrow]]
             both[name].append(scores[0][0].hit and scores[1][1].hit)
             own = [scores[i][i].mass > scores[1 - i][i].mass for i in (0, 1)]
             shift[name].append(all(own))
+            flat = torch.stack([each[name].flatten() for each in maps])
+            alike[name].append(float(torch.corrcoef(flat)[0, 1]))
     print(f"\n| two arrows, {len(pairs)} images | {' | '.join(SHOWN)} |")
     print("|---" * (len(SHOWN) + 1) + "|")
     print(f"| both | {' | '.join(rate(both[name]) for name in SHOWN)} |")
     print(f"| shift | {' | '.join(rate(shift[name]) for name in SHOWN)} |")
+    means = [sum(alike[name]) / len(pairs) for name in SHOWN]
+    print(f"| alike | {' | '.join(f'{mean:.3f}' for mean in means)} |")
 
 
 def main() -> None:

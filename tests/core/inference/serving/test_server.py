@@ -10,6 +10,7 @@ import urllib.request
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import openai
 import pytest
@@ -105,6 +106,10 @@ def test_models_health_and_metrics(live: Live, client: openai.OpenAI) -> None:
     assert "biod2c_queue_length 0" in text
 
 
+def lower(headers: Any) -> dict[str, str]:
+    return {name.lower(): value for name, value in headers.items()}
+
+
 def post(live: Live, raw: bytes, **headers: str) -> tuple[int, dict[str, object], dict[str, str]]:
     request = urllib.request.Request(
         f"{live.url}/v1/chat/completions",
@@ -113,9 +118,9 @@ def post(live: Live, raw: bytes, **headers: str) -> tuple[int, dict[str, object]
     )
     try:
         with urllib.request.urlopen(request, timeout=120) as reply:
-            return reply.status, json.load(reply), dict(reply.headers)
+            return reply.status, json.load(reply), lower(reply.headers)
     except urllib.error.HTTPError as error:
-        return error.code, json.load(error), dict(error.headers)
+        return error.code, json.load(error), lower(error.headers)
 
 
 def test_questions_of_one_image_share_its_encoding(live: Live) -> None:
@@ -237,7 +242,7 @@ def test_a_full_queue_and_a_killed_client(
         waiting = [send(live, body()), send(live, body(stream=True))]
         wait_for(lambda: live.engine.length == 2)
         status, reply, headers = post(live, body())
-        assert (status, headers["Retry-After"]) == (429, "1")
+        assert (status, headers["retry-after"]) == (429, "1")
         assert "try later" in str(reply)
         for sock in waiting:
             sock.close()
@@ -279,7 +284,7 @@ def test_time_is_up(checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         model = SlowModel(live, monkeypatch)
         status, reply, headers = post(live, body())
         model.go.set()
-        assert (status, headers["Retry-After"]) == (503, "2")
+        assert (status, headers["retry-after"]) == (503, "2")
         assert "no answer in time" in str(reply)
 
 

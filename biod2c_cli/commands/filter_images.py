@@ -58,13 +58,13 @@ def fit(
     """
     from biod2c_core.curation.filter_images.encoder import ImageEncoder
     from biod2c_core.curation.filter_images.fit import fit as fit_labels
-    from biod2c_core.curation.filter_images.labels import read_labels
+    from biod2c_core.curation.filter_images.labels import UNSURE, read_labels
     from biod2c_core.model.answering import resolve_device
 
     rows = read_labels(labels, image_root)
     loaded = ImageEncoder.load(encoder, resolve_device(device))
     options = {"threshold": threshold, "workers": workers, "seed": seed}
-    with console.progress("images", len(rows)) as advance:
+    with console.progress("images", sum(row.label != UNSURE for row in rows)) as advance:
         report = fit_labels(rows, output, loaded, **options, advance=advance)
     if as_json:
         console.emit_json(report.to_json())

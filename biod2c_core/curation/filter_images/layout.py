@@ -201,8 +201,7 @@ def _separate(
     if len(spans) < 2:
         return [(low, high)], []
     strengths = [
-        float(shares[max(0, a[1] - low - 2) : b[0] - low + 2].max())
-        for a, b in pairwise(spans)
+        float(shares[max(0, a[1] - low - 2) : b[0] - low + 2].max()) for a, b in pairwise(spans)
     ]
     return spans, strengths
 

@@ -20,7 +20,9 @@ def table() -> Image.Image:
     for row in range(12):
         draw.line((20, 20 + 27 * row, 480, 20 + 27 * row), fill="black")
         for column in range(5):
-            draw.text((30 + 92 * column, 25 + 27 * row), f"{row * 3.7:.1f} (p={column})", fill="black")
+            draw.text(
+                (30 + 92 * column, 25 + 27 * row), f"{row * 3.7:.1f} (p={column})", fill="black"
+            )
     return page
 
 

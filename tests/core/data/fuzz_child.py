@@ -150,7 +150,25 @@ def table_seeds() -> dict[str, tuple[str, bytes]]:
         "mine.csv": ("csv", b"image,question,answer,split\n" + b'x.png,"a ""b""",yes,test\n' * 3),
         "pvqa/qas/train/a_qa.pkl": ("path-vqa", pickle.dumps(rows, protocol=2)),
         "pvqa/qas/val/b_qa.pkl": ("path-vqa", pickle.dumps(rows, protocol=4)),
-    }
+    } | parquet_seed()
+
+
+def parquet_seed() -> dict[str, tuple[str, bytes]]:
+    """A table as the hub serves it, where the extra ``data`` is installed."""
+    try:
+        import datasets
+        import pyarrow
+        import pyarrow.parquet
+    except ImportError as error:
+        print(f"without parquet: {error}", file=sys.stderr)
+        return {}
+    datasets.disable_progress_bars()
+    picture = encoded(Image.new("RGB", (9, 7), "red"), "PNG")
+    images = [{"bytes": picture, "path": f"{n}.png"} for n in range(4)]
+    table = {"image": images, "question": ["q"] * 4, "answer": ["yes"] * 4}
+    buffer = io.BytesIO()
+    pyarrow.parquet.write_table(pyarrow.table(table), buffer)
+    return {"hub/data/train-00000-of-00001.parquet": ("hub-parquet", buffer.getvalue())}
 
 
 def image_cases(folder: Path, rng: random.Random) -> Callable[[int], None]:

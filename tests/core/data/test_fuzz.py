@@ -19,6 +19,7 @@ def test_damaged_files(family: str, tmp_path: Path) -> None:
     seed = os.environ.get("BIOD2C_FUZZ_SEED", "0")
     environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1", "OMP_NUM_THREADS": "1"}
     environment["OPENBLAS_NUM_THREADS"] = "1"
+    environment["HF_HOME"] = str(tmp_path / "hub")  # the datasets library keeps locks there
     command = [sys.executable, str(CHILD), family, str(COUNT), seed, str(tmp_path)]
     run = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
     assert run.returncode == 0, run.stderr[-3000:]  # a hang or 2 GB of memory would end it

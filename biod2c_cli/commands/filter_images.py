@@ -63,9 +63,16 @@ def fit(
 
     rows = read_labels(labels, image_root)
     loaded = ImageEncoder.load(encoder, resolve_device(device))
-    options = {"threshold": threshold, "workers": workers, "seed": seed}
     with console.progress("images", sum(row.label != UNSURE for row in rows)) as advance:
-        report = fit_labels(rows, output, loaded, **options, advance=advance)
+        report = fit_labels(
+            rows,
+            output,
+            loaded,
+            threshold=threshold,
+            workers=workers,
+            seed=seed,
+            advance=advance,
+        )
     if as_json:
         console.emit_json(report.to_json())
     else:
@@ -115,10 +122,17 @@ def run(
     items = list_images(images, image_root)
     loaded = ImageEncoder.load(encoder, resolve_device(device))
     head = ImageFilter.load(classifier, loaded.identity)
-    part = (shard, num_shards)
-    options = {"threshold": threshold, "workers": workers, "shard": part}
     with console.progress("images", len(items[shard::num_shards])) as advance:
-        report = filter_images(items, output, loaded, head, **options, advance=advance)
+        report = filter_images(
+            items,
+            output,
+            loaded,
+            head,
+            threshold=threshold,
+            workers=workers,
+            shard=(shard, num_shards),
+            advance=advance,
+        )
     if report.complete and list_ is not None:
         list_clean(output, images, list_)
     if report.complete and move is not None:

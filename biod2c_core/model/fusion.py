@@ -342,6 +342,7 @@ class FeatureFusion(nn.Module):
         parts = corners * torch.tensor([height, width, height, width])
         self.queries[: side**2] = encode_boxes(parts, height, width, channels)
         for layer in self.decoder.layers:
+            assert isinstance(layer, FusionLayer)
             query, key, _ = layer.multihead_attn.in_proj_weight.chunk(3)
             key.copy_(query.mul_(2))
 

@@ -81,7 +81,7 @@ class ImageFilter:
         state = {name: tensor.half() for name, tensor in self.head.state_dict().items()}
         with atomic_open(folder / WEIGHTS, "wb") as file:
             file.write(serialize(state))
-        hidden, width = self.head.layers[0].weight.shape
+        hidden, width = self.head.state_dict()["layers.0.weight"].shape
         config = {"width": width, "hidden": hidden, "layout": LAYOUT_VERSION}
         write_json(folder / CONFIG, {**config, "encoder": self.encoder, "about": self.about})
 

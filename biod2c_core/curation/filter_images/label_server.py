@@ -155,7 +155,9 @@ class _Handler(BaseHTTPRequestHandler):
             return self._fail(HTTPStatus.NOT_FOUND, "no such page")
         try:
             length = int(self.headers.get("Content-Length", ""))
-            given = json.loads(self.rfile.read(length)) if 0 < length <= _MOST_BYTES else None
+            if not 0 < length <= _MOST_BYTES:
+                raise ValueError(f"{length} bytes")
+            given = json.loads(self.rfile.read(length))
             self.server.session.give(given["index"], given["label"])
         except (ValueError, TypeError, KeyError, RecursionError) as error:
             return self._fail(HTTPStatus.BAD_REQUEST, f"not a label: {error}")

@@ -233,7 +233,7 @@ def _is_blank(down: _Lines, across: _Lines, rectangle: Rectangle) -> bool:
 
 def _describe(cut: Cut) -> list[float]:
     count = len(cut.panels)
-    areas = np.array([(b - t) * (r - x) for t, b, x, r in cut.panels] or [0.0]) / SIDE**2
+    areas = np.array([(b - t) * (r - x) for t, b, x, r in cut.panels] or [0]) / SIDE**2
     sides = [min(b - t, r - x) for t, b, x, r in cut.panels] or [0]
     alike = areas.sum() / max(float(np.median(areas)), SIDE**-1)  # panels, if all were of one size
     return [

@@ -65,6 +65,7 @@ class BioD2CTrainer(Trainer):
     ) -> None:
         super().__init__(**kwargs)
         self._order_seed = seed
+        self._epochs_done = 0
         self._questions_per_image = questions_per_image
         self._keep = keep
         self._max_loss = max_loss
@@ -92,6 +93,7 @@ class BioD2CTrainer(Trainer):
                 self._load_from_checkpoint(str(last))  # train() would do one step more
                 self.state = state
                 return 0.0
+            self._epochs_done = int((state.epoch or 0) + 1e-6)
         self._termination.training = True
         result = self.train(resume_from_checkpoint=str(last) if last else None)
         self._termination.training = False
@@ -113,13 +115,16 @@ class BioD2CTrainer(Trainer):
         dataset = train_dataset or self.train_dataset
         assert isinstance(dataset, VQADataset)
         batch = self.args.train_batch_size * self.args.gradient_accumulation_steps
-        return GroupedSampler(
+        sampler = GroupedSampler(
             dataset.lengths,
             dataset.paths,
             batch * self.args.world_size,
             self._order_seed,
             self._questions_per_image,
         )
+        # several processes: of an epoch that is resumed midway, the sampler is not told the number
+        sampler.set_epoch(self._epochs_done)
+        return sampler
 
     def compute_loss(
         self,

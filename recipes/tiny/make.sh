@@ -38,4 +38,7 @@ train 2 "$out/$variant-stage2" --data "$out/data/${variant}_train.jsonl" "${agai
 
 python3 "$here/report.py" "$variant" "$out/$variant-stage2/model" "$out/data" "$out/$variant-scores" \
   | tee "$out/$variant-scores.md"
-[ "$variant" != official ] || python3 "$here/export.py" "$out/official-stage2/model" "$out/biod2c-tiny"
+if [ "$variant" = official ]; then
+  python3 "$here/export.py" "$out/official-stage2/model" "$out/biod2c-tiny"
+  biod2c calibrate "$out/data/validation.jsonl" --model "$out/biod2c-tiny"
+fi

@@ -7,13 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import tiny_models
 import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from biod2c_core.config import (
-    PRESETS,
     LoraSettings,
     ModelSettings,
     StageSettings,
@@ -25,8 +23,6 @@ from biod2c_core.config import (
     override,
 )
 from biod2c_core.errors import ConfigError
-from biod2c_core.model.build import build_model
-from biod2c_core.training.stages import prepare_stage
 
 Text = st.text(st.characters(exclude_categories=("Cs", "Cc")), max_size=20)
 Ratio = st.floats(0, 0.99)
@@ -112,29 +108,6 @@ def test_every_value_can_be_set_from_the_command_line(
 
     collect(goal, "")
     assert override(start, assignments) == goal
-
-
-@pytest.mark.parametrize("preset", sorted(path.stem for path in PRESETS.glob("*.yaml")))
-def test_presets_build_at_toy_size(preset: str, llama: Path) -> None:
-    """The tower and all switches of the preset, the sizes cut down."""
-    toy = override(
-        load_config(preset),
-        [
-            f"model.language_model={llama}",
-            "model.vision.image_size=64",
-            "model.scales=auto",
-            "model.fusion_layers=1",
-            "model.fusion_feed_forward=8",
-            "model.text_hidden=8",
-        ],
-    )
-    model, processor = build_model(toy.model, seed=0)
-    prepare_stage(model, 2, toy.stage2.semantic_weight, toy.model.lora)
-    answer = model.generate(
-        **processor([tiny_models.make_image(0)], ["is it?"]), max_new_tokens=1, do_sample=False
-    )
-    assert answer.shape == (1, 1)
-    assert model.config.vision["levels"] == list(toy.model.vision.levels)
 
 
 def test_the_paper_preset_is_the_papers_setting() -> None:

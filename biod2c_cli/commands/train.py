@@ -129,7 +129,7 @@ def train(
         raise typer.Exit(code)
 
     from biod2c_cli.training_progress import TrainingProgress
-    from biod2c_core.training.launch import is_first
+    from biod2c_core.training.launch import is_first, part
     from biod2c_core.training.run import EngineFlags
     from biod2c_core.training.run import train as run
 
@@ -148,6 +148,7 @@ def train(
             engine=EngineFlags(zero, deepspeed, fsdp),
             track=[name for name, on in (("tensorboard", tensorboard), ("wandb", wandb)) if on],
         )
+    part()
     if not is_first():
         return
     if as_json:

@@ -56,6 +56,15 @@ def is_first() -> bool:
     return int(os.environ.get("RANK", "0")) == 0
 
 
+def part() -> None:
+    """Leave the other processes of the run, together: a group left open may abort at the exit."""
+    import torch.distributed as distributed
+
+    if distributed.is_available() and distributed.is_initialized():
+        distributed.barrier()
+        distributed.destroy_process_group()
+
+
 def adopt_slurm() -> None:
     """Under ``srun`` with several tasks: set torchrun's variables from Slurm's."""
     slurm = os.environ

@@ -162,5 +162,6 @@ def save_checkpoint(
     folder: Path, model: BioD2CForConditionalGeneration, processor: BioD2CProcessor
 ) -> None:
     """Write model and processor so that :func:`load_model` and :func:`load_processor` find them."""
+    model.config.text_config.name_or_path = ""  # a folder of the machine it was made on
     model.save_pretrained(folder)
     processor.save_pretrained(folder)

@@ -67,6 +67,13 @@ def test_what_is_saved_is_loaded(kind: str, tmp_path: Path) -> None:
     assert tied == (kind != "llama")
 
 
+def test_a_checkpoint_does_not_say_where_it_was_made(tmp_path: Path, llama: Path) -> None:
+    model, processor = tiny_models.build(llama, fusion_layers=1)
+    save_checkpoint(tmp_path / "made", model, processor)
+    for file in (tmp_path / "made").glob("*.json"):
+        assert str(llama) not in file.read_text("utf-8")
+
+
 def test_bfloat16_on_request(checkpoint: Path) -> None:
     model = load_model(checkpoint, torch.bfloat16)
     floating = {p.dtype for p in model.parameters()}

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 from transformers.utils import logging as transformers_logging
 
 from biod2c_core.errors import BioD2CError, CheckpointError
@@ -159,9 +160,18 @@ def load_processor(folder: Path) -> BioD2CProcessor:
 
 
 def save_checkpoint(
-    folder: Path, model: BioD2CForConditionalGeneration, processor: BioD2CProcessor
+    folder: Path,
+    model: BioD2CForConditionalGeneration,
+    processor: BioD2CProcessor,
+    weights: dict[str, Tensor] | None = None,
 ) -> None:
-    """Write model and processor so that :func:`load_model` and :func:`load_processor` find them."""
-    model.config.text_config.name_or_path = ""  # a folder of the machine it was made on
-    model.save_pretrained(folder)
+    """Write model and processor so that :func:`load_model` and :func:`load_processor` find them.
+
+    Args:
+        folder: Where to.
+        model: The model.
+        processor: Its processor.
+        weights: All weights by name, where an engine of training has spread those of ``model``.
+    """
+    model.save_pretrained(folder, state_dict=weights)
     processor.save_pretrained(folder)

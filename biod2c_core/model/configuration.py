@@ -75,6 +75,7 @@ class BioD2CConfig(PretrainedConfig):
             text_config = {"model_type": "llama"}
         if isinstance(text_config, dict):
             text_config = AutoConfig.for_model(**text_config)
+        text_config.name_or_path = ""  # a folder of the machine it was made on; nobody reads it
         self.text_config = text_config
         self.num_visual_tokens = num_visual_tokens
         self.scales = scales

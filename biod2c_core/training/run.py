@@ -318,11 +318,7 @@ def _save(
     partial = folder.with_name(folder.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)
     try:
-        if weights is None:
-            save_checkpoint(partial, model, processor)
-        else:
-            model.save_pretrained(partial, state_dict=weights)
-            processor.save_pretrained(partial)
+        save_checkpoint(partial, model, processor, weights)
     except Exception as error:
         if not is_storage_failure(error):
             raise

@@ -39,6 +39,7 @@ train 2 "$out/$variant-stage2" --data "$out/data/${variant}_train.jsonl" "${agai
 python3 "$here/report.py" "$variant" "$out/$variant-stage2/model" "$out/data" "$out/$variant-scores" \
   | tee "$out/$variant-scores.md"
 if [ "$variant" = official ]; then
-  python3 "$here/export.py" "$out/official-stage2/model" "$out/biod2c-tiny"
+  [ -d "$out/biod2c-tiny" ] ||
+    biod2c export "$out/biod2c-tiny" --model "$out/official-stage2/model" --dtype float16
   biod2c calibrate "$out/data/validation.jsonl" --model "$out/biod2c-tiny"
 fi

@@ -180,7 +180,7 @@ def test_the_final_model_appears_whole_or_not_at_all(
 ) -> None:
     stopped = stop_at(whole, STEPS, tmp_path / "run")
 
-    def killed(folder: Path, model: Any, processor: Any) -> None:
+    def killed(folder: Path, model: Any, *_: Any) -> None:
         model.save_pretrained(folder)
         raise KeyboardInterrupt
 

@@ -12,6 +12,7 @@ from typing import Any, Literal
 from torch import nn
 
 from biod2c_core.errors import ConfigError, InputError, MissingDependencyError
+from biod2c_core.model.modeling import BioD2CForConditionalGeneration
 
 ENGINES = ("single", "ddp", "zero2", "zero3", "deepspeed", "fsdp")
 
@@ -155,23 +156,32 @@ def _fsdp_config(language_model: nn.Module) -> dict[str, Any]:
     return {
         "version": 2,
         "reshard_after_forward": True,
-        "state_dict_type": "FULL_STATE_DICT",
+        "state_dict_type": "SHARDED_STATE_DICT",
         "transformer_layer_cls_to_wrap": [name for name in units if name in present],
     }
 
 
-def give_scalars_a_dimension(model: nn.Module) -> list[str]:
-    """Turn scalar parameters into vectors of one, in place: the engines that split cannot hold them.
+def fit_to_engine(model: BioD2CForConditionalGeneration, engine: Engine) -> list[str]:
+    """Change what the engines that split a model cannot hold, in place.
+
+    Scalar parameters become vectors of one. And ZeRO-3 learns that the fusion's queries are used
+    outside the module that owns them, or it takes them away before their gradient comes.
 
     Returns:
-        Their names.
+        The names of the parameters that were scalars.
     """
+    if not engine.splits:
+        return []
     names = [name for name, parameter in model.named_parameters() if parameter.dim() == 0]
     for name in names:
         parent, _, last = name.rpartition(".")
         scalar = model.get_parameter(name)
         vector = nn.Parameter(scalar.data.reshape(1), requires_grad=scalar.requires_grad)
         setattr(model.get_submodule(parent), last, vector)
+    if engine.uses_deepspeed:
+        import deepspeed
+
+        deepspeed.zero.register_external_parameter(model, model.fusion.queries)
     return names
 
 

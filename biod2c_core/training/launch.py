@@ -206,7 +206,7 @@ def _run_together(commands: list[list[str]], environments: list[dict[str, str]])
                 env={**os.environ, **environment},
                 stderr=errors,
                 start_new_session=True,  # Ctrl-C reaches this process alone, which passes it on
-                preexec_fn=_die_with_parent if sys.platform == "linux" else None,
+                preexec_fn=die_with_parent if sys.platform == "linux" else None,
             )
             for command, environment, errors in zip(commands, environments, messages, strict=True)
         ]
@@ -290,6 +290,6 @@ def _forwarded_signals() -> Iterator[list[int]]:
             signal.signal(number, handler)
 
 
-def _die_with_parent() -> None:
+def die_with_parent() -> None:
     """In the new process, on Linux: be killed when the one that started it is gone."""
     ctypes.CDLL(None).prctl(1, signal.SIGKILL)

@@ -40,7 +40,7 @@ from biod2c_core.training.engines import (
     Engine,
     choose_engine,
     engine_arguments,
-    give_scalars_a_dimension,
+    fit_to_engine,
 )
 from biod2c_core.training.launch import is_first
 from biod2c_core.training.logs import Reporter, SilentReporter
@@ -256,7 +256,7 @@ def _trainer(
         reporter=reporter,
         log_file=run.output / "log.jsonl",
         termination=termination,
-        scalars=give_scalars_a_dimension(model) if run.engine.splits else (),
+        scalars=fit_to_engine(model, run.engine),
     )
 
 

@@ -48,12 +48,6 @@ def claim(
         )
     if used:
         _check_same_run(output, config, stage, engine, processes)
-    spread = {"fsdp": "--fsdp", "zero3": "--zero 3"}.get(engine.name)
-    if used and spread and last_complete_checkpoint(output / "checkpoints"):
-        raise InputError(
-            f"{output} was trained with {spread}, and such a run cannot be resumed yet",
-            "Train with --zero 2 where interruptions are likely; or start over in another folder.",
-        )
     try:
         output.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -256,15 +256,6 @@ class BioD2CTrainer(Trainer):
             for name, each in state.items()
         }
 
-    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
-        """As in transformers, but for FSDP, whose weights are gathered here."""
-        if not self.is_fsdp_enabled:
-            super().save_model(output_dir, _internal_call)
-            return
-        weights = self._gather_weights()
-        if self.args.should_save:
-            self._save(output_dir, state_dict=weights)
-
     @contextmanager
     def _named_if_disk_is_full(self, name: str, checkpoints: Path) -> Iterator[None]:
         try:

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -16,20 +17,24 @@ from typing import Any
 
 import pytest
 import tiny_models
+from forked import Ended, Forks, forks
 
 from biod2c_core.config import TrainingConfig, dump_config
 from biod2c_core.data.images import load_image
+from biod2c_core.errors import InputError, TerminatedError
 from biod2c_core.model.answering import Answerer
+from biod2c_core.training.checkpointing import numbered_checkpoints
 from biod2c_core.training.logs import read_log
 from biod2c_core.training.run import train
 
-STEPS = 6
+STEPS, SAVED = 5, 3  # of two an epoch: saved in the middle of the second one
 # Two processes add the same numbers in another order: float32 rounding of 1e-7 in the first step, which
 # AdamW, dividing gradients near zero by their own size, lets grow by about ten a few steps later.
 TOLERANCE = 1e-4
 
+HAS_DEEPSPEED = find_spec("deepspeed") is not None
 needs_deepspeed = pytest.mark.skipif(
-    find_spec("deepspeed") is None, reason="deepspeed is not installed; extra 'train'"
+    not HAS_DEEPSPEED, reason="deepspeed is not installed; extra 'train'"
 )
 ENGINES = [
     pytest.param("ddp", [], id="ddp"),
@@ -41,29 +46,40 @@ ENGINES = [
 
 def settings(llama: Path, **changes: Any) -> TrainingConfig:
     """Without dropout: each process draws its own."""
-    values = {"max_steps": STEPS, "batch_size": 8, "save_every": 3, "keep": 0, **changes}
+    values = {"max_steps": STEPS, "batch_size": 8, "save_every": SAVED, "keep": 0, **changes}
     config = tiny_models.training_config(llama, **values)
     lora = replace(config.model.lora, dropout=0.0)
     return replace(config, model=replace(config.model, fusion_dropout=0.0, lora=lora))
 
 
-def command(data: Path, output: Path, preset: Path, *more: object) -> list[str]:
-    line = [sys.executable, "-m", "biod2c_cli", "train", "-d", data, "-o", output]
-    return [str(each) for each in (*line, "--preset", preset, *more)]
+def arguments(data: Path, output: Path, preset: Path, *more: object) -> list[str]:
+    line = ["train", "-d", data, "-o", output, "--preset", preset, *more]
+    return [str(each) for each in line]
 
 
-def go(*line: Any) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        command(*line), capture_output=True, text=True, timeout=900, env=environment()
+def start(*line: Any) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "biod2c_cli", *arguments(*line)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
     )
-
-
-def environment() -> dict[str, str]:
-    return {**os.environ, "OMP_NUM_THREADS": "1"}
 
 
 def losses(run: Path) -> list[float]:
     return [row["loss"] for row in read_log(run / "log.jsonl") if "loss" in row]
+
+
+def assert_ended_well(ended: list[Ended]) -> None:
+    assert [each.code for each in ended] == [0] * len(ended), [each.stderr for each in ended]
+
+
+@pytest.fixture(scope="module")
+def two() -> Iterator[Forks]:
+    """Where two processes start at once."""
+    with forks(*(["deepspeed"] if HAS_DEEPSPEED else [])) as started:
+        yield started
 
 
 @pytest.fixture(scope="module")
@@ -91,83 +107,74 @@ def preset(llama: Path, tmp_path: Path) -> Path:
 @pytest.mark.slow
 @pytest.mark.parametrize(("engine", "flags"), ENGINES)
 def test_two_processes_reach_the_losses_of_one_save_answer_and_resume(
-    engine: str, flags: list[Any], alone: list[float], records: Path, preset: Path, tmp_path: Path
+    engine: str,
+    flags: list[Any],
+    two: Forks,
+    alone: list[float],
+    records: Path,
+    preset: Path,
+    tmp_path: Path,
 ) -> None:
     run = tmp_path / "run"
-    whole = go(records, run, preset, "--processes", 2, *flags)
-    assert whole.returncode == 0, whole.stderr
-    assert whole.stdout.strip().splitlines()[-1] == str(run / "model")
+    line = arguments(records, run, preset, "--processes", 2, *flags)
+    whole = two.run(line, ranks=2)
+    assert_ended_well(whole)
+    assert [each.stdout for each in whole] == [f"{run / 'model'}\n", ""]
     assert json.loads((run / "run.json").read_text())["engine"] == engine
     assert losses(run) == pytest.approx(alone, rel=TOLERANCE)
-
-    answerer = Answerer.load(str(run / "model"), "cpu")
-    image = load_image(records.parent / "0.png")
-    assert 0 < answerer.answer([image], ["is it?"], max_new_tokens=2)[0].confidence <= 1
-    if engine in ("fsdp", "zero3"):
-        refused = go(records, run, preset, "--processes", 2, *flags, "--resume")
-        assert refused.returncode == 2
-        assert "such a run cannot be resumed yet" in refused.stderr
-        return
+    assert_answers(run / "model", records)
 
     shutil.rmtree(run / "model")  # as it was when half of the steps were done
-    shutil.rmtree(run / "checkpoints" / "checkpoint-6")
-    resumed = go(records, run, preset, "--processes", 2, *flags, "--resume")
-    assert resumed.returncode == 0, resumed.stderr
+    shutil.rmtree(run / "checkpoints" / f"checkpoint-{STEPS}")
+    assert_ended_well(two.run([*line, "--resume"], ranks=2))
     assert losses(run) == pytest.approx(alone, rel=TOLERANCE)
     steps = [row["step"] for row in read_log(run / "log.jsonl") if "loss" in row]
     assert steps == list(range(1, STEPS + 1))
+    assert_answers(run / "model", records)
 
 
-def test_resuming_with_another_number_of_processes(
+def assert_answers(model: Path, records: Path) -> None:
+    image = load_image(records.parent / "0.png")
+    answer = Answerer.load(str(model), "cpu").answer([image], ["is it?"], max_new_tokens=2)[0]
+    assert 0 < answer.confidence <= 1
+
+
+def test_begun_by_one_process_and_ended_by_two_launches_that_meet_at_one_address(
     llama: Path, alone: list[float], records: Path, preset: Path, tmp_path: Path
 ) -> None:
-    """Plain data parallel: begun by one process with the whole batch, ended by two."""
+    """The launches are started as on two machines, with half the batch each."""
     run = tmp_path / "run"
     config = settings(llama)
     stop = tiny_models.Silent()
     stop.step = lambda done, metrics: (  # type: ignore[method-assign]
-        os.kill(os.getpid(), signal.SIGTERM) if done == 3 else None
+        os.kill(os.getpid(), signal.SIGTERM) if done == SAVED else None
     )
-    with pytest.raises(Exception, match="stopped by SIGTERM after step 3"):
+    with pytest.raises(TerminatedError, match=f"stopped by SIGTERM after step {SAVED}"):
         train(config, 2, [records], run, stop, device="cpu")
-    resumed = go(records, run, preset, "--processes", 2, "--resume")
-    assert resumed.returncode == 0, resumed.stderr
-    assert losses(run) == pytest.approx(alone, rel=TOLERANCE)
-    refused = go(records, run, preset, "--processes", 1, "--resume")
-    assert refused.returncode == 2
-    assert "batch_size x gradient_accumulation x processes=8, not 4" in refused.stderr
 
-
-def test_two_launches_that_meet_at_one_address_train_together(
-    alone: list[float], records: Path, preset: Path, tmp_path: Path
-) -> None:
-    """Two "nodes" of one process each, as two machines would be started."""
-    run = tmp_path / "run"
-    place = ["--processes", 1, "--nodes", 2, "--master", "127.0.0.1:29713"]
-    lines = [command(records, run, preset, *place, "--node-rank", rank) for rank in (0, 1)]
-    nodes = [
-        subprocess.Popen(
-            line, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment()
-        )
-        for line in lines
-    ]
+    place = ["--processes", 1, "--nodes", 2, "--master", "127.0.0.1:29713", "--resume"]
+    nodes = [start(records, run, preset, *place, "--node-rank", rank) for rank in (0, 1)]
     ends = [node.communicate(timeout=900) for node in nodes]
     assert [node.returncode for node in nodes] == [0, 0], ends
-    assert ends[0][0].strip() == str(run / "model")
-    assert ends[1][0] == ""
+    assert [out for out, _ in ends] == [f"{run / 'model'}\n", ""]
     assert losses(run) == pytest.approx(alone, rel=TOLERANCE)
+
+    half = settings(llama, batch_size=4)
+    with pytest.raises(InputError, match="batch_size x gradient_accumulation x processes=8, not 4"):
+        train(half, 2, [records], run, tiny_models.Silent(), device="cpu", resume=True)
 
 
 def test_sigterm_reaches_all_processes_and_the_step_is_saved(
     records: Path, preset: Path, tmp_path: Path
 ) -> None:
     run = tmp_path / "run"
-    line = command(records, run, preset, "--processes", 2, "--max-steps", 500)
-    with subprocess.Popen(line, stderr=subprocess.PIPE, env=environment(), text=True) as process:
+    with start(records, run, preset, "--processes", 2, "--max-steps", 500) as process:
         while not (run / "log.jsonl").exists() and process.poll() is None:
             time.sleep(0.05)
         process.terminate()
-        _, errors = process.communicate(timeout=300)
+        _, errors = process.communicate(timeout=900)
     assert process.returncode == 143, errors
     assert "stopped by SIGTERM after step" in errors
-    assert list((run / "checkpoints").glob("checkpoint-*/complete.json"))
+    [(step, saved)] = numbered_checkpoints(run / "checkpoints")[-1:]
+    assert step == len(losses(run))
+    assert (saved / "complete.json").exists()

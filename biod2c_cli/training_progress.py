@@ -68,7 +68,7 @@ class TrainingProgress:
 
     def step(self, done: int, metrics: dict[str, float]) -> None:
         """A step is done."""
-        losses = ("loss_nll", "loss_sem", "beta", "learning_rate", "eval_loss")
+        losses = ("loss_nll", "loss_sem", "loss_att", "beta", "learning_rate", "eval_loss")
         shown = (*losses, "tokens_per_s", "memory_gb")
         parts = [f"{key} {metrics[key]:.4g}" for key in shown if key in metrics]
         self._advance(done, " ".join(["training", *parts]))

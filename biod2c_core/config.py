@@ -138,6 +138,8 @@ class StageSettings:
         schedule: ``cosine``, ``linear`` or ``constant``.
         max_grad_norm: Gradients are clipped to this norm.
         semantic_weight: lambda of Eq. (5).
+        attention_weight: Of L_att, which draws the fusion decoder's attention into the boxes of the
+            records that have some (not in the paper).
         queue_size: k, texts of the queue that are used.
         bf16: Mixed precision in bfloat16.
         base_weights: How the language model's own, frozen weights are held: ``float32``,
@@ -162,6 +164,7 @@ class StageSettings:
     schedule: Literal["cosine", "linear", "constant"] = "cosine"
     max_grad_norm: float = 1.0
     semantic_weight: float = 1.0
+    attention_weight: float = 0.0
     queue_size: int = 30
     bf16: bool = True
     base_weights: Literal["float32", "bfloat16", "nf4"] = "float32"

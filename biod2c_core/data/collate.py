@@ -47,6 +47,7 @@ class VQADataset(Dataset[dict[str, Any]]):
         image_roots: For each record, the folder that ``Record.image`` is relative to.
         processor: The model's.
         queue_size: k, the most queue texts of a sample.
+        with_boxes: Give the records' boxes too.
     """
 
     def __init__(
@@ -55,7 +56,9 @@ class VQADataset(Dataset[dict[str, Any]]):
         image_roots: Sequence[Path],
         processor: Processor,
         queue_size: int = 0,
+        with_boxes: bool = False,
     ) -> None:
+        self.with_boxes = with_boxes
         self.records = list(records)
         self.paths = [
             resolve_image(root, record.image)
@@ -87,6 +90,7 @@ class VQADataset(Dataset[dict[str, Any]]):
             "labels": labels,
             "question_ids": self._questions[index],
             "queue_ids": self._queues[index],
+            "boxes": self.records[index].boxes if self.with_boxes else (),
             "image": self.paths[index],
             "row": index,
         }
@@ -121,7 +125,8 @@ class Collator:
             ``input_ids``, ``attention_mask``, ``labels`` (B, P); ``question_ids``,
             ``question_mask`` (B, T); ``pixel_values`` (images, 3, S, S) or ``grid_features``
             (images, N, N, D) and ``image_rows`` (B,), the image of each sample; and, if any sample
-            has a queue, ``queue_ids``, ``queue_mask`` (B, k, L); ``record_rows`` (B,), the place of
+            has a queue, ``queue_ids``, ``queue_mask`` (B, k, L); if any has boxes, ``boxes``
+            (B, R, 4), without area where there is none; ``record_rows`` (B,), the place of
             each sample in the data set, if asked for.
         """
         pad = self.processor.pad
@@ -153,6 +158,11 @@ class Collator:
             ids, mask = pad(rows)
             batch["queue_ids"] = ids.view(len(samples), size, -1)
             batch["queue_mask"] = mask.view(len(samples), size, -1)
+        if most := max(len(sample["boxes"]) for sample in samples):
+            batch["boxes"] = torch.zeros(len(samples), most, 4)
+            for row, sample in zip(batch["boxes"], samples, strict=True):
+                for place, box in zip(row, sample["boxes"], strict=False):
+                    place.copy_(torch.tensor(box))
         return batch
 
 

@@ -12,6 +12,8 @@ caption  text that describes the image; empty where unknown
 queue    texts related to the image (section 3.2): a list of strings
 source   the data set the record comes from
 split    ``train``, ``validation``, ``test`` or empty
+boxes    where in the image the answer is to be seen: a list of [left, top, right, bottom], shares
+         of the image's width and height from 0 to 1
 tags     free key-value text about the record (organ, modality, question type), for breakdowns
 ======== =========================================================================================
 """
@@ -30,6 +32,7 @@ from biod2c_core.errors import InputError, RecordError
 ANSWER_TYPES = ("CLOSED", "OPEN", "")
 SPLITS = ("train", "validation", "test", "")
 MAX_LINE_BYTES = 16 << 20
+Box = tuple[float, float, float, float]
 _TEXT_FIELDS = ("id", "image", "question", "answer", "answer_type", "caption", "source", "split")
 
 
@@ -44,6 +47,7 @@ class Record:
     answer_type: str = ""
     caption: str = ""
     queue: tuple[str, ...] = ()
+    boxes: tuple[Box, ...] = ()
     source: str = ""
     split: str = ""
     tags: dict[str, str] = field(default_factory=dict)
@@ -94,7 +98,21 @@ def parse_record(row: Any) -> Record:
         raise ValueError("field 'tags' must be an object of texts")
     for key, text in tags.items():
         _clean("tags", key + text)
-    return Record(**values, queue=tuple(queue), tags=tags)
+    return Record(**values, queue=tuple(queue), boxes=_boxes(row.get("boxes", [])), tags=tags)
+
+
+def _boxes(value: Any) -> tuple[Box, ...]:
+    rows = value if isinstance(value, list) else [value]
+    for row in rows:
+        numbers = isinstance(row, list) and all(type(each) in (int, float) for each in row)
+        if not (
+            numbers and len(row) == 4 and 0 <= row[0] < row[2] <= 1 and 0 <= row[1] < row[3] <= 1
+        ):
+            raise ValueError(
+                "field 'boxes' must be a list of [left, top, right, bottom] in shares from 0 to 1, "
+                f"got {json.dumps(row)[:60]}"
+            )
+    return tuple((row[0], row[1], row[2], row[3]) for row in rows)
 
 
 def _clean(name: str, text: str) -> str:

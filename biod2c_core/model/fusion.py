@@ -313,6 +313,7 @@ class FeatureFusion(nn.Module):
     ) -> None:
         super().__init__()
         height, width, channels = grid
+        self.grid = (height, width)
         self.scales = resolve_scales(scales, height, width)
         self.enabled = enabled
         self.decoder = FusionDecoder(channels, layers, heads, feed_forward, dropout)

@@ -29,6 +29,7 @@ from biod2c_core.errors import ConfigError, InputError
 from biod2c_core.model import equations
 from biod2c_core.model.configuration import BioD2CConfig
 from biod2c_core.model.fusion import FeatureFusion, ImageEncoding, VisualTokens
+from biod2c_core.model.guidance import attention_loss
 from biod2c_core.model.semantic import SemanticConsistency
 from biod2c_core.model.vision import VisionTower, grid_shape
 
@@ -38,9 +39,10 @@ class BioD2COutput(ModelOutput):
     """What a forward pass gives.
 
     Attributes:
-        loss: L_total, Eq. (5), if labels were given.
+        loss: L_total, Eq. (5), if labels were given; and the guidance, if boxes were.
         loss_nll: L_nll.
         loss_sem: L_sem, Eq. (4), if a queue was given.
+        loss_att: L_att of :func:`~biod2c_core.model.guidance.attention_loss`, if boxes were given.
         logits: (B, P, vocabulary), at the text positions; None in training mode with labels, where
             only those in front of answer tokens are computed.
         past_key_values: The language model's cache.
@@ -50,6 +52,7 @@ class BioD2COutput(ModelOutput):
     loss: Tensor | None = None
     loss_nll: Tensor | None = None
     loss_sem: Tensor | None = None
+    loss_att: Tensor | None = None
     logits: Tensor | None = None
     past_key_values: Any = None
     attention: Tensor | None = None
@@ -97,6 +100,7 @@ class BioD2CForConditionalGeneration(SemanticConsistency, PreTrainedModel, Gener
         if config.lora:
             self.add_lora(config.lora)
         self.semantic_weight = 1.0  # lambda of Eq. (5); a stage of training sets it
+        self.attention_weight = 0.0  # of L_att, likewise
         self.post_init()
 
     @classmethod
@@ -235,6 +239,7 @@ class BioD2CForConditionalGeneration(SemanticConsistency, PreTrainedModel, Gener
         question_mask: Tensor | None = None,
         queue_ids: Tensor | None = None,
         queue_mask: Tensor | None = None,
+        boxes: Tensor | None = None,
         labels: Tensor | None = None,
         inputs_embeds: Tensor | None = None,
         position_ids: Tensor | None = None,
@@ -254,6 +259,7 @@ class BioD2CForConditionalGeneration(SemanticConsistency, PreTrainedModel, Gener
             question_mask: (B, T).
             queue_ids: The text queue, (B, k, L), for L_sem.
             queue_mask: (B, k, L).
+            boxes: Where the answer is seen, (B, R, 4), for L_att.
             labels: (B, P), the answer's token ids, -100 elsewhere.
             inputs_embeds: Everything already embedded (decoding steps of ``generate``).
             position_ids: Of ``inputs_embeds`` or ``input_ids`` (decoding steps of ``generate``, which
@@ -280,7 +286,10 @@ class BioD2CForConditionalGeneration(SemanticConsistency, PreTrainedModel, Gener
         if question_ids is None or question_mask is None:
             raise InputError("an image is given, but no question_ids or question_mask")
         image = self.encode_image(pixel_values, grid_features)
-        visual = self.encode(question_ids, question_mask, image, return_attention, image_rows)
+        guided = boxes is not None and labels is not None
+        visual = self.encode(
+            question_ids, question_mask, image, return_attention or guided, image_rows
+        )
         embeddings, mask = self.embed_prompt(visual.tokens, input_ids, attention_mask)
         answered = None
         if labels is not None and self.training:  # training reads no other logits
@@ -293,7 +302,9 @@ class BioD2CForConditionalGeneration(SemanticConsistency, PreTrainedModel, Gener
                 use_cache=False,
             )
         logits = None if answered is not None else result.logits[:, visual.tokens.shape[1] :]
-        output = BioD2COutput(logits=logits, attention=visual.attention)
+        output = BioD2COutput(
+            logits=logits, attention=visual.attention if return_attention else None
+        )
         if labels is not None:
             if logits is not None:
                 output.loss_nll = equations.negative_log_likelihood(logits, labels)
@@ -317,6 +328,11 @@ class BioD2CForConditionalGeneration(SemanticConsistency, PreTrainedModel, Gener
                 output.loss = equations.total_loss(
                     output.loss_nll, output.loss_sem, self.semantic_weight
                 )
+            if boxes is not None and visual.attention is not None:
+                output.loss_att = attention_loss(
+                    visual.attention, question_mask, boxes, self.fusion.scales, self.fusion.grid
+                )
+                output.loss = output.loss + self.attention_weight * output.loss_att
         return output
 
     @torch.no_grad()

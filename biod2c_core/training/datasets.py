@@ -55,7 +55,7 @@ def load_dataset(
         )
     wants_queue = stage == 2 and model.config.semantic_loss != "off" and settings.semantic_weight
     queue_size = settings.queue_size if wants_queue else 0
-    dataset = VQADataset(records, paths, processor, queue_size)
+    dataset = VQADataset(records, paths, processor, queue_size, bool(settings.attention_weight))
     for path in dict.fromkeys(dataset.paths):
         check_image_file(path)  # a missing image stops the run now, not in the middle of an epoch
     _check_lengths(dataset, model)

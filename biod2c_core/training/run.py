@@ -185,7 +185,13 @@ def _train(
         claim(run.output, run.resume, run.config, run.stage, reporter, run.engine, run.processes)
     transformers_logging.disable_progress_bar()
     model, processor = _start_model(run.config, run.settings, run.checkpoint)
-    prepare_stage(model, run.stage, run.settings.semantic_weight, run.config.model.lora)
+    prepare_stage(
+        model,
+        run.stage,
+        run.settings.semantic_weight,
+        run.config.model.lora,
+        run.settings.attention_weight,
+    )
     hold_base_weights(model, run.settings)
     if run.on_cpu:  # sequences are short: the plain attention is faster
         model.language_model.set_attn_implementation("eager")

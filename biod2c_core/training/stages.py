@@ -10,7 +10,11 @@ from biod2c_core.model.modeling import BioD2CForConditionalGeneration
 
 
 def prepare_stage(
-    model: BioD2CForConditionalGeneration, stage: int, semantic_weight: float, lora: LoraSettings
+    model: BioD2CForConditionalGeneration,
+    stage: int,
+    semantic_weight: float,
+    lora: LoraSettings,
+    attention_weight: float = 0.0,
 ) -> None:
     """Freeze and thaw the parts of the model for a stage, in place.
 
@@ -23,6 +27,7 @@ def prepare_stage(
         stage: 1 or 2.
         semantic_weight: lambda of Eq. (5).
         lora: The adapters of stage 2.
+        attention_weight: Of L_att.
     """
     if stage == 2 and not model.config.lora:
         model.add_lora(
@@ -33,7 +38,7 @@ def prepare_stage(
                 "target_modules": lora_targets(model.language_model, lora.targets),
             }
         )
-    model.semantic_weight = semantic_weight
+    model.semantic_weight, model.attention_weight = semantic_weight, attention_weight
     for name, parameter in model.named_parameters():
         trained = name.startswith("fusion.") or (stage == 2 and "lora_" in name)
         parameter.requires_grad_(trained)

@@ -20,6 +20,7 @@ from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
 from biod2c_core.data.collate import GroupedSampler, VQADataset
 from biod2c_core.errors import DivergenceError
+from biod2c_core.model.guidance import has_box
 from biod2c_core.model.modeling import BioD2CForConditionalGeneration
 from biod2c_core.training.checkpointing import (
     PARTIAL,
@@ -133,7 +134,7 @@ class BioD2CTrainer(Trainer):
         return_outputs: bool = False,
         num_items_in_batch: Any = None,
     ) -> Any:
-        """Run the model, remember L_nll and L_sem for the log, refuse a loss that has exploded."""
+        """Run the model, remember the parts of the loss for the log, refuse a loss that has exploded."""
         rows = inputs.pop("record_rows", None)
         together = model.training and self.args.world_size > 1
         shares = self._shares(inputs) if together else None
@@ -144,26 +145,32 @@ class BioD2CTrainer(Trainer):
         if model.training:
             visual = unwrap(model).config.num_visual_tokens * len(inputs["input_ids"])
             self._rates.count(int(inputs["attention_mask"].sum()) + visual)
-            for name in ("loss_nll", "loss_sem"):
+            for name in ("loss_nll", "loss_sem", "loss_att"):
                 value = getattr(output, name)
                 if value is not None:
                     self._parts.setdefault(name, []).append(float(value.detach()))
         return (output.loss, output) if return_outputs else output.loss
 
     def _shares(self, inputs: dict[str, Tensor]) -> Tensor:
-        """Shares of this process in the answer tokens and in the rows with a queue, (2,), times its peers.
+        """Shares of this process in the answer tokens, in the rows with a queue and in those with a box.
 
-        A batch without any queue gets an empty one where another process has some: the processes of
-        an engine that splits the weights must all run the same parts.
+        A batch without any queue or box gets an empty one where another process has some: the
+        processes of an engine that splits the weights must all run the same parts.
+
+        Returns:
+            (3,), times the number of processes.
         """
         ids = inputs["input_ids"]
         queued = inputs["queue_mask"].bool().any(-1).any(-1).sum() if "queue_mask" in inputs else 0
-        own = torch.zeros(2, device=ids.device)
-        own[0], own[1] = (inputs["labels"][:, 1:] != -100).sum(), queued
+        boxed = has_box(inputs["boxes"]).sum() if "boxes" in inputs else 0
+        own = torch.zeros(3, device=ids.device)
+        own[0], own[1], own[2] = (inputs["labels"][:, 1:] != -100).sum(), queued, boxed
         total = own.clone()
         dist.all_reduce(total)
         if total[1] > 0 and "queue_ids" not in inputs:
             inputs["queue_ids"] = inputs["queue_mask"] = ids.new_zeros(len(ids), 1, 1)
+        if total[2] > 0 and "boxes" not in inputs:
+            inputs["boxes"] = own.new_zeros(len(ids), 1, 4)
         return own * self.args.world_size / total.clamp(min=1)
 
     def _weigh(self, output: Any, shares: Tensor) -> None:
@@ -172,6 +179,9 @@ class BioD2CTrainer(Trainer):
         if output.loss_sem is not None:
             output.loss_sem = output.loss_sem * shares[1]
             output.loss = output.loss + unwrap(self.model).semantic_weight * output.loss_sem
+        if output.loss_att is not None:
+            output.loss_att = output.loss_att * shares[2]
+            output.loss = output.loss + unwrap(self.model).attention_weight * output.loss_att
 
     def _check(self, loss: float, rows: Tensor | None) -> None:
         if math.isfinite(loss) and (not self._max_loss or loss <= self._max_loss):
@@ -192,7 +202,7 @@ class BioD2CTrainer(Trainer):
         super().log({**logs, **self._take_parts(), **self._rates.take()}, start_time)
 
     def _take_parts(self) -> dict[str, float]:
-        """Means of L_nll and L_sem since the last call, over all processes, and the gate."""
+        """Means of the parts of the loss since the last call, over all processes, and the gate."""
         means = {name: sum(values) / len(values) for name, values in self._parts.items()}
         self._parts.clear()
         if self.args.world_size > 1 and means:

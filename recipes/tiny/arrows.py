@@ -11,7 +11,7 @@ from functools import cached_property
 import numpy as np
 from derive import Question, quadrant
 from PIL import Image, ImageDraw
-from sources import Picture, Thing
+from sources import Box, Picture, Thing
 
 COLOURS = {
     "white": (255, 255, 255),
@@ -81,6 +81,25 @@ class Arrow:
             )
             for x, y in shape
         ]
+
+    def box(self, size: tuple[int, int]) -> Box:
+        """The box around the whole arrow, within an image of this size."""
+        across, down = zip(*self.outline(), strict=True)
+        return _within((min(across), min(down), max(across), max(down)), size)
+
+    def tip_box(self, size: tuple[int, int]) -> Box:
+        """The box around the head and as much beyond the tip, within an image of this size."""
+        (x, y), reach = self.tip, self.head
+        return _within((x - reach, y - reach, x + reach, y + reach), size)
+
+
+def _within(box: Box, size: tuple[int, int]) -> Box:
+    return (
+        max(0.0, box[0]),
+        max(0.0, box[1]),
+        min(float(size[0]), box[2]),
+        min(float(size[1]), box[3]),
+    )
 
 
 def draw(image: Image.Image, arrows: list[Arrow]) -> Image.Image:
@@ -308,35 +327,38 @@ def arrow_questions(
     """What each arrow points to, or where and which way when that is unknown."""
     for arrow in arrows:
         colour = f"{arrow.colour} " if len(arrows) > 1 else rng.choice(("", f"{arrow.colour} "))
+        whole, tip = (arrow.box(picture.size),), (arrow.tip_box(picture.size),)
         if arrow.target:
             ask = rng.choice(WHAT).format(c=colour)
             topic = f"arrow {picture.source}"
-            yield Question("arrow", topic, ask, arrow.target)
+            yield Question("arrow", topic, ask, arrow.target, seen_in=tip)
             if len(arrows) == 1 and rng.random() < 0.5:
                 others = [name for name in TARGETS[picture.source] if name != arrow.target]
                 named = rng.choice((arrow.target, rng.choice(others)))
                 ask = f"Does the {colour}arrow point to {with_article(named)}?"
                 answer = "yes" if named == arrow.target else "no"
-                yield Question("arrow", f"{topic} {named}", ask, answer, True)
+                yield Question("arrow", f"{topic} {named}", ask, answer, True, tip)
         if not arrow.target or rng.random() < 0.25:
             place = quadrant(*arrow.tip, picture.size)
             if place:
                 ask = rng.choice(WHERE).format(c=colour)
-                yield Question("arrow_where", "arrow_where", ask, place)
+                yield Question("arrow_where", "arrow_where", ask, place, seen_in=whole)
             if way := direction(arrow.angle):
                 ask = rng.choice(WHICH_WAY).format(c=colour)
-                yield Question("arrow_direction", "arrow_direction", ask, way)
+                yield Question("arrow_direction", "arrow_direction", ask, way, seen_in=whole)
     if picture.source != "vqa_rad":
-        yield presence_question(picture, "yes")
+        yield presence_question(picture, "yes", tuple(a.box(picture.size) for a in arrows))
     if len(arrows) == 1 and rng.random() < 0.3:
         ask = rng.choice(("What colour is the arrow?", "What color is the arrow?"))
-        yield Question("arrow_colour", "arrow_colour", ask, arrows[0].colour)
+        shown = (arrows[0].box(picture.size),)
+        yield Question("arrow_colour", "arrow_colour", ask, arrows[0].colour, seen_in=shown)
 
 
-def presence_question(picture: Picture, answer: str) -> Question:
+def presence_question(picture: Picture, answer: str, seen_in: tuple[Box, ...] = ()) -> Question:
     """Whether there is an arrow; not for VQA-RAD, where some images came with arrows."""
     topic = f"arrow_presence {picture.source}"
-    return Question("arrow_presence", topic, "Is there an arrow in the image?", answer, True)
+    ask = "Is there an arrow in the image?"
+    return Question("arrow_presence", topic, ask, answer, True, seen_in)
 
 
 def with_article(name: str) -> str:

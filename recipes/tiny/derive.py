@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from sources import Picture, Thing, rng_for
+from sources import Box, Picture, Thing, rng_for
 
 PLURALS = {"nucleus": "nuclei"}
 MODALITIES = {
@@ -37,7 +37,8 @@ class Question:
     """A question with its answer.
 
     ``task`` names the skill, for breakdowns and for keeping the queue clear of the answer;
-    questions of one ``topic`` are balanced against each other.
+    questions of one ``topic`` are balanced against each other. ``seen_in``: where in the image the
+    answer is to be seen, if that is known.
     """
 
     task: str
@@ -45,6 +46,7 @@ class Question:
     question: str
     answer: str
     closed: bool = False
+    seen_in: tuple[Box, ...] = ()
 
 
 def plural(name: str) -> str:
@@ -96,10 +98,17 @@ def crowded_side(picture: Picture) -> str:
     return "left" if left > 0.67 else "right" if left < 0.33 else ""
 
 
-def _each(task: str, topic: str, answer: str, *questions: str) -> Iterator[Question]:
+def boxes(picture: Picture, name: str) -> tuple[Box, ...]:
+    """The boxes of all objects of this name."""
+    return tuple(thing.box for thing in picture.things if thing.name == name)
+
+
+def _each(
+    task: str, topic: str, answer: str, *questions: str, seen_in: tuple[Box, ...] = ()
+) -> Iterator[Question]:
     closed = answer in ("yes", "no")
     for question in questions:
-        yield Question(task, topic, question, answer, closed)
+        yield Question(task, topic, question, answer, closed, seen_in)
 
 
 def _yes(truth: bool) -> str:
@@ -198,11 +207,13 @@ def finding_questions(picture: Picture, rng: random.Random) -> Iterator[Question
         f"What is abnormal in this image of the {where}?",
         f"What pathology does the {where} show?",
         "What disease is shown?",
+        seen_in=boxes(picture, finding),
     )
     for name in FOUND_IN[picture.source]:
         ask = (f"Is there {FINDINGS[name]}?", f"Does the image show {FINDINGS[name]}?")
         ask = (*ask, f"Is {FINDINGS[name]} present?", f"Is there evidence of {FINDINGS[name]}?")
-        yield from _each("finding", f"finding {name}", _yes(name == finding), *ask)
+        shown = boxes(picture, finding)
+        yield from _each("finding", f"finding {name}", _yes(name == finding), *ask, seen_in=shown)
 
 
 def presence_questions(picture: Picture, rng: random.Random) -> Iterator[Question]:
@@ -218,7 +229,8 @@ def presence_questions(picture: Picture, rng: random.Random) -> Iterator[Questio
         ask = (f"Is there a {name} in the image?", f"Are there any {plural(name)}?")
         inside = picture.source in ("blood_cells", "endoscopy") and name != "nucleus"
         topic = f"presence {name}" + (f" in {picture.source}" if inside else "")
-        yield from _each("presence", topic, _yes(count > 0), *ask)
+        shown = boxes(picture, name)
+        yield from _each("presence", topic, _yes(count > 0), *ask, seen_in=shown)
 
 
 def count_questions(picture: Picture, rng: random.Random) -> Iterator[Question]:
@@ -243,9 +255,11 @@ def _blood_counts(picture: Picture) -> Iterator[Question]:
         names = plural(name)
         ask = (f"How many {names} are there?", f"How many {names} are visible in the image?")
         ask = (*ask, f"What is the number of {names}?")
-        yield from _each("count", f"count {name}", answer, *ask)
+        shown = boxes(picture, name)
+        yield from _each("count", f"count {name}", answer, *ask, seen_in=shown)
         more = (f"Is there more than one {name}?", f"Are there two or more {names}?")
-        yield from _each("count", f"more than one {name}", _yes(count > 1), *more)
+        topic = f"more than one {name}"
+        yield from _each("count", topic, _yes(count > 1), *more, seen_in=shown)
     red = picture.count("red blood cell")
     if red and not 9 < red < 15:  # a few images have no red cell boxed although cells are there
         many = ("Are there more than 12 red blood cells?", "Are there many red blood cells?")
@@ -261,24 +275,25 @@ def place_questions(picture: Picture, rng: random.Random) -> Iterator[Question]:
         if place := quadrant(*thing.centre, picture.size):
             ask = (f"Where is the {name}?", f"In which quadrant is the {name}?")
             ask = (*ask, f"Which part of the image contains the {name}?")
-            yield from _each("quadrant", f"quadrant {name}", place, *ask)
+            yield from _each("quadrant", f"quadrant {name}", place, *ask, seen_in=(thing.box,))
         if half := side(thing.centre[0], picture.size[0]):
-            yield from _side(name, half)
+            yield from _side(thing, half)
         if level := side(thing.centre[1], picture.size[1]):
             truth = _yes(level == "left")  # of the vertical axis: the smaller coordinate is up
             upper = f"Is the {name} in the upper half of the image?"
-            yield from _each("side", f"upper {name}", truth, upper)
+            yield from _each("side", f"upper {name}", truth, upper, seen_in=(thing.box,))
     if half := crowded_side(picture):
         ask = ("Which side of the image has more nuclei?", "Where are most of the nuclei?")
         yield from _each("side", "side nuclei", half, *ask)
 
 
-def _side(name: str, half: str) -> Iterator[Question]:
+def _side(thing: Thing, half: str) -> Iterator[Question]:
+    name, shown = thing.name, (thing.box,)
     ask = (f"On which side of the image is the {name}?", f"Is the {name} left or right?")
-    yield from _each("side", f"side {name}", half, *ask)
+    yield from _each("side", f"side {name}", half, *ask, seen_in=shown)
     for way in ("left", "right"):
         ask = (f"Is the {name} on the {way} side of the image?",)
-        yield from _each("side", f"{way} {name}", _yes(way == half), *ask)
+        yield from _each("side", f"{way} {name}", _yes(way == half), *ask, seen_in=shown)
 
 
 def size_questions(picture: Picture, rng: random.Random) -> Iterator[Question]:
@@ -286,9 +301,11 @@ def size_questions(picture: Picture, rng: random.Random) -> Iterator[Question]:
     if not (size := polyp_size(picture)):
         return
     ask = ("Is the polyp small or large?", "What is the size of the polyp?")
-    yield from _each("size", "size polyp", size, *ask)
+    shown = boxes(picture, "polyp")
+    yield from _each("size", "size polyp", size, *ask, seen_in=shown)
     for name in ("small", "large"):
-        yield from _each("size", f"{name} polyp", _yes(name == size), f"Is the polyp {name}?")
+        ask = (f"Is the polyp {name}?",)
+        yield from _each("size", f"{name} polyp", _yes(name == size), *ask, seen_in=shown)
 
 
 FAMILIES: tuple[Callable[[Picture, random.Random], Iterator[Question]], ...] = (

@@ -11,7 +11,7 @@ from captions import caption_of, facts_of
 from crops import crop_pictures
 from derive import Question, balanced, questions_of
 from queues import build_queue
-from sources import Picture, rng_for
+from sources import Box, Picture, rng_for
 from turns import turned_pictures
 
 from biod2c_core.data.records import Record
@@ -132,10 +132,19 @@ def question_records(
             queue=build_queue(question.answer, facts, words, rng),
             source=base.source,
             split={"heldout": "test"}.get(part, part),
+            boxes=tuple(shares(box, base.size) for box in question.seen_in),
             tags={"task": question.task, "topic": question.topic, "base": base.origin},
         )
         records.append(record)
     return records
+
+
+def shares(box: Box, size: tuple[int, int]) -> Box:
+    """A box in pixels as shares of the image's width and height, as records want it."""
+    width, height = size
+    left, top, right, bottom = box
+    parts = (left / width, top / height, right / width, bottom / height)
+    return tuple(round(min(1.0, max(0.0, part)), 4) for part in parts)  # type: ignore[return-value]
 
 
 def caption_record(

@@ -65,17 +65,6 @@ def load(root: Path, picture: Picture) -> Image.Image:
         return file.convert("RGB")
 
 
-def arrow_box(arrow: Arrow, size: tuple[int, int]) -> Box:
-    """The box around a whole arrow, within the image."""
-    across, down = zip(*arrow.outline(), strict=True)
-    return (
-        max(0.0, min(across)),
-        max(0.0, min(down)),
-        min(float(size[0]), max(across)),
-        min(float(size[1]), max(down)),
-    )
-
-
 def arrow_pairs(
     root: Path, pictures: list[Picture], limit: int, seed: int
 ) -> Iterator[tuple[Image.Image, Arrow, Arrow]]:
@@ -91,7 +80,7 @@ def arrow_pairs(
         for _ in range(20):
             first, second = (aim(finder, image, "", rng) for _ in range(2))
             if first and second and first.colour != second.colour and apart(first, second):
-                one, two = arrow_box(first, image.size), arrow_box(second, image.size)
+                one, two = first.box(image.size), second.box(image.size)
                 if one[2] < two[0] or two[2] < one[0] or one[3] < two[1] or two[3] < one[1]:
                     made += 1
                     yield image, first, second
@@ -153,7 +142,7 @@ def play_pairs(answerer: Answerer, pairs: list[tuple[Image.Image, Arrow, Arrow]]
     shift: dict[str, list[bool]] = defaultdict(list)
     alike: dict[str, list[float]] = defaultdict(list)
     for image, *arrows in pairs:
-        boxes = [arrow_box(arrow, image.size) for arrow in arrows]
+        boxes = [arrow.box(image.size) for arrow in arrows]
         asked = [f"Where does the {arrow.colour} arrow point?" for arrow in arrows]
         maps = [maps_of(answerer, image, question) for question in asked]
         for name in SHOWN:
@@ -188,7 +177,7 @@ def main() -> None:
     for image, first, _ in pairs:
         drawn = draw(image, [first])
         question = f"Where does the {first.colour} arrow point?"
-        cases.append(Case("drawn arrow", drawn, question, (arrow_box(first, image.size),)))
+        cases.append(Case("drawn arrow", drawn, question, (first.box(image.size),)))
     play(answerer, cases)
     drawn_pairs = [(draw(image, [one, two]), one, two) for image, one, two in pairs]
     play_pairs(answerer, drawn_pairs)

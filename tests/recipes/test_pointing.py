@@ -5,18 +5,18 @@ from __future__ import annotations
 import pytest
 from arrows import Arrow
 from PIL import Image
-from pointing import Case, arrow_box, contains_middle, rate
+from pointing import Case, contains_middle, rate
 
 GREY = Image.new("RGB", (100, 80))
 
 
 def test_the_box_of_an_arrow_holds_it_and_stays_inside() -> None:
     arrow = Arrow(tip=(50, 40), angle=0, length=30, width=4, head=10, outlined=False)
-    left, top, right, bottom = arrow_box(arrow, GREY.size)
+    left, top, right, bottom = arrow.box(GREY.size)
     assert (left, right) == (20, 50)
     assert (top, bottom) == pytest.approx((40 - 4.5, 40 + 4.5))  # the head is .45 of its length
     outside = Arrow(tip=(10, 2), angle=0, length=30, width=4, head=10, outlined=False)
-    assert arrow_box(outside, GREY.size)[:2] == (0, 0)
+    assert outside.box(GREY.size)[:2] == (0, 0)
 
 
 def test_the_middle_and_the_interval() -> None:

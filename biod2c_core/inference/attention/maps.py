@@ -8,27 +8,13 @@ Notation used for tensor shapes:
 from __future__ import annotations
 
 from collections.abc import Collection
-from functools import lru_cache
 
 import torch
 from torch import Tensor
 
 from biod2c_core.errors import InputError
-from biod2c_core.ops.multi_scale_pool import block_boxes, count_blocks
-
-
-@lru_cache(maxsize=8)
-def block_areas(scales: int, height: int, width: int) -> Tensor:
-    """How a block's weight is shared by the cells of the grid: evenly by those it covers.
-
-    Returns:
-        (M, H * W), float64; each row sums to 1.
-    """
-    boxes = block_boxes(scales, height, width)
-    areas = torch.zeros(len(boxes), height, width, dtype=torch.float64)
-    for area, (top, left, bottom, right) in zip(areas, boxes.tolist(), strict=True):
-        area[top:bottom, left:right] = 1 / ((bottom - top) * (right - left))
-    return areas.flatten(1)
+from biod2c_core.model.guidance import block_areas
+from biod2c_core.ops.multi_scale_pool import count_blocks
 
 
 def choose_scales(scales: int, chosen: Collection[int] | None) -> Tensor:

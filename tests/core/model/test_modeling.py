@@ -344,3 +344,25 @@ def test_encoder_decoder_models_are_refused(llama: Path) -> None:
     config = model_config(tiny_models.model_settings(llama), T5Config(d_model=8, num_layers=1))
     with pytest.raises(ConfigError, match="'t5' is an encoder-decoder model"):
         BioD2CForConditionalGeneration(config)
+
+
+def test_guidance_trains_the_decoder_and_changes_nothing_else(
+    fresh: BioD2CForConditionalGeneration, batch: dict[str, Tensor]
+) -> None:
+    plain = fresh(**batch)
+    boxes = torch.tensor([[0.0, 0.0, 0.5, 0.5]]).expand(len(batch["labels"]), 1, 4)
+    fresh.attention_weight = 0.25
+    guided = fresh(**batch, boxes=boxes)
+    assert plain.loss_att is None
+    assert guided.attention is None
+    torch.testing.assert_close(guided.loss, plain.loss + 0.25 * guided.loss_att)
+    largest = gradients(fresh, guided.loss_att)
+    assert largest["fusion.decoder.layers.0.multihead_attn.in_proj_weight"] > 0
+    assert largest["fusion.text_mlp.0.weight"] > 0
+    assert largest["fusion.beta"] == 0  # only where it looks, not what it makes of it
+
+
+def test_guidance_needs_a_fusion_decoder(llama: Path, batch: dict[str, Tensor]) -> None:
+    model, _ = tiny_models.build(llama, fusion="off")
+    output = model(**batch, boxes=torch.tensor([[[0.0, 0.0, 1.0, 1.0]]]).expand(4, 1, 4))
+    assert output.loss_att is None

@@ -1,0 +1,98 @@
+"""Attention guidance: the fusion decoder is shown where the answer is to be seen (not in the paper).
+
+Nothing in equations 1 to 5 says where to look; a small model that only hears whether its answers are
+right finds the way from words to places late or never. Where records say in which boxes the answer
+is seen, the cross-attention of Eq. (1) can be drawn into them.
+
+Notation used for tensor shapes:
+
+- B: batch, T: question tokens, M: blocks of all scales, H, W: rows and columns of the grid, R: boxes
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import torch
+from torch import Tensor
+
+from biod2c_core.ops.multi_scale_pool import block_boxes
+
+_LEAST = 1e-6  # attention that no longer counts: bounds the loss and its gradient
+
+
+@lru_cache(maxsize=8)
+def block_areas(scales: int, height: int, width: int) -> Tensor:
+    """How a block's weight is shared by the cells of the grid: evenly by those it covers.
+
+    Returns:
+        (M, H * W), float64; each row sums to 1.
+    """
+    boxes = block_boxes(scales, height, width)
+    areas = torch.zeros(len(boxes), height, width, dtype=torch.float64)
+    for area, (top, left, bottom, right) in zip(areas, boxes.tolist(), strict=True):
+        area[top:bottom, left:right] = 1 / ((bottom - top) * (right - left))
+    return areas.flatten(1)
+
+
+def covered_cells(boxes: Tensor, height: int, width: int) -> Tensor:
+    """The share of each cell that lies in a box; where boxes overlap, in the one that covers most.
+
+    Args:
+        boxes: (B, R, 4), left, top, right, bottom in shares of the image from 0 to 1; a box
+            without area covers nothing.
+        height: H.
+        width: W.
+
+    Returns:
+        (B, H, W), float32, from 0 to 1.
+    """
+    left, top, right, bottom = boxes.float().unbind(-1)
+    down = _covered(top, bottom, height)
+    across = _covered(left, right, width)
+    return (down.unsqueeze(-1) * across.unsqueeze(-2)).amax(1)
+
+
+def _covered(start: Tensor, end: Tensor, cells: int) -> Tensor:
+    """The share of each of ``cells`` cells in a row that lies between start and end, (..., cells)."""
+    edge = torch.arange(cells, device=start.device)
+    start, end = start.unsqueeze(-1) * cells, end.unsqueeze(-1) * cells
+    return (torch.minimum(edge + 1, end) - torch.maximum(edge, start)).clamp(min=0)
+
+
+def attention_loss(
+    attention: Tensor, question_mask: Tensor, boxes: Tensor, scales: int, grid: tuple[int, int]
+) -> Tensor:
+    """L_att = -log of the share of the attention map that lies in the boxes.
+
+    The map is that of ``biod2c attn-map``: the cross-attention averaged over layers, heads and the
+    tokens of the question, each block's weight spread evenly over its cells.
+
+    Args:
+        attention: Cross-attention, (B, layers, heads, T, M).
+        question_mask: (B, at least T), true where a token is real.
+        boxes: (B, R, 4), as in :func:`covered_cells`.
+        scales: S.
+        grid: H and W.
+
+    Returns:
+        Mean over the rows that have a box, a scalar, float32 (zero if none has).
+    """
+    weights = question_mask[:, : attention.shape[-2]].float()
+    averaged = torch.einsum("blhtm,bt->bm", attention.float(), weights)
+    layers, heads = attention.shape[1:3]
+    averaged = averaged / (layers * heads * weights.sum(1, keepdim=True).clamp(min=1))
+    cells = covered_cells(boxes, *grid).flatten(1)
+    inside = cells @ block_areas(scales, *grid).to(cells).T
+    rows = has_box(boxes)
+    losses = -(averaged * inside).sum(-1).clamp(min=_LEAST).log()
+    return losses[rows].sum() / rows.sum().clamp(min=1)
+
+
+def has_box(boxes: Tensor) -> Tensor:
+    """Which rows have a box with an area, (B,), bool.
+
+    Args:
+        boxes: (B, R, 4).
+    """
+    return (boxes[..., 2:] > boxes[..., :2]).all(-1).any(-1)

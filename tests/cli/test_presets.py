@@ -18,7 +18,7 @@ from biod2c_core.config import TrainingConfig, VisionConfig, load_config, preset
 from biod2c_core.model.checkpoints import load_model
 from biod2c_core.training.run import train
 
-WANTED = ["biomedclip-llama", "paper", "paper-zero3", "qlora-16gb", "tiny"]
+WANTED = ["biomedclip-llama", "paper", "paper-zero3", "qlora-16gb", "smol", "tiny"]
 
 
 def invoke(*arguments: object) -> Result:

@@ -54,7 +54,7 @@ from biod2c_core.data.records import Record, write_records
 # smears and nuclei lie above it, all other pairs there far below; slices of one eye lie above it too.
 SAME_VIEW = 0.95
 HELDOUT, VALIDATION, TUNE = 0.17, 0.05, 0.15  # shares of images
-BLANK = 1200  # training questions about blank pictures
+BLANK = 4000  # training questions about blank pictures
 BARE = 0.3  # share of derived questions that the language model also sees without a caption
 
 

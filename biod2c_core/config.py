@@ -145,6 +145,9 @@ class StageSettings:
         base_weights: How the language model's own, frozen weights are held: ``float32``,
             ``bfloat16``, or ``nf4`` (four bits, QLoRA); the latter two need ``bf16``.
         gradient_checkpointing: Recompute activations of the language model.
+        packing: Lay the samples of a batch side by side without padding (varlen attention; a GPU and
+            the package flash-attn).
+        liger: Fused kernels of the language model (a GPU and the package liger-kernel).
         cache_features: Keep the frozen trunk's features on disk instead of computing them anew.
         log_every: Steps between log lines.
         save_every: Steps between checkpoints; 0 saves at the end of each epoch.
@@ -169,6 +172,8 @@ class StageSettings:
     bf16: bool = True
     base_weights: Literal["float32", "bfloat16", "nf4"] = "float32"
     gradient_checkpointing: bool = False
+    packing: bool = False
+    liger: bool = False
     cache_features: bool = False
     log_every: int = 10
     save_every: int = 0

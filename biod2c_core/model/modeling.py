@@ -100,6 +100,7 @@ class BioD2CForConditionalGeneration(SemanticConsistency, PreTrainedModel, Gener
         if config.lora:
             self.add_lora(config.lora)
         self.semantic_weight = 1.0  # lambda of Eq. (5); a stage of training sets it
+        self.packing = False  # in training, one row without padding; a stage sets it
         self.attention_weight = 0.0  # of L_att, likewise
         self.post_init()
 
@@ -291,14 +292,20 @@ class BioD2CForConditionalGeneration(SemanticConsistency, PreTrainedModel, Gener
             question_ids, question_mask, image, return_attention or guided, image_rows
         )
         embeddings, mask = self.embed_prompt(visual.tokens, input_ids, attention_mask)
+        positions, seen = (mask.cumsum(-1) - 1).clamp(min=0), mask
         answered = None
         if labels is not None and self.training:  # training reads no other logits
             answered = F.pad(labels[:, 1:] != -100, (visual.tokens.shape[1], 1))
+            if self.packing:  # without a mask, transformers parts samples where positions restart
+                real, seen = mask.bool(), None
+                embeddings, positions, answered = (
+                    each[real].unsqueeze(0) for each in (embeddings, positions, answered)
+                )
         with self._logits_only_at(answered):
             result = self.language_model(
                 inputs_embeds=embeddings,
-                attention_mask=mask,
-                position_ids=(mask.cumsum(-1) - 1).clamp(min=0),
+                attention_mask=seen,
+                position_ids=positions,
                 use_cache=False,
             )
         logits = None if answered is not None else result.logits[:, visual.tokens.shape[1] :]

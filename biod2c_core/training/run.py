@@ -42,6 +42,7 @@ from biod2c_core.training.engines import (
     engine_arguments,
     fit_to_engine,
 )
+from biod2c_core.training.kernels import check_kernels, choose_kernels
 from biod2c_core.training.launch import is_first
 from biod2c_core.training.logs import Reporter, SilentReporter
 from biod2c_core.training.run_folder import claim, describe
@@ -140,6 +141,8 @@ def train(
         DivergenceError: The loss is not finite, or above ``max_loss``.
         CheckpointError: A checkpoint cannot be written: the disk is full.
         TerminatedError: SIGTERM came; what was done is saved.
+        ConfigError: A switch needs a GPU.
+        MissingDependencyError: A switch needs a package that is not installed.
     """
     flags = engine or EngineFlags()
     zero = flags.zero
@@ -148,6 +151,7 @@ def train(
     _check_trackers(track)
     processes = processes_of_run()
     on_gpu = resolve_device(device).type == "cuda"
+    check_kernels(config.stage(stage), not on_gpu)
     chosen = choose_engine(processes, on_gpu, zero, flags.deepspeed, flags.fsdp)
     run = _Run(
         config=config,
@@ -193,8 +197,7 @@ def _train(
         run.settings.attention_weight,
     )
     hold_base_weights(model, run.settings)
-    if run.on_cpu:  # sequences are short: the plain attention is faster
-        model.language_model.set_attn_implementation("eager")
+    choose_kernels(model, run.settings, run.on_cpu)
     if not run.settings.cache_features:
         model.vision.fold()
     trainer = _trainer(run, model, processor, reporter, termination, track)

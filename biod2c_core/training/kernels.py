@@ -1,0 +1,63 @@
+"""With which kernels the language model computes: plain ones on the CPU, others on a GPU if asked for."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+
+from transformers.integrations.liger import apply_liger_kernel
+
+from biod2c_core.config import StageSettings
+from biod2c_core.errors import ConfigError, MissingDependencyError
+from biod2c_core.model.modeling import BioD2CForConditionalGeneration
+
+_NEEDS = {  # of a switch: its package, the extra that brings it, and why it needs a GPU
+    "packing": ("flash_attn", "packing", "varlen attention runs"),
+    "liger": ("liger_kernel", "liger", "Liger's kernels run"),
+}
+
+
+def check_kernels(settings: StageSettings, on_cpu: bool) -> None:
+    """Refuse switches that cannot work here, before anything is done.
+
+    Raises:
+        ConfigError: There is no GPU, or packing lacks mixed precision.
+        MissingDependencyError: The package of a switch is not installed.
+    """
+    for switch, (package, extra, reason) in _NEEDS.items():
+        if not getattr(settings, switch):
+            continue
+        if on_cpu:
+            raise ConfigError(
+                f"{switch}=true, but this run is on the CPU, and {reason} on CUDA devices only",
+                f"Leave {switch} off.",
+            )
+        if find_spec(package) is None:
+            raise MissingDependencyError(package, extra)
+    if settings.packing and not settings.bf16:
+        raise ConfigError("packing=true needs mixed precision", "Add --bf16.")
+
+
+def choose_kernels(
+    model: BioD2CForConditionalGeneration, settings: StageSettings, on_cpu: bool
+) -> None:
+    """Set the kernels that a stage asks for, in place.
+
+    Raises:
+        ConfigError: The language model knows no varlen attention.
+    """
+    language_model = model.language_model
+    if on_cpu:  # sequences are short: the plain attention is faster
+        language_model.set_attn_implementation("eager")
+    if settings.packing:
+        try:
+            language_model.set_attn_implementation("flash_attention_2")
+        except (ImportError, ValueError) as error:
+            raise ConfigError(
+                f"packing=true does not work here ({' '.join(str(error).split())[:200]})",
+                "Leave packing off.",
+            ) from error
+        model.packing = True
+    if settings.liger:  # the losses are the model's own
+        apply_liger_kernel(
+            language_model, {"cross_entropy": False, "fused_linear_cross_entropy": False}
+        )

@@ -292,7 +292,8 @@ class BioD2CForConditionalGeneration(SemanticConsistency, PreTrainedModel, Gener
             question_ids, question_mask, image, return_attention or guided, image_rows
         )
         embeddings, mask = self.embed_prompt(visual.tokens, input_ids, attention_mask)
-        positions, seen = (mask.cumsum(-1) - 1).clamp(min=0), mask
+        positions = (mask.cumsum(-1) - 1).clamp(min=0)
+        seen: Tensor | None = mask
         answered = None
         if labels is not None and self.training:  # training reads no other logits
             answered = F.pad(labels[:, 1:] != -100, (visual.tokens.shape[1], 1))

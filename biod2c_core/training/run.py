@@ -12,7 +12,6 @@ import shutil
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +20,7 @@ from transformers.utils import logging as transformers_logging
 
 from biod2c_core.config import StageSettings, TrainingConfig
 from biod2c_core.data.collate import Collator
-from biod2c_core.errors import MissingDependencyError, TerminatedError
+from biod2c_core.errors import TerminatedError
 from biod2c_core.model.answering import resolve_device
 from biod2c_core.model.build import build_model
 from biod2c_core.model.checkpoints import load_model, load_processor, locate, save_checkpoint
@@ -47,6 +46,7 @@ from biod2c_core.training.launch import is_first
 from biod2c_core.training.logs import Reporter, SilentReporter
 from biod2c_core.training.run_folder import claim, describe
 from biod2c_core.training.stages import count_parameters, prepare_stage
+from biod2c_core.training.trackers import check_trackers, start_trackers
 from biod2c_core.training.trainer import BioD2CTrainer
 
 
@@ -148,7 +148,7 @@ def train(
     zero = flags.zero
     if zero is None and config.zero != "auto" and not (flags.deepspeed or flags.fsdp):
         zero = config.zero if processes_of_run() > 1 else 0
-    _check_trackers(track)
+    check_trackers(track)
     processes = processes_of_run()
     on_gpu = resolve_device(device).type == "cuda"
     check_kernels(config.stage(stage), not on_gpu)
@@ -173,12 +173,6 @@ def train(
 def processes_of_run() -> int:
     """Processes that train together."""
     return int(os.environ.get("WORLD_SIZE", "1"))
-
-
-def _check_trackers(track: Sequence[str]) -> None:
-    for name in track:
-        if find_spec(name) is None:
-            raise MissingDependencyError(name, "track")
 
 
 def _train(
@@ -254,9 +248,10 @@ def _trainer(
         )
     return BioD2CTrainer(
         model=model,
-        args=_arguments(run, model, track),
+        args=_arguments(run, model),
         train_dataset=datasets[0],
         eval_dataset=datasets[1] if run.validation is not None else None,
+        callbacks=start_trackers(track, run.output) if is_first() else None,
         data_collator=Collator(processor, features, keep_rows=True),
         seed=settings.seed,
         questions_per_image=settings.questions_per_image,
@@ -280,9 +275,7 @@ def _start_model(
     return model, load_processor(folder)
 
 
-def _arguments(
-    run: _Run, model: BioD2CForConditionalGeneration, track: Sequence[str]
-) -> TrainingArguments:
+def _arguments(run: _Run, model: BioD2CForConditionalGeneration) -> TrainingArguments:
     transformers_logging.set_verbosity_error()  # our own log and progress say what matters
     settings, on_cpu = run.settings, run.on_cpu
     return TrainingArguments(
@@ -310,7 +303,7 @@ def _arguments(
         use_cpu=on_cpu,
         optim="adamw_torch_fused",
         remove_unused_columns=False,
-        report_to=list(track) or "none",
+        report_to="none",
         disable_tqdm=True,
         dataloader_num_workers=0,
         dataloader_pin_memory=not on_cpu,

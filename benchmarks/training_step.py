@@ -274,7 +274,7 @@ def trunk(repeat: int) -> dict[str, float]:
     plain = VisionTower("open_clip", "RN50", (3,), image_size=512).trunk
     plain.train()
     tower.fold()
-    pixels = torch.rand(2, 3, 512, 512)
+    pixels = torch.rand(BATCH, 3, 512, 512)
 
     def ours() -> Tensor:
         with torch.autocast("cpu", dtype=torch.bfloat16):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -142,12 +141,20 @@ def test_a_loss_that_is_not_finite_has_a_code_of_its_own(
     assert "error: the loss is " in result.stderr
 
 
-STOP_AT = """
+STOP_TWICE = """
 import os, signal, sys
+from pathlib import Path
+import biod2c_core.training.run
 from biod2c_cli import training_progress
 from biod2c_cli.app import main
+from biod2c_core.training.checkpointing import last_complete_checkpoint
 signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in a background job
-stop, number = int(sys.argv.pop(1)), int(sys.argv.pop(1))
+checkpoints = Path(sys.argv.pop(1), "checkpoints")
+child = os.fork()
+stop, number = (8, signal.SIGINT) if child else (5, signal.SIGKILL)
+if child:
+    assert os.waitpid(child, 0)[1] == signal.SIGKILL
+    assert last_complete_checkpoint(checkpoints) == checkpoints / "checkpoint-3"
 step = training_progress.TrainingProgress.step
 def step_and_stop(self, done, metrics):
     step(self, done, metrics)
@@ -166,19 +173,11 @@ def test_a_run_killed_then_interrupted_then_resumed_is_the_run_never_stopped(
     config = tiny_models.training_config(llama, max_steps=12, save_every=3, keep=1)
     (tmp_path / "toy.yaml").write_text(dump_config(config))
     run = tmp_path / "run"
-
-    def stopped_at(step: int, number: signal.Signals) -> subprocess.CompletedProcess[str]:
-        arguments = ["train", "-d", data, "-o", run, "--preset", tmp_path / "toy.yaml", "--resume"]
-        command = [sys.executable, "-c", STOP_AT, step, number.value, *arguments, "--device", "cpu"]
-        return subprocess.run(
-            [str(each) for each in command], capture_output=True, text=True, timeout=900
-        )
-
-    killed = stopped_at(5, signal.SIGKILL)
-    assert killed.returncode == -signal.SIGKILL, killed.stderr
-    assert last_complete_checkpoint(run / "checkpoints") == run / "checkpoints" / "checkpoint-3"
-
-    interrupted = stopped_at(8, signal.SIGINT)
+    arguments = ["train", "-d", data, "-o", run, "--preset", tmp_path / "toy.yaml", "--resume"]
+    command = [sys.executable, "-c", STOP_TWICE, run, *arguments, "--device", "cpu"]
+    interrupted = subprocess.run(
+        [str(each) for each in command], capture_output=True, text=True, timeout=900
+    )
     assert interrupted.returncode == 130, interrupted.stderr
     assert interrupted.stdout == ""
     assert interrupted.stderr.splitlines()[-1] == "interrupted"

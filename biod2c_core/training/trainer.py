@@ -246,10 +246,10 @@ class BioD2CTrainer(Trainer):
         """
         if not (self.is_deepspeed_enabled or self.is_fsdp_enabled):
             return None
-        if self.model_wrapped is self.model and not self.is_fsdp_enabled:
-            return None  # nothing was trained in this process: the weights are as they were loaded
         if self.is_fsdp_enabled:
             weights = self._gather_weights()
+        elif self.model_wrapped is self.model:  # nothing was left to train: they were loaded whole
+            weights = self.model.state_dict()
         else:
             weights = self.accelerator.get_state_dict(self.model_wrapped)
         if weights is None:

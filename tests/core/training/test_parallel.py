@@ -17,7 +17,9 @@ from typing import Any
 
 import pytest
 import tiny_models
+import torch
 from forked import Ended, Forks, forks
+from safetensors.torch import load_file
 
 from biod2c_core.config import TrainingConfig, dump_config
 from biod2c_core.data.images import load_image
@@ -130,6 +132,13 @@ def test_two_processes_reach_the_losses_of_one_save_answer_and_resume(
     assert losses(run) == pytest.approx(alone, rel=TOLERANCE)
     steps = [row["step"] for row in read_log(run / "log.jsonl") if "loss" in row]
     assert steps == list(range(1, STEPS + 1))
+
+    trained = load_file(run / "model" / "model.safetensors")
+    shutil.rmtree(run / "model")  # as if killed between the last checkpoint and the export
+    assert_ended_well(two.run([*line, "--resume"], ranks=2))
+    exported = load_file(run / "model" / "model.safetensors")
+    assert trained.keys() == exported.keys()
+    assert all(torch.equal(trained[name], exported[name]) for name in trained)
     assert_answers(run / "model", records)
 
 

@@ -8,17 +8,15 @@ from typing import Annotated
 import typer
 
 from biod2c_cli.console import emit, emit_json, note, one_line
-from biod2c_cli.options import AsJson, Device, Model, pair
+from biod2c_cli.options import AsJson, Device, Model
+from biod2c_cli.picture_options import Axis, Frame, ImageFile, Slice, Window, choose_image
 from biod2c_core.errors import InputError, PartialResultError
 
 NOT_A_DEVICE = "note: research software, no medical device: do not use its answers for diagnosis."
 
 
 def ask(
-    image: Annotated[
-        str,
-        typer.Argument(metavar="IMAGE", help="Image file (PNG, DICOM, NIfTI ...); - reads stdin."),
-    ],
+    image: ImageFile,
     questions: Annotated[
         list[str] | None, typer.Argument(metavar="[QUESTION]...", help="Questions in English.")
     ] = None,
@@ -36,18 +34,10 @@ def ask(
     attn: Annotated[
         Path | None, typer.Option(help="Write a picture of where the model looked.")
     ] = None,
-    frame: Annotated[
-        int | None, typer.Option(help="Frame of a DICOM or multi-page file, from 0.")
-    ] = None,
-    axis: Annotated[
-        int, typer.Option(help="NIfTI: slices across 0 left-right, 1 back-front, 2 feet-head.")
-    ] = 2,
-    slice_: Annotated[
-        int | None, typer.Option("--slice", help="NIfTI: which slice; the middle one if not given.")
-    ] = None,
-    window: Annotated[
-        str | None, typer.Option(metavar="CENTRE,WIDTH", help="DICOM and NIfTI: grey values shown.")
-    ] = None,
+    frame: Frame = None,
+    axis: Axis = 2,
+    slice_: Slice = None,
+    window: Window = None,
     model: Model = None,
     device: Device = "auto",
     as_json: AsJson = False,
@@ -59,11 +49,7 @@ def ask(
     from biod2c_core.inference import ask as asking
     from biod2c_core.inference.questions import gather_questions
 
-    if frame is not None and slice_ is not None:
-        raise InputError("both --frame and --slice are given", "Give one of them.")
-    chosen = asking.ImageChoice(
-        image, slice_ if frame is None else frame, axis, pair(window, "--window")
-    )
+    chosen = choose_image(image, frame, axis, slice_, window)
     options = asking.AskOptions(n_best, min_confidence, attn)
     if chat:
         from biod2c_cli.chat import run_chat
@@ -83,6 +69,8 @@ def ask(
         if as_json:
             emit_json(reply.to_row())
         elif reply.candidates and not reply.abstained:
+            if index:
+                emit("")  # the candidates of each question stand together
             for text, confidence in reply.candidates:
                 emit(f"{confidence:.4f}\t{one_line(text)}")
         else:

@@ -9,6 +9,7 @@ import typer
 
 from biod2c_cli.console import emit, emit_json
 from biod2c_cli.options import AsJson, Device, Model, numbers
+from biod2c_cli.picture_options import Axis, Frame, ImageFile, Slice, Window, choose_image
 
 Method = Annotated[
     str,
@@ -22,7 +23,7 @@ Method = Annotated[
 
 
 def attn_map(
-    image: Annotated[str, typer.Argument(metavar="IMAGE", help="Image file; - reads stdin.")],
+    image: ImageFile,
     questions: Annotated[list[str], typer.Argument(metavar="QUESTION...", help="Questions.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="Picture to write.")],
     method: Method = "fusion",
@@ -51,6 +52,10 @@ def attn_map(
     npy: Annotated[
         Path | None, typer.Option(help="Also write the maps, (questions, rows, columns).")
     ] = None,
+    frame: Frame = None,
+    axis: Axis = 2,
+    slice_: Slice = None,
+    window: Window = None,
     model: Model = None,
     device: Device = "auto",
     as_json: AsJson = False,
@@ -73,7 +78,8 @@ def attn_map(
         boxes=boxes,
         npy=npy,
     )
-    for row in make_report(image, request, model, device):
+    chosen = choose_image(image, frame, axis, slice_, window)
+    for row in make_report(chosen, request, model, device):
         if as_json:
             emit_json(row)
             continue

@@ -42,13 +42,26 @@ def test_picture_array_and_rows(image: Path, checkpoint: Path, tmp_path: Path) -
         assert picture.width > 3 * 320
 
 
-@pytest.mark.parametrize("options", [("--without-fusion",), ("--tokens",)])
-def test_layouts(options: tuple[str, ...], image: Path, checkpoint: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("option", ["--without-fusion", "--tokens"])
+def test_layouts(option: str, image: Path, checkpoint: Path, tmp_path: Path) -> None:
     out = tmp_path / "out.png"
-    result = invoke(image, *QUESTIONS, "-o", out, *options, "-m", checkpoint, "--device", "cpu")
+    result = invoke(
+        image, *QUESTIONS, "-o", out, option, "--json", "-m", checkpoint, "--device", "cpu"
+    )
     assert result.exit_code == 0, result.stderr
     assert out.exists()
-    assert len(result.stdout.splitlines()) == 2
+    for row in map(json.loads, result.stdout.splitlines()):
+        assert ("token_maps" in row, "without_fusion" in row) == (
+            option == "--tokens",
+            option == "--without-fusion",
+        )
+        if option == "--tokens":
+            maps = np.array(row["token_maps"])
+            assert maps.shape == (len(row["tokens"]), *np.shape(row["map"]))
+            np.testing.assert_allclose(maps.sum((1, 2)), 1, atol=1e-6)
+        else:
+            assert row["without_fusion"]["method"] == "language"
+            assert row["without_fusion"]["map"] != row["map"]
 
 
 @pytest.mark.parametrize(
@@ -58,7 +71,10 @@ def test_layouts(options: tuple[str, ...], image: Path, checkpoint: Path, tmp_pa
         (("--layers", "7"), "layers [7] of the attention are not all there"),
         (("--layers", "a"), "--layers 'a' is no list of numbers"),
         (("--scales", "9"), "scales [9]"),
+        (("--scales", "1", "--method", "language"), "'language' shows no scales of blocks"),
         (("--boxes", "1,2"), "has no area"),
+        (("--boxes", "900,1,950,9"), "lies outside the image of 40 x 30"),
+        (("--frame", "3"), "has frames 0 to 0, not 3"),
     ],
 )
 def test_bad_options_write_nothing(

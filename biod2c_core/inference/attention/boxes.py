@@ -56,6 +56,24 @@ def parse_boxes(text: str) -> list[Box]:
     return boxes  # type: ignore[return-value]  # four numbers each, checked above
 
 
+def check_boxes(boxes: Sequence[Box], size: tuple[int, int]) -> None:
+    """Refuse a box of which the image has nothing: it was meant for another one, or in other units.
+
+    Args:
+        boxes: In pixels.
+        size: Width and height of the image.
+
+    Raises:
+        InputError: A box lies wholly outside.
+    """
+    for left, top, right, bottom in boxes:
+        if left >= size[0] or top >= size[1] or right <= 0 or bottom <= 0:
+            raise InputError(
+                f"box {[left, top, right, bottom]} lies outside the image of {size[0]} x {size[1]}",
+                _FORM,
+            )
+
+
 def peak(values: np.ndarray, size: tuple[int, int]) -> tuple[float, float]:
     """Where a map is largest: the middle of that cell, in pixels.
 

@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from biod2c_core.errors import ConfigError
+from biod2c_core.errors import ConfigError, InputError
 from biod2c_core.inference.attention.maps import (
     choose_layers,
     normalise,
@@ -138,9 +138,13 @@ def map_trace(trace: Trace, view: View) -> tuple[Tensor, Tensor]:
 
     Raises:
         ConfigError: The model has no fusion, and the method needs it.
-        InputError: A layer, head or scale does not exist.
+        InputError: A layer, head or scale does not exist, or the method has no scales.
     """
     if view.method == "language":
+        if view.scales is not None:
+            raise InputError(
+                "the method 'language' shows no scales of blocks", "Leave --scales away."
+            )
         reading = choose_layers(trace.language, view.layers, view.heads)
         maps = trace_tokens(reading, choose_layers(trace.resampler), trace.grid)
         return normalise(maps.mean(0)), maps

@@ -72,7 +72,7 @@ def _token_panels(image: Image.Image, shown: AttentionMap, boxes: Sequence[Box])
 
 
 def describe(
-    shown: AttentionMap, size: tuple[int, int], boxes: Sequence[Box] = ()
+    shown: AttentionMap, size: tuple[int, int], boxes: Sequence[Box] = (), tokens: bool = False
 ) -> dict[str, Any]:
     """A map as a JSON row.
 
@@ -80,10 +80,11 @@ def describe(
         shown: The map.
         size: Width and height of the image.
         boxes: To score, in pixels.
+        tokens: Add the map of each token of the answer.
     """
     view = {key: _listed(value) for key, value in asdict(shown.view).items()}
     x, y = peak(shown.values, size)
-    return {
+    row = {
         "question": shown.question,
         "answer": shown.answer,
         "confidence": shown.confidence,
@@ -94,6 +95,7 @@ def describe(
         "map": shown.values.round(8).tolist(),
         "tokens": list(shown.tokens),
     }
+    return {**row, "token_maps": shown.token_values.round(8).tolist()} if tokens else row
 
 
 def _listed(value: Any) -> Any:

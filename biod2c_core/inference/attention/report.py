@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from biod2c_core.data.images import load_image
 from biod2c_core.errors import InputError
-from biod2c_core.inference.attention.boxes import parse_boxes
+from biod2c_core.inference.ask import ImageChoice
+from biod2c_core.inference.attention.boxes import check_boxes, parse_boxes
 from biod2c_core.inference.attention.export import (
     check_picture_path,
     describe,
@@ -50,12 +49,15 @@ class AttentionRequest:
 
 
 def make_report(
-    image: str, request: AttentionRequest, checkpoint: str | None = None, device: str = "auto"
+    image: ImageChoice,
+    request: AttentionRequest,
+    checkpoint: str | None = None,
+    device: str = "auto",
 ) -> list[dict[str, Any]]:
     """Write the picture (and the array), and return a JSON row for each question.
 
     Args:
-        image: The image file, or ``-`` for stdin.
+        image: The image file, and which picture in it.
         request: What to show.
         checkpoint: A folder, a hub name, or None for the embedded biod2c-tiny.
         device: ``auto``, ``cpu``, ``cuda`` ...
@@ -65,7 +67,8 @@ def make_report(
     """
     check_picture_path(request.output)
     boxes = parse_boxes(request.boxes) if request.boxes else []
-    picture = load_image(sys.stdin.buffer if image == "-" else image)
+    picture = image.load()
+    check_boxes(boxes, picture.size)
 
     # bad input fails before torch is loaded
     from biod2c_core.inference.attention.explain import (
@@ -90,4 +93,7 @@ def make_report(
     save_picture(request.output, draw_maps(picture, maps, beside, boxes, request.tokens))
     if request.npy:
         save_array(request.npy, maps)
-    return [describe(each, picture.size, boxes) for each in maps]
+    rows = [describe(each, picture.size, boxes, request.tokens) for each in maps]
+    for row, other in zip(rows, beside, strict=False):
+        row["without_fusion"] = describe(other, picture.size, boxes)
+    return rows

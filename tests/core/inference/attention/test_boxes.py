@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from biod2c_core.errors import InputError
-from biod2c_core.inference.attention.boxes import parse_boxes, peak, score_box
+from biod2c_core.inference.attention.boxes import check_boxes, parse_boxes, peak, score_box
 
 MAP = np.array([[0.1, 0.1, 0.0, 0.0], [0.1, 0.5, 0.0, 0.0], [0, 0, 0, 0.2], [0, 0, 0, 0]])
 SIZE = (400, 200)  # a cell is 100 x 50 pixels
@@ -51,3 +51,10 @@ def test_a_file_of_something_else_is_refused(tmp_path: Path) -> None:
     (tmp_path / "boxes.json").write_text('{"boxes": 3}')
     with pytest.raises(InputError, match="holds no boxes"):
         parse_boxes(str(tmp_path / "boxes.json"))
+
+
+@pytest.mark.parametrize("box", [(400, 0, 500, 50), (0, 200, 9, 300), (-9, 0, 0, 9), (0, -9, 9, 0)])
+def test_a_box_outside_the_image_is_refused(box: tuple[int, int, int, int]) -> None:
+    with pytest.raises(InputError, match="lies outside the image of 400 x 200"):
+        check_boxes([box], SIZE)
+    check_boxes([(-9, -9, 1, 1), (399, 199, 500, 300)], SIZE)

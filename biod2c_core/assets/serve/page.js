@@ -89,13 +89,15 @@ function addAnswer(question, answer, extras) {
 }
 
 async function ask(question) {
-  const content = [{ type: "text", text: question }, { type: "image_url", image_url: { url: image.url } }];
+  const asked = image;
+  const content = [{ type: "text", text: question }, { type: "image_url", image_url: { url: asked.url } }];
   const headers = { "Content-Type": "application/json" };
   if (at("key").value) headers.Authorization = `Bearer ${at("key").value}`;
   const body = JSON.stringify({ messages: [{ role: "user", content }], attention: true });
   const response = await fetch("/v1/chat/completions", { method: "POST", headers, body });
   const reply = await response.json();
   if (!response.ok) throw new Error(reply.error ? reply.error.message : `status ${response.status}`);
+  if (image !== asked) return; // another image was dropped meanwhile
   addAnswer(question, reply.choices[0].message.content, reply.biod2c);
 }
 
@@ -118,7 +120,11 @@ at("form").addEventListener("submit", async (event) => {
 
 const drop = at("drop");
 drop.addEventListener("click", () => at("file").click());
-drop.addEventListener("keydown", (event) => { if (event.key === "Enter") at("file").click(); });
+drop.addEventListener("keydown", (event) => {
+  if (event.key !== "Enter" && event.key !== " ") return;
+  event.preventDefault(); // Space would scroll
+  at("file").click();
+});
 at("file").addEventListener("change", () => take(at("file").files[0]));
 for (const name of ["dragenter", "dragover"]) {
   drop.addEventListener(name, (event) => { event.preventDefault(); drop.classList.add("over"); });

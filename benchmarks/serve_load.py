@@ -1,11 +1,12 @@
 """What ``biod2c serve`` does under load: 200 clients for a minute, every tenth request malformed.
 
-    python benchmarks/serve_load.py [--clients 200] [--seconds 60] [--model CHECKPOINT]
+    python benchmarks/serve_load.py [--clients 200] [--seconds 60] [--rounds 2] [--model CHECKPOINT]
 
-Starts the server as its own process. First one client asks alone, then all at once; printed are the
-answers by status, the throughput against one at a time, and the server's memory before and after. It fails
-if a 5xx other than 503 comes, a 429 or 503 lacks Retry-After, or a malformed request gets another answer
-than 4xx.
+Starts the server as its own process. One client that asks alone and all of them at once take turns; every
+twentieth request of the many is dropped by its client before the answer. Clients wait as long as a
+``Retry-After`` says. Printed are the answers by status, the throughput against one at a time, and the
+server's memory. It fails if a 5xx other than 503 comes, a 429 or 503 lacks ``Retry-After``, a malformed
+request gets another answer than 4xx, the place of a dropped request is not freed, or the memory grows.
 """
 
 from __future__ import annotations
@@ -13,16 +14,20 @@ from __future__ import annotations
 import argparse
 import asyncio
 import base64
+import contextlib
 import json
 import re
 import subprocess
 import sys
 import time
+import urllib.request
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
+from statistics import mean
 
 EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
 IMAGES = ("chest_xray.jpg", "head_ct.jpg", "abdomen_mri.jpg")
@@ -35,6 +40,8 @@ MALFORMED = (
     b'{"messages": [{"role": "user", "content": [{"type": "text", "text": "is it?"}, '
     b'{"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}}]}]}',
 )
+GROWTH = 1.1  # of memory from halfway through the first minute of load to the end of the last
+SAMPLES = 6  # of memory in each minute of load
 
 
 @dataclass
@@ -43,7 +50,9 @@ class Outcome:
 
     statuses: Counter[int] = field(default_factory=Counter)
     faults: list[str] = field(default_factory=list)
+    dropped: int = 0
     seconds: float = 0.0
+    memory: list[float] = field(default_factory=list)
 
     @property
     def throughput(self) -> float:
@@ -51,6 +60,7 @@ class Outcome:
         return self.statuses[200] / self.seconds
 
 
+@lru_cache(maxsize=1)
 def bodies() -> list[bytes]:
     """Good requests: each image with each question."""
     made = []
@@ -63,8 +73,8 @@ def bodies() -> list[bytes]:
     return made
 
 
-async def post(port: int, body: bytes) -> tuple[int, bool]:
-    """Status, and whether there was a Retry-After."""
+async def post(port: int, body: bytes, drop: bool = False) -> tuple[int, int | None]:
+    """Status and Retry-After in seconds; (0, None) where the client hangs up instead of reading."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     head = (
         "POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n"
@@ -73,34 +83,48 @@ async def post(port: int, body: bytes) -> tuple[int, bool]:
     try:
         writer.write(head.encode() + body)
         await writer.drain()
+        if drop:
+            return 0, None
         reply = await reader.read()
     finally:
         writer.close()
-    return int(reply.split(b" ", 2)[1]), b"retry-after" in reply.split(b"\r\n\r\n")[0].lower()
+        with contextlib.suppress(ConnectionError):
+            await writer.wait_closed()
+    retry = re.search(rb"\r\nretry-after: (\d+)\r\n", reply.split(b"\r\n\r\n")[0].lower() + b"\r\n")
+    return int(reply.split(b" ", 2)[1]), int(retry[1]) if retry else None
 
 
-async def client(port: int, number: int, until: float, malformed: bool, seen: Outcome) -> None:
-    """Ask again and again; wait a little when told to try later."""
+async def client(port: int, number: int, until: float, alone: bool, seen: Outcome) -> None:
+    """Ask again and again; wait when told to try later."""
     good, turn = bodies(), number
     while time.monotonic() < until:
         turn += 1
-        bad = malformed and turn % 10 == 0
-        body = MALFORMED[turn // 10 % len(MALFORMED)] if bad else good[turn % len(good)]
-        status, retry = await post(port, body)
+        malformed, drop = not alone and turn % 10 == 0, not alone and turn % 20 == 5
+        body = MALFORMED[turn // 10 % len(MALFORMED)] if malformed else good[turn % len(good)]
+        status, retry = await post(port, body, drop)
+        if drop:
+            seen.dropped += 1
+            continue
         seen.statuses[status] += 1
-        if bad and not 400 <= status < 500:
+        if malformed and not 400 <= status < 500:
             seen.faults.append(f"malformed request answered with {status}")
-        if (status >= 500 and status != 503) or (status in (429, 503) and not retry):
+        if (status >= 500 and status != 503) or (status in (429, 503) and retry is None):
             seen.faults.append(f"status {status}, Retry-After: {retry}")
-        if status in (429, 503):
-            await asyncio.sleep(0.5)
+        await asyncio.sleep(min(retry or 0, max(0.0, until - time.monotonic())))
 
 
-async def load(port: int, clients: int, seconds: float, malformed: bool) -> Outcome:
-    """Run clients side by side."""
+async def watch(process: subprocess.Popen[str], seconds: float, seen: Outcome) -> None:
+    """Take the server's memory now and then."""
+    for _ in range(SAMPLES):
+        await asyncio.sleep(seconds / SAMPLES)
+        seen.memory.append(memory(process))
+
+
+async def load(process: subprocess.Popen[str], port: int, clients: int, seconds: float) -> Outcome:
+    """Run clients side by side; a single one sends good requests only."""
     seen, start = Outcome(), time.monotonic()
-    work = [client(port, i, start + seconds, malformed, seen) for i in range(clients)]
-    await asyncio.gather(*work)
+    work = [client(port, i, start + seconds, clients == 1, seen) for i in range(clients)]
+    await asyncio.gather(watch(process, seconds, seen), *work)
     seen.seconds = time.monotonic() - start
     return seen
 
@@ -131,28 +155,50 @@ def memory(process: subprocess.Popen[str]) -> float:
     return int(found[1]) / 1024 if found else 0.0
 
 
+def counter(port: int, name: str) -> float:
+    """What a counter of the server holds."""
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=60) as reply:
+        found = re.search(rf"^biod2c_{name} (\S+)$", reply.read().decode(), re.MULTILINE)
+    return float(found[1]) if found else 0.0
+
+
+def report(alone: list[Outcome], crowd: list[Outcome]) -> list[str]:
+    """Print the figures; returns what went wrong."""
+    statuses = sum((each.statuses for each in crowd), Counter[int]())
+    print(f"statuses {dict(sorted(statuses.items()))}, dropped {sum(c.dropped for c in crowd)}")
+    for index, each in enumerate(crowd):
+        single = mean(other.throughput for other in alone[index : index + 2])
+        sizes = ", ".join(f"{size:.0f}" for size in each.memory)
+        print(
+            f"one at a time {single:.2f} answers/s, many {each.throughput:.2f}: "
+            f"{each.throughput / single:.1f}x; memory {sizes} MiB"
+        )
+    faults = [fault for each in crowd + alone for fault in each.faults]
+    if crowd[-1].memory[-1] > GROWTH * crowd[0].memory[SAMPLES // 2]:
+        faults.append("the memory grows")
+    return faults
+
+
 def main() -> None:
     """Measure, print, and fail on a fault."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--clients", type=int, default=200)
     parser.add_argument("--seconds", type=float, default=60.0)
+    parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--model", help="checkpoint; by default the embedded biod2c-tiny")
     arguments = parser.parse_args()
+    alone, crowd = [], []
     with server(arguments.model) as (process, port):
-        asyncio.run(load(port, 2, 3, True))  # warm up
-        alone = asyncio.run(load(port, 1, arguments.seconds / 4, False))
-        middle = asyncio.run(load(port, arguments.clients, arguments.seconds / 2, True))
-        halfway = memory(process)
-        end = asyncio.run(load(port, arguments.clients, arguments.seconds / 2, True))
-        after = memory(process)
-        again = asyncio.run(load(port, 1, arguments.seconds / 4, False))
-    single = max(alone.throughput, again.throughput)
-    both = (middle.statuses[200] + end.statuses[200]) / (middle.seconds + end.seconds)
-    print(f"statuses {dict(sorted((middle.statuses + end.statuses).items()))}")
-    print(f"one at a time {single:.2f} answers/s, {arguments.clients} clients {both:.2f}/s", end="")
-    print(f": {both / single:.1f}x")
-    print(f"memory halfway {halfway:.0f} MiB, at the end {after:.0f} MiB")
-    faults = middle.faults + end.faults
+        asyncio.run(load(process, port, 2, 3))  # warm up
+        for _ in range(arguments.rounds):
+            alone.append(asyncio.run(load(process, port, 1, arguments.seconds / 4)))
+            crowd.append(asyncio.run(load(process, port, arguments.clients, arguments.seconds)))
+        alone.append(asyncio.run(load(process, port, 1, arguments.seconds / 4)))
+        left, given_up = counter(port, "queue_length"), counter(port, "cancelled_total")
+    faults = report(alone, crowd)
+    print(f"requests given up by the server {given_up:.0f}, waiting at the end {left:.0f}")
+    if left or not given_up:
+        faults.append("the places of dropped requests were not freed")
     if faults:
         sys.exit(f"{len(faults)} faults, the first: {faults[0]}")
 

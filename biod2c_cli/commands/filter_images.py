@@ -101,8 +101,15 @@ def run(
     ] = None,
     image_root: ImageRoot = None,
     workers: Workers = 0,
-    num_shards: Annotated[int, typer.Option(min=1, help="Divide the images in so many parts.")] = 1,
-    shard: Annotated[int, typer.Option(min=0, help="Which part to do, from 0.")] = 0,
+    gpus: Annotated[
+        int, typer.Option(min=0, help="Score on so many GPUs, each with a process of its own.")
+    ] = 0,
+    num_shards: Annotated[
+        str, typer.Option(metavar="I/N", help="Do the I-th of N parts, counted from 0.")
+    ] = "0/1",
+    engine: Annotated[
+        str, typer.Option(help="local, or ray: the machines of a Ray cluster.")
+    ] = "local",
     encoder: Encoder = None,
     device: Device = "auto",
     as_json: AsJson = False,
@@ -110,27 +117,35 @@ def run(
     """Score every image and tell clean from polluted.
 
     Killed at any moment, the same command goes on. With --num-shards every part is a command of its
-    own, on any machine that sees the files; whichever ends last writes OUT. An OUT that is complete
-    is only labelled anew for the threshold.
+    own, on any machine that sees the files; whichever ends last writes OUT. However the work is
+    divided, OUT is the same. An OUT that is complete is only labelled anew for the threshold.
     """
     from biod2c_core.curation.filter_images.classifier import ImageFilter
     from biod2c_core.curation.filter_images.encoder import ImageEncoder
-    from biod2c_core.curation.filter_images.run import filter_images, list_clean, move_polluted
+    from biod2c_core.curation.filter_images.engines import choose_engine
+    from biod2c_core.curation.filter_images.run import (
+        filter_images,
+        list_clean,
+        move_polluted,
+        parse_shard,
+    )
     from biod2c_core.curation.filter_images.sources import list_images
     from biod2c_core.model.answering import resolve_device
 
+    score, shard = choose_engine(engine, gpus, workers), parse_shard(num_shards)
     items = list_images(images, image_root)
-    loaded = ImageEncoder.load(encoder, resolve_device(device))
+    here = "cpu" if gpus or engine == "ray" else device  # the weights go to where they are used
+    loaded = ImageEncoder.load(encoder, resolve_device(here))
     head = ImageFilter.load(classifier, loaded.identity)
-    with console.progress("images", len(items[shard::num_shards])) as advance:
+    with console.progress("images", len(items[slice(shard[0], None, shard[1])])) as advance:
         report = filter_images(
             items,
             output,
             loaded,
             head,
             threshold=threshold,
-            workers=workers,
-            shard=(shard, num_shards),
+            engine=score,
+            shard=shard,
             advance=advance,
         )
     if report.complete and list_ is not None:

@@ -55,7 +55,7 @@ def annotate(picture: Image.Image, rng: random.Random) -> Image.Image:
         copy = ImageOps.expand(copy, frame, rng.choice(("white", "white", "black", "#cccccc")))
     if rng.random() < 0.2:
         copy = _headed(copy, rng)
-    return copy
+    return _exposed(copy, rng) if rng.random() < 0.4 else copy
 
 
 def _arrow(draw: ImageDraw.ImageDraw, size: tuple[int, int], rng: random.Random) -> None:
@@ -88,6 +88,20 @@ def _ring(draw: ImageDraw.ImageDraw, size: tuple[int, int], rng: random.Random) 
     a, b = rng.uniform(10, 60), rng.uniform(10, 60)
     shape = draw.ellipse if rng.random() < 0.6 else draw.rectangle
     shape((x - a, y - b, x + a, y + b), outline=rng.choice(_INKS), width=rng.choice((2, 3)))
+
+
+def _exposed(picture: Image.Image, rng: random.Random) -> Image.Image:
+    """Darker, paler, or tinted, as microscopes and screens leave it."""
+    gains = [rng.uniform(0.4, 1.1)] * 3
+    if rng.random() < 0.3:
+        gains = [gain * rng.uniform(0.3, 1) for gain in gains]
+    floor, gamma = rng.choice((0, 0, 0, 20, 60)), rng.choice((0.7, 1, 1, 1.5, 2.2))
+    tables = [
+        round(min(255, floor + (255 - floor) * gain * (value / 255) ** gamma))
+        for gain in gains
+        for value in range(256)
+    ]
+    return picture.point(tables)
 
 
 def _headed(picture: Image.Image, rng: random.Random) -> Image.Image:

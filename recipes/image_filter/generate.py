@@ -2,7 +2,8 @@
 
 Reads the image folders (clean) and ``figures/`` (by our ``labels.csv``), and draws what they lack:
 annotated pictures (clean), compound figures of 2 to 6 panels (clean) and of more (polluted), tables,
-sketches and plots (polluted), and compound figures in which one panel is one of these (polluted).
+sketches, plots and diagrams (polluted), some of them as photographs of paper or screens, and compound
+figures in which one panel is one of these (polluted).
 ``OUT/labels.csv`` has the columns image, label, source, panels and split; ``source`` names every folder
 and kind that an image is made from, joined by ``+``, so that a source can be left out entirely. Every
 fifth picture of a folder is kept apart: it and the figures made of such pictures have the split
@@ -22,6 +23,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from annotate import annotate
+from diagrams import draw_diagram
+from paper import photograph
 from PIL import Image
 from plots import draw_plot
 from sketches import draw_sketch
@@ -36,8 +39,17 @@ DRAWN: dict[str, Callable[[random.Random], Image.Image]] = {
     "tables": draw_table,
     "sketches": draw_sketch,
     "plots": draw_plot,
+    "diagrams": draw_diagram,
 }
-COUNTS = {"annotated": 30, "tilings": 80, "drawn": 120, "mixed_pages": 12, "test_tilings": 25}
+COUNTS = {
+    "annotated": 70,
+    "tilings": 80,
+    "near_limit": 60,  # tilings of nearly as many panels as may be
+    "drawn": 120,
+    "photographed": 80,
+    "mixed_pages": 12,
+    "test_tilings": 25,
+}
 MOST_ORIGINALS = {"train": 110, "test": 40}  # of a folder
 HELD_OUT = 5  # every fifth picture is for tests
 FIELDS = ("image", "label", "source", "panels", "split")
@@ -90,9 +102,12 @@ class Generator:
         for folders in (*((folder,) for folder in CLEAN_FOLDERS), CLEAN_FOLDERS):
             for polluted in (False, True):
                 yield from self._tilings(folders, polluted, "train", COUNTS["tilings"])
+                yield from self._tilings(folders, polluted, "train", COUNTS["near_limit"], True)
                 yield from self._tilings(folders, polluted, "test", COUNTS["test_tilings"])
         for kind in DRAWN:
             yield from self._drawn(kind)
+            if kind != "sketches":  # these are drawn on paper anyway
+                yield from self._photographed(kind)
             for folder in CLEAN_FOLDERS:
                 yield from self._mixed_pages(kind, folder)
 
@@ -106,12 +121,17 @@ class Generator:
             yield Drawn(name, "clean", folder, 1, "train", picture)
 
     def _tilings(
-        self, folders: tuple[str, ...], polluted: bool, split: str, count: int
+        self,
+        folders: tuple[str, ...],
+        polluted: bool,
+        split: str,
+        count: int,
+        near_limit: bool = False,
     ) -> Iterator[Drawn]:
-        kind = "many" if polluted else "few"
+        kind = ("near-" if near_limit else "") + ("many" if polluted else "few")
         place = folders[0] if len(folders) == 1 else "mixed"
         for name, rng in self._stream(f"{split}_{kind}_{place}", count):
-            panels = draw_panel_count(rng, polluted)
+            panels = draw_panel_count(rng, polluted, near_limit)
             chosen = [rng.choice(folders) for _ in range(panels)]
             pictures = [_picture(rng.choice(self.folders[folder][split])) for folder in chosen]
             if rng.random() < 0.3:  # one picture in several versions, as in before and after
@@ -125,6 +145,11 @@ class Generator:
     def _drawn(self, kind: str) -> Iterator[Drawn]:
         for name, rng in self._stream(kind, COUNTS["drawn"]):
             yield Drawn(name, "polluted", kind, 1, "train", DRAWN[kind](rng))
+
+    def _photographed(self, kind: str) -> Iterator[Drawn]:
+        for name, rng in self._stream(f"photographed_{kind}", COUNTS["photographed"]):
+            picture = photograph(DRAWN[kind](rng), rng)
+            yield Drawn(name, "polluted", kind, 1, "train", picture)
 
     def _mixed_pages(self, kind: str, folder: str) -> Iterator[Drawn]:
         for name, rng in self._stream(f"page_{kind}_{folder}", COUNTS["mixed_pages"]):

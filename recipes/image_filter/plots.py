@@ -61,6 +61,8 @@ class _Axes:
 
 def draw_plot(rng: random.Random) -> Image.Image:
     """One plot of 240 to 720 pixels."""
+    if rng.random() < 0.12:
+        return _pie(rng)
     width, height = rng.randint(260, 720), rng.randint(240, 560)
     dark = rng.random() < 0.1
     ink: Colour = (230, 230, 230) if dark else (20, 20, 20)
@@ -84,6 +86,31 @@ def draw_plot(rng: random.Random) -> Image.Image:
     )
     _frame(axes, size)
     rng.choice((_bars, _curves, _scatter, _boxes, _steps, _forest, _heat))(axes)
+    return page
+
+
+def _pie(rng: random.Random) -> Image.Image:
+    """A pie or a ring, flat or seen askew, with a legend."""
+    width, height = rng.randint(300, 640), rng.randint(260, 560)
+    page = Image.new("RGB", (width, height), rng.choice(((255, 255, 255), (245, 245, 240))))
+    draw, font = ImageDraw.Draw(page), ImageFont.load_default(rng.randint(10, 16))
+    x, y = width * rng.uniform(0.35, 0.6), height * rng.uniform(0.45, 0.55)
+    across = rng.uniform(0.2, 0.34) * min(width, height)
+    down = across * rng.choice((1, 1, 1, rng.uniform(0.5, 1.4)))
+    colours = [colour for palette in rng.sample(_PALETTES, k=2) for colour in palette]
+    angle, outline = rng.uniform(0, 360), rng.choice((None, (255, 255, 255), (0, 0, 0)))
+    shares = [rng.uniform(0.3, 3) for _ in range(rng.randint(2, 8))]
+    for number, share in enumerate(shares):
+        end = angle + 360 * share / sum(shares)
+        box = (x - across, y - down, x + across, y + down)
+        draw.pieslice(box, angle, end, fill=colours[number], outline=outline)
+        angle = end
+        corner = (width * 0.02, 6 + number * 20)
+        draw.rectangle((*corner, corner[0] + 12, corner[1] + 12), fill=colours[number])
+        draw.text((corner[0] + 18, corner[1]), rng.choice(_WORDS), fill=(20, 20, 20), font=font)
+    if rng.random() < 0.3:
+        hole = (x - across / 2, y - down / 2, x + across / 2, y + down / 2)
+        draw.ellipse(hole, fill=page.getpixel((0, height - 1)))
     return page
 
 

@@ -50,8 +50,10 @@ def draw_style(rng: random.Random) -> Style:
     )
 
 
-def draw_panel_count(rng: random.Random, polluted: bool) -> int:
-    """2 to 6 panels, or more than six, mostly just above."""
+def draw_panel_count(rng: random.Random, polluted: bool, near_limit: bool = False) -> int:
+    """2 to 6 panels, or more than six, mostly just above; near the limit 4 to 6, or 7 to 9."""
+    if near_limit:
+        return rng.choice((7, 7, 8, 9) if polluted else (4, 5, 5, 6, 6, 6))
     return rng.choice(_MANY) if polluted else rng.randint(2, MOST_CLEAN_PANELS)
 
 
@@ -66,6 +68,8 @@ def draw_cells(count: int, rng: random.Random) -> list[Cell]:
         kinds += [_large_panel]
     if count >= 5:
         kinds += [_unfinished_grid]
+    if MOST_CLEAN_PANELS < count <= 9:  # a strip, as fewer panels often are
+        kinds += [lambda n, rng: _grid(1, n)]
     cells = rng.choice(kinds)(count, rng)
     if rng.random() < 0.3:
         cells = [(top, left, bottom, right) for left, top, right, bottom in cells]

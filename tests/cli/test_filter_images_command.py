@@ -83,6 +83,9 @@ def test_unreadable_images_give_exit_code_3(
     ("arguments", "message"),
     [
         (["run", "absent", "-o", "x.jsonl"], "no images at absent"),
+        (["run", ".", "-o", "x.jsonl", "--gpus", "99"], "--gpus 99, but this machine has"),
+        (["run", ".", "-o", "x.jsonl", "--num-shards", "4"], "Expected I/N"),
+        (["run", ".", "-o", "x.jsonl", "--engine", "spark"], "local, ray"),
         (["fit", "absent.csv", "-o", "x"], "absent.csv"),
         (["label", "absent", "-o", "x.csv"], "no images at absent"),
     ],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import threading
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
@@ -51,7 +52,7 @@ def prepare(item: Item, side: int) -> Prepared:
         return Prepared(item, None, None, f"cannot read {item.name}: {error.strerror}")
     pixels = _square(picture, side)
     plain = pixels if side == SIDE else _square(picture, SIDE)
-    return Prepared(item, pixels, layout_features(plain))
+    return Prepared(item, pixels, layout_features(plain, picture.width / picture.height))
 
 
 def _square(picture: Image.Image, side: int) -> np.ndarray:
@@ -106,15 +107,19 @@ def _prepare_chunk(items: Sequence[Item], side: int) -> list[Prepared]:
 @contextmanager
 def _pool(workers: int) -> Iterator[ProcessPoolExecutor]:
     # Spawned, not forked: a fork of a process with threads (torch) can hang.
-    pool = ProcessPoolExecutor(workers, get_context("spawn"), _end_with_parent)
+    pool = ProcessPoolExecutor(workers, get_context("spawn"), end_with_parent)
     try:
         yield pool
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _end_with_parent() -> None:
-    """Let a worker end when its parent is killed; it would wait for work for ever."""
+def end_with_parent() -> None:
+    """Let a worker end when its parent is killed, where it would wait for work for ever.
+
+    Ctrl-C, which reaches every process, is the parent's to handle.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     parent = parent_process()
     if parent is not None:
 

@@ -39,12 +39,10 @@ class ImageEncoder:
         self.tower = tower
         self.identity = identity
         self.side = tower.image_size
-        self._device = next(tower.parameters()).device
+        device = next(tower.parameters()).device
         self.width = 2 * grid_shape(tower)[2]
-        self._scale = torch.tensor([1 / (255 * each) for each in std], device=self._device)
-        self._shift = torch.tensor(
-            [a / b for a, b in zip(mean, std, strict=True)], device=self._device
-        )
+        self._scale = torch.tensor([1 / (255 * each) for each in std], device=device)
+        self._shift = torch.tensor([a / b for a, b in zip(mean, std, strict=True)], device=device)
 
     @classmethod
     def load(
@@ -78,6 +76,12 @@ class ImageEncoder:
         identity = _identity(weights, vision, mean, std)
         return cls(tower.float().to(device), mean, std, identity)
 
+    def to(self, device: torch.device | str) -> ImageEncoder:
+        """Compute there from now on; returns itself."""
+        self.tower.to(device)
+        self._scale, self._shift = self._scale.to(device), self._shift.to(device)
+        return self
+
     @torch.no_grad()
     def __call__(self, pixels: np.ndarray) -> np.ndarray:
         """Encode images.
@@ -88,7 +92,7 @@ class ImageEncoder:
         Returns:
             (B, width), float32.
         """
-        values = torch.from_numpy(pixels).to(self._device).float() * self._scale - self._shift
+        values = torch.from_numpy(pixels).to(self._scale.device).float() * self._scale - self._shift
         grid = self.tower(values.permute(0, 3, 1, 2)).flatten(1, 2)  # (B, N * N, D)
         spread, middle = torch.std_mean(grid, dim=1)
         return torch.cat((middle, spread), dim=1).cpu().numpy()

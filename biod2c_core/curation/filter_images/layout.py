@@ -61,7 +61,8 @@ RULES = (
 _LEVELS = sorted({rule.empty for rule in RULES if rule.empty})
 _FEATURES_OF_RULE = 10
 _TONES = 13
-FEATURES = len(RULES) * _FEATURES_OF_RULE + 4 * _SEAMS + _TONES
+_SHAPE = 2
+FEATURES = len(RULES) * _FEATURES_OF_RULE + 4 * _SEAMS + _TONES + _SHAPE
 
 Rectangle = tuple[int, int, int, int]  # top, bottom, left, right
 
@@ -105,20 +106,23 @@ class Cut:
     strengths: list[float] = field(default_factory=list)
 
 
-def layout_features(pixels: np.ndarray) -> np.ndarray:
+def layout_features(pixels: np.ndarray, aspect: float) -> np.ndarray:
     """Measure a figure.
 
     Args:
         pixels: (SIDE, SIDE, 3), uint8.
+        aspect: Width by height, before the figure was made square: panels of a strip are squeezed.
 
     Returns:
         (FEATURES,), float32, each about 0 to 1: for each rule the panels it finds and how they look,
-        the strongest seams across the whole figure, and the colours.
+        the strongest seams across the whole figure, the colours, and the shape.
     """
     down, across = _measure(pixels)
     rules = [_describe(cut_panels(down, across, rule)) for rule in RULES]
     seams = [_strongest(lines) for lines in (down, across)]
-    return np.concatenate([*rules, *seams, _tones(pixels, down, across)]).astype(np.float32)
+    longer = float(np.clip(np.log2(aspect) / 3, -1, 1))
+    tones = _tones(pixels, down, across)
+    return np.concatenate([*rules, *seams, tones, (longer, abs(longer))]).astype(np.float32)
 
 
 def count_panels(pixels: np.ndarray, rule: Rule) -> int:

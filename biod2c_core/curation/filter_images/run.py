@@ -22,7 +22,13 @@ from biod2c_core.atomic import atomic_open, write_json
 from biod2c_core.curation.filter_images.classifier import ImageFilter
 from biod2c_core.curation.filter_images.encoder import ImageEncoder
 from biod2c_core.curation.filter_images.labels import CLEAN, POLLUTED
-from biod2c_core.curation.filter_images.scoring import Score, ScoreLog, parse_scores, score_images
+from biod2c_core.curation.filter_images.scoring import (
+    Engine,
+    Score,
+    ScoreLog,
+    parse_scores,
+    score_images,
+)
 from biod2c_core.curation.filter_images.sources import WHOLE_FILE, Item, image_names
 from biod2c_core.data.images import resolve_image
 from biod2c_core.errors import InputError
@@ -59,7 +65,7 @@ def filter_images(
     image_filter: ImageFilter,
     *,
     threshold: float = THRESHOLD,
-    workers: int = 0,
+    engine: Engine = score_images,
     shard: tuple[int, int] = (0, 1),
     advance: Callable[[int], None] = lambda _: None,
 ) -> RunReport:
@@ -72,16 +78,14 @@ def filter_images(
         encoder: The frozen encoder.
         image_filter: The head.
         threshold: From this probability on an image is polluted.
-        workers: Processes that decode; 0 decodes in this one.
-        shard: Index of this process, and how many there are.
+        engine: Who scores: by default this process; see :mod:`.engines`.
+        shard: Index of this process, from 0, and how many there are; see :func:`parse_shard`.
         advance: Called with the number of images done, those of earlier calls included.
 
     Raises:
         InputError: The output belongs to other images or another classifier, or is in use.
     """
     index, count = shard
-    if not 0 <= index < count:
-        raise InputError(f"shard {index} of {count}", "Shards are counted from 0.")
     classifier = f"{encoder.identity} {image_filter.identity}"
     if output.exists():
         scores = _finished(output, items, classifier)
@@ -91,7 +95,7 @@ def filter_images(
     _claim(output, items, classifier)
     mine = items[index::count]
     target = output if count == 1 else _shard_path(output, index, count)
-    done, new = _score(mine, target, encoder, image_filter, workers, advance)
+    done, new = _score(mine, target, lambda todo: engine(todo, encoder, image_filter), advance)
     if count == 1:
         _write(output, done, threshold)
         _partial(target).unlink(missing_ok=True)
@@ -99,19 +103,31 @@ def filter_images(
     return _report(done, threshold, new, complete)
 
 
+def parse_shard(text: str) -> tuple[int, int]:
+    """``I/N`` as a pair.
+
+    Raises:
+        InputError: It is something else, or there is no such shard.
+    """
+    index, slash, count = text.partition("/")
+    if slash and index.isdecimal() and count.isdecimal() and int(index) < int(count):
+        return int(index), int(count)
+    raise InputError(
+        f"shard {text!r}", "Expected I/N: 0/4, 1/4, 2/4 and 3/4 are all of four parts."
+    )
+
+
 def _score(
     items: Sequence[Item],
     target: Path,
-    encoder: ImageEncoder,
-    image_filter: ImageFilter,
-    workers: int,
+    score: Callable[[Sequence[Item]], Iterable[list[Score]]],
     advance: Callable[[int], None],
 ) -> tuple[list[Score], int]:
     """Score what the partial file lacks: all scores in order, and how many are new."""
     with ScoreLog(_partial(target)) as log:
         todo = [item for item in items if item.name not in log.scores]
         advance(len(items) - len(todo))
-        for scores in score_images(todo, encoder, image_filter, workers):
+        for scores in score(todo):
             log.add(scores)
             advance(len(scores))
         log.sync()

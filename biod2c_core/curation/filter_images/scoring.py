@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -47,6 +47,11 @@ class Score:
         return {"image": self.image, "polluted": self.polluted}
 
 
+# Scores all images, some at a time, in any order. A batch never depends on the engine, so that all of
+# them give the same output.
+Engine = Callable[[Sequence[Item], ImageEncoder, ImageFilter], Iterable[list[Score]]]
+
+
 def compute_features(
     items: Iterable[Item], encoder: ImageEncoder, workers: int
 ) -> Iterator[tuple[list[Prepared], np.ndarray]]:
@@ -56,26 +61,37 @@ def compute_features(
         Up to BATCH images, and features (K, width) of the K among them that can be read.
     """
     for batch in batched(prepare_all(items, encoder.side, workers), BATCH):
-        pixels = [image.pixels for image in batch if image.pixels is not None]
-        layouts = [image.layout for image in batch if image.layout is not None]
-        if pixels:
-            yield batch, join_features(encoder(np.stack(pixels)), layouts)
-        else:
-            yield batch, np.empty((0, 0), np.float32)
+        yield batch, _encode(batch, encoder)
+
+
+def _encode(batch: Iterable[Prepared], encoder: ImageEncoder) -> np.ndarray:
+    pixels = [image.pixels for image in batch if image.pixels is not None]
+    layouts = [image.layout for image in batch if image.layout is not None]
+    if not pixels:
+        return np.empty((0, 0), np.float32)
+    return join_features(encoder(np.stack(pixels)), layouts)
+
+
+def score_batch(
+    batch: Sequence[Prepared], encoder: ImageEncoder, image_filter: ImageFilter
+) -> list[Score]:
+    """Scores of decoded images, in their order."""
+    features = _encode(batch, encoder)
+    values = iter(image_filter.probabilities(features) if len(features) else ())
+    return [
+        Score(image.item.name, error=image.problem)
+        if image.pixels is None
+        else Score(image.item.name, round(float(next(values)), 4))
+        for image in batch
+    ]
 
 
 def score_images(
-    items: Iterable[Item], encoder: ImageEncoder, image_filter: ImageFilter, workers: int
+    items: Iterable[Item], encoder: ImageEncoder, image_filter: ImageFilter, workers: int = 0
 ) -> Iterator[list[Score]]:
     """Scores in the order of the images, a batch at a time."""
-    for batch, features in compute_features(items, encoder, workers):
-        values = iter(image_filter.probabilities(features) if len(features) else ())
-        yield [
-            Score(image.item.name, error=image.problem)
-            if image.pixels is None
-            else Score(image.item.name, round(float(next(values)), 4))
-            for image in batch
-        ]
+    for batch in batched(prepare_all(items, encoder.side, workers), BATCH):
+        yield score_batch(batch, encoder, image_filter)
 
 
 class ScoreLog:

@@ -3,44 +3,44 @@
 from __future__ import annotations
 
 import json
-import os
 import random
-import signal
-import subprocess
-import sys
 import time
+from functools import partial
+from multiprocessing import get_context
 from pathlib import Path
 
 import pytest
+import torch
 from figures import write_images
 
 from biod2c_core.curation.filter_images.classifier import ImageFilter
 from biod2c_core.curation.filter_images.encoder import ImageEncoder
 from biod2c_core.curation.filter_images.run import filter_images
+from biod2c_core.curation.filter_images.scoring import score_images
 from biod2c_core.curation.filter_images.sources import list_images
 
 KILLS = 10
-# Waits before each batch: the run has to be met in the middle, on machines of any speed.
-CHILD = """
-import sys, time
-from pathlib import Path
-from biod2c_core.curation.filter_images.classifier import ImageFilter
-from biod2c_core.curation.filter_images.encoder import ImageEncoder
-from biod2c_core.curation.filter_images import run
-from biod2c_core.curation.filter_images.sources import list_images
 
-images, output, checkpoint, folder, workers = sys.argv[1:]
-encoder = ImageEncoder.load(checkpoint)
-run.filter_images(
-    list_images(images), Path(output), encoder, ImageFilter.load(Path(folder), encoder.identity),
-    workers=int(workers), advance=lambda count: time.sleep(0.05),
-)
-"""
+
+def run_until_killed(
+    images: Path, output: Path, checkpoint: Path, folder: Path, workers: int
+) -> None:
+    torch.set_num_threads(1)
+    encoder = ImageEncoder.load(checkpoint)
+    filter_images(
+        list_images(images),
+        output,
+        encoder,
+        ImageFilter.load(folder, encoder.identity),
+        engine=partial(score_images, workers=workers),
+        # Waits after each batch: the run has to be met in the middle, on machines of any speed.
+        advance=lambda count: time.sleep(0.05),
+    )
 
 
 def progress(output: Path) -> int:
-    partial = output.with_name(f"{output.name}.partial")
-    return partial.read_bytes().count(b"\n") if partial.exists() else 0
+    partial_file = output.with_name(f"{output.name}.partial")
+    return partial_file.read_bytes().count(b"\n") if partial_file.exists() else 0
 
 
 @pytest.mark.slow
@@ -50,21 +50,20 @@ def test_killed_at_random_moments_every_image_has_one_row(
     images = write_images(tmp_path / "images", 100)
     image_filter.save(tmp_path / "filter")
     output = tmp_path / "out.jsonl"
-    command = [sys.executable, "-c", CHILD, str(images), str(output)]
-    command += [str(checkpoint), str(tmp_path / "filter")]
+    context = get_context("forkserver")  # imports torch once for all ten
+    context.set_forkserver_preload([filter_images.__module__])
     rng = random.Random(0)
-    kills = 0
     for attempt in range(KILLS):
         before = progress(output)
-        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-        child = subprocess.Popen([*command, str(attempt % 2)], env=environment)
-        while progress(output) == before and child.poll() is None:
+        arguments = (images, output, checkpoint, tmp_path / "filter", int(attempt in (3, 7)))
+        child = context.Process(target=run_until_killed, args=arguments)
+        child.start()
+        while progress(output) == before and child.is_alive():
             time.sleep(0.002)
         time.sleep(rng.uniform(0, 0.03))
-        kills += child.poll() is None
-        child.send_signal(signal.SIGKILL)
-        child.wait()
-    assert kills == KILLS  # none had ended before
+        assert child.is_alive()  # it had not ended before
+        child.kill()
+        child.join()
     assert 0 < progress(output) < 200
     items = list_images(images)
     loaded = ImageFilter.load(tmp_path / "filter", encoder.identity)

@@ -76,7 +76,7 @@ def test_any_pixels_give_finite_features(seed: int, kind: str) -> None:
     small = rng.integers(0, 256, (*size, 3), dtype=np.uint8)
     repeats = (SIDE // size[0], SIDE // size[1])
     pixels = np.kron(small, np.ones((*repeats, 1), np.uint8)).astype(np.uint8)
-    features = layout_features(pixels)
+    features = layout_features(pixels, aspect=1 + seed % 7)
     assert features.shape == (FEATURES,)
     assert features.dtype == np.float32
     assert np.isfinite(features).all()

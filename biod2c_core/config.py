@@ -98,6 +98,7 @@ class ModelSettings:
         text_hidden: Hidden width of the text MLP.
         beta_init: Initial gate.
         encode_positions: Tell the decoder where each block lies.
+        normalize_attention: Cross-attention compares directions, and cannot saturate.
         semantic_loss: ``paper``, ``released`` or ``off``.
         semantic_temperature: tau.
     """
@@ -117,6 +118,7 @@ class ModelSettings:
     text_hidden: int = 2048
     beta_init: float = 0.2
     encode_positions: bool = False
+    normalize_attention: bool = False
     semantic_loss: Literal["paper", "released", "off"] = "paper"
     semantic_temperature: float = 0.1
 

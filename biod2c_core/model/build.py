@@ -35,6 +35,7 @@ def model_config(
         text_hidden=settings.text_hidden,
         beta_init=settings.beta_init,
         encode_positions=settings.encode_positions,
+        normalize_attention=settings.normalize_attention,
         semantic_loss=settings.semantic_loss,
         semantic_temperature=settings.semantic_temperature,
     )

@@ -37,6 +37,8 @@ class BioD2CConfig(PretrainedConfig):
         text_hidden: Hidden width of the text MLP.
         beta_init: Initial gate of Eq. (2).
         encode_positions: Tell the decoder where each block lies (not in the paper).
+        normalize_attention: Cross-attention compares directions, and cannot saturate (not in the
+            paper).
         semantic_loss: ``"paper"`` (Eq. 3 and 4), ``"released"`` (the authors' code) or ``"off"``.
         semantic_temperature: tau of Eq. (3).
         lora: Arguments of ``peft.LoraConfig`` for the language model, or None.
@@ -60,6 +62,7 @@ class BioD2CConfig(PretrainedConfig):
         text_hidden: int = 2048,
         beta_init: float = 0.2,
         encode_positions: bool = False,
+        normalize_attention: bool = False,
         semantic_loss: str = "paper",
         semantic_temperature: float = 0.1,
         lora: dict[str, Any] | None = None,
@@ -88,6 +91,7 @@ class BioD2CConfig(PretrainedConfig):
         self.text_hidden = text_hidden
         self.beta_init = beta_init
         self.encode_positions = encode_positions
+        self.normalize_attention = normalize_attention
         self.semantic_loss = semantic_loss
         self.semantic_temperature = semantic_temperature
         self.lora = lora

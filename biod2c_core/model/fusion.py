@@ -8,8 +8,6 @@ Notation used for tensor shapes:
 
 from __future__ import annotations
 
-import math
-from functools import lru_cache
 from typing import Literal, NamedTuple
 
 import torch
@@ -18,7 +16,8 @@ from torch import Tensor, nn
 
 from biod2c_core.errors import ConfigError
 from biod2c_core.model.equations import gated_sum
-from biod2c_core.ops.multi_scale_pool import block_boxes, multi_scale_pool, resolve_scales
+from biod2c_core.model.positions import block_positions, cell_positions
+from biod2c_core.ops.multi_scale_pool import multi_scale_pool, resolve_scales
 
 
 class ImageEncoding(NamedTuple):
@@ -102,6 +101,7 @@ def attend(
     memory: Tensor,
     padding: Tensor | None = None,
     rows: Tensor | None = None,
+    normalize: bool = False,
 ) -> tuple[Tensor, Tensor]:
     """Multi-head attention with the weights of ``attention``, written out.
 
@@ -114,6 +114,7 @@ def attend(
         memory: (B, M, D); or (images, M, D) with ``rows``.
         padding: (B, M), true where a key must not be attended to.
         rows: (B,), the row of ``memory`` that each row of queries attends to, by default its own.
+        normalize: Scale each head's queries and keys to a root mean square of 1.
 
     Returns:
         (B, T, D) and the attention weights before dropout, (B, h, T, M).
@@ -125,6 +126,8 @@ def attend(
     if rows is not None:
         kv = kv.index_select(0, rows)
     k, v = kv.permute(2, 0, 3, 1, 4)
+    if normalize:
+        q, k = (F.rms_norm(each, each.shape[-1:]) for each in (q, k))
     scores = q @ k.transpose(-1, -2) * (width // heads) ** -0.5
     if padding is not None:
         scores = scores.masked_fill(padding[:, None, None, :], float("-inf"))
@@ -137,11 +140,15 @@ class FusionLayer(nn.Module):
     """A pre-norm Transformer decoder layer that can show its cross-attention.
 
     Self-attention among the queries, cross-attention to the image, feed-forward with ReLU; the
-    weights are named as in ``torch.nn.TransformerDecoderLayer`` and give the same numbers.
+    weights are named as in ``torch.nn.TransformerDecoderLayer`` and give the same numbers (unless the
+    cross-attention is normalized).
     """
 
-    def __init__(self, width: int, heads: int, feed_forward: int, dropout: float) -> None:
+    def __init__(
+        self, width: int, heads: int, feed_forward: int, dropout: float, normalize: bool = False
+    ) -> None:
         super().__init__()
+        self.normalize = normalize
         self.self_attn = nn.MultiheadAttention(width, heads, dropout, batch_first=True)
         self.multihead_attn = nn.MultiheadAttention(width, heads, dropout, batch_first=True)
         self.linear1 = nn.Linear(width, feed_forward)
@@ -174,10 +181,14 @@ class FusionLayer(nn.Module):
         queries = queries + self.dropout(attended)
         x = self.norm2(queries)
         if groups is None:
-            attended, weights = attend(self.multihead_attn, x, memory)
+            attended, weights = attend(self.multihead_attn, x, memory, normalize=self.normalize)
         else:
             attended, weights = attend(
-                self.multihead_attn, groups.gather(x), memory, rows=groups.rows
+                self.multihead_attn,
+                groups.gather(x),
+                memory,
+                rows=groups.rows,
+                normalize=self.normalize,
             )
             attended = groups.release(attended)
         queries = queries + self.dropout(attended)
@@ -186,10 +197,20 @@ class FusionLayer(nn.Module):
 
 
 class FusionDecoder(nn.Module):
-    """Eq. (1): X_vt = Fusion(X_t, X'_v, X'_v), a stack of :class:`FusionLayer` with a final norm."""
+    """Eq. (1): X_vt = Fusion(X_t, X'_v, X'_v), a stack of :class:`FusionLayer` with a final norm.
+
+    With ``normalize``, what is attended to is layer-normalised, and cross-attention compares the
+    directions of queries and keys: no head can saturate, which stops its learning.
+    """
 
     def __init__(
-        self, width: int, layers: int, heads: int, feed_forward: int, dropout: float
+        self,
+        width: int,
+        layers: int,
+        heads: int,
+        feed_forward: int,
+        dropout: float,
+        normalize: bool = False,
     ) -> None:
         super().__init__()
         if width % heads:
@@ -198,8 +219,9 @@ class FusionDecoder(nn.Module):
                 "Choose fusion_heads so that it divides the width.",
             )
         self.layers = nn.ModuleList(
-            FusionLayer(width, heads, feed_forward, dropout) for _ in range(layers)
+            FusionLayer(width, heads, feed_forward, dropout, normalize) for _ in range(layers)
         )
+        self.normalize = normalize
         self.norm = nn.LayerNorm(width)
 
     def forward(
@@ -215,6 +237,8 @@ class FusionDecoder(nn.Module):
         Returns:
             (B, T, D) and, if asked for, the weights of all layers, (B, layers, h, T, M).
         """
+        if self.normalize:
+            memory = F.layer_norm(memory, memory.shape[-1:])
         if torch.is_autocast_enabled(memory.device.type):  # once, not in each layer
             memory = memory.to(torch.get_autocast_dtype(memory.device.type))
         groups = None if rows is None else group_questions(rows, len(memory))
@@ -226,51 +250,6 @@ class FusionDecoder(nn.Module):
                     weights = groups.release(weights.transpose(1, 2)).transpose(1, 2)
                 maps.append(weights)
         return self.norm(queries), torch.stack(maps, dim=1) if need_attention else None
-
-
-def encode_boxes(boxes: Tensor, height: int, width: int, channels: int) -> Tensor:
-    """Sine-cosine code of where each region of the grid lies and how large it is.
-
-    The fusion decoder sees the blocks as an unordered set; without this, only what zero padding
-    leaks into the features tells left from right.
-
-    Args:
-        boxes: (M, 4), top, left, bottom, right in cells.
-        height: Rows of the grid.
-        width: Columns of the grid.
-        channels: D.
-
-    Returns:
-        (M, D), float32: a third each for the centre's row, its column and the logarithm of the
-        size; channels that are left over are zero.
-    """
-    top, left, bottom, right = boxes.float().unbind(-1)
-    row = (top + bottom) / 2 / height
-    column = (left + right) / 2 / width
-    size = ((bottom - top) * (right - left) / (height * width)).log2() / -10
-    pairs = channels // 6
-    frequencies = math.pi * torch.logspace(0, math.log2(32), pairs, base=2, device=boxes.device)
-    codes = [
-        torch.cat([(value[:, None] * frequencies).sin(), (value[:, None] * frequencies).cos()], -1)
-        for value in (row, column, size)
-    ]
-    return F.pad(torch.cat(codes, -1), (0, channels - 6 * pairs))
-
-
-@lru_cache(maxsize=8)
-def block_positions(
-    height: int, width: int, channels: int, scales: int, device: torch.device
-) -> Tensor:
-    """:func:`encode_boxes` of the M blocks of all scales, (M, D)."""
-    return encode_boxes(block_boxes(scales, height, width).to(device), height, width, channels)
-
-
-@lru_cache(maxsize=8)
-def cell_positions(height: int, width: int, channels: int, device: torch.device) -> Tensor:
-    """:func:`encode_boxes` of the single cells of the grid, (N * N, D)."""
-    rows, columns = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
-    cells = torch.stack([rows, columns, rows + 1, columns + 1], -1).flatten(0, 1)
-    return encode_boxes(cells.to(device), height, width, channels)
 
 
 def two_layer_projection(inputs: int, hidden: int, outputs: int) -> nn.Sequential:
@@ -292,7 +271,9 @@ class FeatureFusion(nn.Module):
         dropout: Dropout in it.
         text_hidden: Hidden width of the text MLP.
         beta_init: Initial value of the gate.
-        encode_positions: Add :func:`encode_boxes` to what the decoder attends to.
+        encode_positions: Add :func:`~biod2c_core.model.positions.encode_boxes` to what the decoder
+            attends to.
+        normalize_attention: As in :class:`FusionDecoder`.
         enabled: False leaves out the gated term of Eq. (2) (the paper's "w/o fm").
     """
 
@@ -309,6 +290,7 @@ class FeatureFusion(nn.Module):
         text_hidden: int = 2048,
         beta_init: float = 0.2,
         encode_positions: bool = False,
+        normalize_attention: bool = False,
         enabled: bool = True,
     ) -> None:
         super().__init__()
@@ -316,7 +298,9 @@ class FeatureFusion(nn.Module):
         self.grid = (height, width)
         self.scales = resolve_scales(scales, height, width)
         self.enabled = enabled
-        self.decoder = FusionDecoder(channels, layers, heads, feed_forward, dropout)
+        self.decoder = FusionDecoder(
+            channels, layers, heads, feed_forward, dropout, normalize_attention
+        )
         # as large as what they see at first: larger queries drown the image, smaller ones drown in
         # it and become one
         self.queries = nn.Parameter(0.3 * torch.randn(num_visual_tokens, channels))
@@ -326,26 +310,6 @@ class FeatureFusion(nn.Module):
             self.project_gated = two_layer_projection(channels, channels, text_width)
             self.beta = nn.Parameter(torch.tensor(float(beta_init)))
         self.encode_positions = encode_positions
-        if encode_positions:
-            self._anchor_queries(*grid)
-
-    @torch.no_grad()
-    def _anchor_queries(self, height: int, width: int, channels: int) -> None:
-        """Let most queries look at their own part of the grid at first, the others anywhere.
-
-        Learned from nothing, attention to places takes very long to appear. A query that carries
-        the position code of a place, and projections that at first are the same for queries and
-        keys, attend to that place: the product of two codes is largest where they agree.
-        """
-        side = math.isqrt(len(self.queries))
-        row, column = torch.meshgrid(torch.arange(side), torch.arange(side), indexing="ij")
-        corners = torch.stack([row, column, row + 1, column + 1], -1).flatten(0, 1) / side
-        parts = corners * torch.tensor([height, width, height, width])
-        self.queries[: side**2] = encode_boxes(parts, height, width, channels)
-        for layer in self.decoder.layers:
-            assert isinstance(layer, FusionLayer)
-            query, key, _ = layer.multihead_attn.in_proj_weight.chunk(3)
-            key.copy_(query.mul_(2))
 
     def encode_image(self, grid_features: Tensor) -> ImageEncoding:
         """Everything about an image that does not depend on the question.

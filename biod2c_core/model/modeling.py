@@ -95,6 +95,7 @@ class BioD2CForConditionalGeneration(SemanticConsistency, PreTrainedModel, Gener
             text_hidden=config.text_hidden,
             beta_init=config.beta_init,
             encode_positions=config.encode_positions,
+            normalize_attention=config.normalize_attention,
             enabled=config.fusion == "on",
         )
         if config.lora:

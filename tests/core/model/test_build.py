@@ -42,6 +42,7 @@ def test_settings_reach_the_configuration(llama: Path) -> None:
         beta_init=0.1,
         semantic_temperature=0.5,
         encode_positions=True,
+        normalize_attention=True,
         prompt="Q {question}",
     )
     model, processor = build_model(settings, seed=0)
@@ -49,6 +50,8 @@ def test_settings_reach_the_configuration(llama: Path) -> None:
     assert (config.fusion, config.semantic_loss, config.scales) == ("off", "off", 2)
     assert (config.beta_init, config.semantic_temperature) == (0.1, 0.5)
     assert config.encode_positions
+    assert config.normalize_attention
+    assert model.fusion.decoder.normalize
     assert not model.fusion.enabled
     assert model.fusion.scales == 2
     assert processor.prompt == "Q {question}"

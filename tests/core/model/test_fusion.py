@@ -12,11 +12,10 @@ from biod2c_core.errors import ConfigError
 from biod2c_core.model.fusion import (
     FeatureFusion,
     FusionDecoder,
+    FusionLayer,
     VisualTokens,
-    block_positions,
-    cell_positions,
-    encode_boxes,
 )
+from biod2c_core.model.positions import block_positions, cell_positions, encode_boxes
 from biod2c_core.ops.multi_scale_pool import block_boxes, count_blocks, multi_scale_pool
 
 D, TEXT, V = 24, 20, 8
@@ -248,12 +247,46 @@ def test_rectangular_grids_work() -> None:
     assert result.tokens.shape == (2, V, TEXT)
 
 
-def test_at_first_a_query_looks_at_its_own_part_of_the_grid() -> None:
+def normalized_by_hand(layer: FusionLayer, queries: Tensor, memory: Tensor) -> Tensor:
+    """Cross-attention of directions, head by head, in float64."""
+    weight, bias = (
+        each.detach().double()
+        for each in (layer.multihead_attn.in_proj_weight, layer.multihead_attn.in_proj_bias)
+    )
+    attended = layer.self_attn(*[layer.norm1(queries)] * 3)[0]
+    x = layer.norm2(queries + attended).double()
+    q = x @ weight[:D].T + bias[:D]
+    k = memory.double() @ weight[D : 2 * D].T + bias[D : 2 * D]
+    maps = []
+    for head in range(4):
+        part = slice(head * D // 4, (head + 1) * D // 4)
+        q_h, k_h = (
+            each[..., part] / each[..., part].square().mean(-1, True).sqrt() for each in (q, k)
+        )
+        maps.append((q_h @ k_h.transpose(1, 2) / (D // 4) ** 0.5).softmax(-1))
+    return torch.stack(maps, 1)
+
+
+def test_normalized_attention_compares_directions() -> None:
     torch.manual_seed(0)
-    fusion = FeatureFusion((12, 12, 432), TEXT, num_visual_tokens=10, encode_positions=True)
-    cells = random(3, 1, 144, 432) + cell_positions(12, 12, 432, torch.device("cpu"))
-    _, weights = fusion.decoder.layers[0].eval()(fusion.queries[None], cells)
-    parts = weights[0].mean(0)[:9].unflatten(-1, (3, 4, 3, 4)).sum((2, 4))  # (query, row, column)
-    own = parts.flatten(1).diagonal()
-    assert own.mean() > 2 / 9, "at least twice a part's share of the grid"
-    assert (parts.flatten(1).argmax(1) == torch.arange(9)).sum() >= 7
+    decoder = FusionDecoder(D, 1, 4, 40, 0.0, normalize=True).eval()
+    queries, memory = random(0, 2, 3, D), 5 + 40 * random(1, 2, 9, D)
+    _, maps = decoder(queries, memory, need_attention=True)
+    assert maps is not None
+    normed = (memory - memory.mean(-1, True)) / memory.var(-1, correction=0, keepdim=True).sqrt()
+    (layer,) = decoder.layers
+    wanted = normalized_by_hand(layer, queries, normed)
+    torch.testing.assert_close(maps[:, 0].double(), wanted, atol=1e-4, rtol=1e-3)
+
+
+@given(st.integers(0, 99), st.floats(1.0, 1e4))
+def test_normalized_attention_never_saturates(seed: int, scale: float) -> None:
+    """However large weights or features grow, a head's logits stay within sqrt(D / h)."""
+    torch.manual_seed(seed)
+    decoder = FusionDecoder(D, 2, 4, 40, 0.0, normalize=True).eval()
+    for layer in decoder.layers:
+        layer.multihead_attn.in_proj_weight.data.mul_(scale)
+    _, maps = decoder(random(0, 1, 3, D), scale * random(1, 1, 9, D), need_attention=True)
+    assert maps is not None
+    bound = 2 * (D / 4) ** 0.5
+    assert (maps.amax(-1) / maps.amin(-1)).log().max().item() <= bound + 1e-3

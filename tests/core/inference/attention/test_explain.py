@@ -116,8 +116,8 @@ class scaled_block:  # noqa: N801
 
         self.original = fusion.attend
 
-        def attend(attention, queries, memory, padding=None, rows=None):  # type: ignore[no-untyped-def]
-            out, weights = self.original(attention, queries, memory, padding, rows)
+        def attend(attention, queries, memory, *rest, **options):  # type: ignore[no-untyped-def]
+            out, weights = self.original(attention, queries, memory, *rest, **options)
             if attention is not self.attention or memory.shape[1] != 21:
                 return out, weights
             width, heads = attention.embed_dim, attention.num_heads

@@ -156,6 +156,7 @@ QUESTIONS = (
     "is the heart size normal in the left lung?",
 )
 ANSWERS = ("yes", "chest x-ray", "left lung", "no")
+BOXES = (((0.1, 0.2, 0.6, 0.5),), (), ((0.0, 0.0, 0.3, 1.0), (0.2, 0.4, 0.9, 0.8)))
 QUEUES = (
     ("lesion in the lung", "no fracture", "normal heart"),
     (),
@@ -165,7 +166,7 @@ QUEUES = (
 
 
 def write_data(folder: Path, count: int = 12, images: int = 5) -> Path:
-    """Pictures and ``records.jsonl``: questions of different length, some without a queue."""
+    """Pictures and ``records.jsonl``: questions of different length, some without a queue or boxes."""
     folder.mkdir(parents=True, exist_ok=True)
     for index in range(images):
         make_image(index).save(folder / f"{index}.png")
@@ -176,6 +177,7 @@ def write_data(folder: Path, count: int = 12, images: int = 5) -> Path:
             question=QUESTIONS[index % 4],
             answer=ANSWERS[index % 3],
             queue=QUEUES[index % 4],
+            boxes=BOXES[index % 3],
         )
         for index in range(count)
     ]

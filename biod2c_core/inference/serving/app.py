@@ -27,6 +27,7 @@ from biod2c_core.inference.serving.requests import (
     RefusedError,
     decode_image,
     parse_chat,
+    queue_full,
 )
 
 DECODERS = 2  # images decoded at once: each may take a limit's worth of memory
@@ -146,7 +147,7 @@ class Server:
         full = self.engine.length >= self.limits.queue
         if full or self.inside >= self.limits.queue + self.limits.batch:
             await self.read_body(request, keep=False)  # a client reads after it has written
-            raise RefusedError(429, "the queue is full; try later", "queue_full", 1)
+            raise queue_full(self.engine.length)
         self.inside += 1
         try:
             return await self._answer(request, time.monotonic())

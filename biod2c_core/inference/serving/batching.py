@@ -19,7 +19,7 @@ from biod2c_core.errors import BioD2CError
 from biod2c_core.inference.attention.explain import View, explain_answer
 from biod2c_core.inference.calibration import Calibration
 from biod2c_core.inference.serving.metrics import Metrics
-from biod2c_core.inference.serving.requests import Limits, RefusedError
+from biod2c_core.inference.serving.requests import Limits, RefusedError, queue_full
 from biod2c_core.model.answering import Answer, Answerer
 from biod2c_core.model.fusion import ImageEncoding
 
@@ -178,9 +178,7 @@ class Engine:
             if self._closed:
                 raise RefusedError(503, "the server is stopping", "stopping", 5)
             if len(self._waiting) >= self.limits.queue:
-                raise RefusedError(
-                    429, f"{len(self._waiting)} requests are waiting; try later", "queue_full", 1
-                )
+                raise queue_full(len(self._waiting))
             self._waiting.append(job)
             self._changed.notify()
 

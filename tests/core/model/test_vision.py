@@ -97,3 +97,13 @@ def test_open_clip_level_out_of_range_is_named(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(model, "forward", fail)
     with pytest.raises(ConfigError, match=r"no feature map at levels .* feature index 9"):
         grid_shape(model)
+
+
+def test_a_batch_gives_what_its_images_give_alone() -> None:
+    torch.manual_seed(0)
+    tower = VisionTower("timm", "test_efficientnet", (3,), image_size=64)
+    pixels = torch.rand(9, 3, 64, 64)
+    together = tower(pixels)
+    alone = torch.cat([tower(each.unsqueeze(0)) for each in pixels])
+    assert together.shape[0] == 9
+    torch.testing.assert_close(together, alone, atol=1e-5, rtol=1e-4)

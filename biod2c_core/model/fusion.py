@@ -180,16 +180,11 @@ class FusionLayer(nn.Module):
         attended, _ = attend(self.self_attn, x, x, padding)
         queries = queries + self.dropout(attended)
         x = self.norm2(queries)
-        if groups is None:
-            attended, weights = attend(self.multihead_attn, x, memory, normalize=self.normalize)
-        else:
-            attended, weights = attend(
-                self.multihead_attn,
-                groups.gather(x),
-                memory,
-                rows=groups.rows,
-                normalize=self.normalize,
-            )
+        asked, rows = (x, None) if groups is None else (groups.gather(x), groups.rows)
+        attended, weights = attend(
+            self.multihead_attn, asked, memory, rows=rows, normalize=self.normalize
+        )
+        if groups is not None:
             attended = groups.release(attended)
         queries = queries + self.dropout(attended)
         hidden = self.dropout(self.linear1(self.norm3(queries)).relu())

@@ -16,6 +16,7 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
+from biod2c_core.model.equations import masked_mean
 from biod2c_core.ops.multi_scale_pool import block_boxes
 
 _LEAST = 1e-6  # attention that no longer counts: bounds the loss and its gradient
@@ -45,9 +46,9 @@ def covered_cells(boxes: Tensor, height: int, width: int) -> Tensor:
         width: W.
 
     Returns:
-        (B, H, W), float32, from 0 to 1.
+        (B, H, W), in the type of the boxes, from 0 to 1.
     """
-    left, top, right, bottom = boxes.float().unbind(-1)
+    left, top, right, bottom = boxes.unbind(-1)
     down = _covered(top, bottom, height)
     across = _covered(left, right, width)
     return (down.unsqueeze(-1) * across.unsqueeze(-2)).amax(1)
@@ -66,7 +67,8 @@ def attention_loss(
     """L_att = -log of the share of the attention map that lies in the boxes.
 
     The map is that of ``biod2c attn-map``: the cross-attention averaged over layers, heads and the
-    tokens of the question, each block's weight spread evenly over its cells.
+    tokens of the question, each block's weight spread evenly over its cells. Computed in float32 whatever
+    the step is computed in: small shares would be lost.
 
     Args:
         attention: Cross-attention, (B, layers, heads, T, M).
@@ -78,15 +80,14 @@ def attention_loss(
     Returns:
         Mean over the rows that have a box, a scalar, float32 (zero if none has).
     """
-    weights = question_mask[:, : attention.shape[-2]].float()
-    averaged = torch.einsum("blhtm,bt->bm", attention.float(), weights)
-    layers, heads = attention.shape[1:3]
-    averaged = averaged / (layers * heads * weights.sum(1, keepdim=True).clamp(min=1))
-    cells = covered_cells(boxes, *grid).flatten(1)
-    inside = cells @ block_areas(scales, *grid).to(cells).T
-    rows = has_box(boxes)
-    losses = -(averaged * inside).sum(-1).clamp(min=_LEAST).log()
-    return losses[rows].sum() / rows.sum().clamp(min=1)
+    with torch.autocast(attention.device.type, enabled=False):
+        heads = attention.float().mean((1, 2))
+        averaged = masked_mean(heads, question_mask[:, : heads.shape[1]])
+        cells = covered_cells(boxes.float(), *grid).flatten(1)
+        inside = cells @ block_areas(scales, *grid).to(cells).T
+        rows = has_box(boxes)
+        losses = -(averaged * inside).sum(-1).clamp(min=_LEAST).log()
+        return losses[rows].sum() / rows.sum().clamp(min=1)
 
 
 def has_box(boxes: Tensor) -> Tensor:

@@ -50,7 +50,9 @@ def test_layouts(option: str, image: Path, checkpoint: Path, tmp_path: Path) -> 
     )
     assert result.exit_code == 0, result.stderr
     assert out.exists()
-    for row in map(json.loads, result.stdout.splitlines()):
+    rows = [json.loads(line) for line in result.stdout.splitlines()]
+    assert len(rows) == len(QUESTIONS) == 2
+    for row in rows:
         assert ("token_maps" in row, "without_fusion" in row) == (
             option == "--tokens",
             option == "--without-fusion",

@@ -94,14 +94,17 @@ def score_box(values: np.ndarray, size: tuple[int, int], box: Box) -> BoxScore:
         size: Width and height of the image.
         box: In pixels; what lies outside the image does not count.
     """
-    height, width = values.shape
-    across = _covered(width, box[0] / size[0] * width, box[2] / size[0] * width)
-    down = _covered(height, box[1] / size[1] * height, box[3] / size[1] * height)
+    import torch  # only here: bad boxes are told before it is loaded
+
+    from biod2c_core.model.guidance import covered_cells
+
+    shares = torch.tensor([[box]], dtype=torch.float64) / torch.tensor([*size, *size])
+    inside = covered_cells(shares, *values.shape)[0].numpy()
     x, y = peak(values, size)
     return BoxScore(
         box=box,
-        mass=float(down @ values @ across),
-        area=float(down.mean() * across.mean()),
+        mass=float((inside * values).sum()),
+        area=float(inside.mean()),
         hit=bool(box[0] <= x <= box[2] and box[1] <= y <= box[3]),
     )
 
@@ -109,9 +112,3 @@ def score_box(values: np.ndarray, size: tuple[int, int], box: Box) -> BoxScore:
 def score_boxes(values: np.ndarray, size: tuple[int, int], boxes: Sequence[Box]) -> list[BoxScore]:
     """:func:`score_box` for each box."""
     return [score_box(values, size, box) for box in boxes]
-
-
-def _covered(cells: int, start: float, end: float) -> np.ndarray:
-    """Share of each of ``cells`` unit cells that lies between start and end, (cells,)."""
-    edges = np.arange(cells)
-    return np.clip(np.minimum(edges + 1, end) - np.maximum(edges, start), 0, 1)

@@ -147,7 +147,7 @@ class Server:
         full = self.engine.length >= self.limits.queue
         if full or self.inside >= self.limits.queue + self.limits.batch:
             await self.read_body(request, keep=False)  # a client reads after it has written
-            raise queue_full(self.engine.length)
+            raise queue_full()
         self.inside += 1
         try:
             return await self._answer(request, time.monotonic())

@@ -178,7 +178,7 @@ class Engine:
             if self._closed:
                 raise RefusedError(503, "the server is stopping", "stopping", 5)
             if len(self._waiting) >= self.limits.queue:
-                raise queue_full(len(self._waiting))
+                raise queue_full()
             self._waiting.append(job)
             self._changed.notify()
 

@@ -43,9 +43,9 @@ class RefusedError(Exception):
         self.retry_after = retry_after
 
 
-def queue_full(waiting: int) -> RefusedError:
+def queue_full() -> RefusedError:
     """429, and when to try again: a queue that is asked every second works for refusals only."""
-    return RefusedError(429, f"{waiting} requests are waiting; try later", "queue_full", 2)
+    return RefusedError(429, "the queue is full; try later", "queue_full", 2)
 
 
 @dataclass(frozen=True)

@@ -78,6 +78,15 @@ def test_attention_that_misses_the_box_altogether_has_a_finite_loss() -> None:
     assert scores.grad.isfinite().all()
 
 
+def test_mixed_precision_does_not_reach_the_loss() -> None:
+    attention = torch.randn(2, 2, 3, 4, count_blocks(3)).softmax(-1)
+    arguments = (attention, torch.ones(2, 4), torch.tensor([[[0.1, 0.2, 0.4, 0.3]]] * 2), 3, (8, 8))
+    with torch.autocast("cpu", torch.bfloat16):
+        mixed = attention_loss(*arguments)
+    assert mixed.dtype == torch.float32
+    assert torch.equal(mixed, attention_loss(*arguments))
+
+
 def test_overlapping_boxes_cover_a_cell_once() -> None:
     boxes = torch.tensor([[[0.0, 0.0, 0.5, 0.5], [0.0, 0.0, 0.5, 0.5]]])
     assert covered_cells(boxes, 2, 2).tolist() == [[[1, 0], [0, 0]]]

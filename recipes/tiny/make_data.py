@@ -8,6 +8,7 @@ V_language.txt               text for the language model
 V_captions.jsonl             captions, for stage 1
 V_train.jsonl                questions with queues, for stage 2
 V_vqa_rad.jsonl              those of them that are VQA-RAD's own
+V_quadrant.jsonl             those of them that ask for a quadrant
 validation.jsonl             questions about images of the derived sets kept aside for validation
 tune_validation.jsonl        VQA-RAD train questions about images that variant ``tune`` never sees
 heldout.jsonl                questions about images of the derived sets that nothing else uses
@@ -187,6 +188,7 @@ def build(
         blanks = blank_records(own + questions, out, "train", BLANK, BLANK // 8, seed)
         files[f"{variant}_train"] = own + questions + blanks
         files[f"{variant}_vqa_rad"] = own
+        files[f"{variant}_quadrant"] = [r for r in questions if r.tags["task"] == "quadrant"]
         files[f"{variant}_captions"] = captions + vqa_rad.captions(radiology, rows, seed)
         lines = {*slake, *derived_lines(questions, files[f"{variant}_captions"], seed)}
         lines.update(row_lines(radiology, rows, seed))

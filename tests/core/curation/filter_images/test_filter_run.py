@@ -116,6 +116,18 @@ def test_shards_make_the_output_of_a_single_run(
     assert filter_images(items, output, encoder, image_filter, shard=(0, 3)).scored_now == 0
 
 
+@pytest.mark.parametrize("shard", [(1, 1), (-1, 2), (0, 0)])
+def test_a_shard_that_is_not_there_is_refused(
+    images: Path,
+    output: Path,
+    encoder: ImageEncoder,
+    image_filter: ImageFilter,
+    shard: tuple[int, int],
+) -> None:
+    with pytest.raises(InputError, match="shard"):
+        filter_images(list_images(images), output, encoder, image_filter, shard=shard)
+
+
 def test_a_shard_is_named_by_its_number_and_how_many_there_are() -> None:
     assert parse_shard("2/12") == (2, 12)
     for text in ("1/1", "-1/2", "0/0", "4", "1/", "/2", "a/2", "1/2/3"):

@@ -1,4 +1,4 @@
-"""What papers add to a clean picture without polluting it: arrows, letters, scale bars, frames."""
+"""What papers do to a clean picture without polluting it: arrows, letters, frames, false colours."""
 
 from __future__ import annotations
 
@@ -56,6 +56,38 @@ def annotate(picture: Image.Image, rng: random.Random) -> Image.Image:
     if rng.random() < 0.2:
         copy = _headed(copy, rng)
     return _exposed(copy, rng) if rng.random() < 0.4 else copy
+
+
+def recolour(picture: Image.Image, rng: random.Random) -> Image.Image:
+    """A part of a picture in other colours: a stain, a fluorescent dye, a colour map, a negative.
+
+    What a picture shows does not depend on its palette, and six folders have few palettes.
+
+    Args:
+        picture: An RGB picture.
+        rng: Decides.
+
+    Returns:
+        An RGB picture of 200 to 640 pixels.
+    """
+    share = rng.uniform(0.35, 1)
+    wide, high = share * picture.width, share * picture.height
+    left, top = rng.uniform(0, picture.width - wide), rng.uniform(0, picture.height - high)
+    side = rng.randint(200, 640)
+    size = (side, max(80, round(side * high / wide)))
+    part = picture.resize(size, Image.Resampling.BICUBIC, (left, top, left + wide, top + high))
+    if rng.random() < 0.5:
+        part = ImageOps.invert(part)
+    if rng.random() < 0.7:
+        grey = ImageOps.autocontrast(ImageOps.grayscale(part), cutoff=rng.choice((0, 1, 5)))
+        dark = rng.choice(((0, 0, 0), (0, 0, 0), tuple(rng.randint(0, 60) for _ in range(3))))
+        light = (rng.randint(20, 255), rng.randint(20, 255), rng.randint(20, 255))
+        part = ImageOps.colorize(grey, dark, light)
+    else:
+        bands = list(part.split())
+        rng.shuffle(bands)
+        part = Image.merge("RGB", bands)
+    return _exposed(part, rng)
 
 
 def _arrow(draw: ImageDraw.ImageDraw, size: tuple[int, int], rng: random.Random) -> None:

@@ -1,9 +1,9 @@
-"""Make the images of the embedded filter: ``generate.py OUT [--root DATA] [--seed 0] [--most N]``.
+"""Make the images of the embedded filter: ``generate.py OUT [--root DATA] [--seed 0]``.
 
 Reads the image folders (clean) and ``figures/`` (by our ``labels.csv``), and draws what they lack:
-annotated pictures (clean), compound figures of 2 to 6 panels (clean) and of more (polluted), tables,
-sketches, plots and diagrams (polluted), some of them as photographs of paper or screens, and compound
-figures in which one panel is one of these (polluted).
+annotated and recoloured pictures (clean), compound figures of 2 to 6 panels (clean) and of more
+(polluted), tables, sketches, plots and diagrams (polluted), some of them as photographs of paper or
+screens, and compound figures in which one panel is one of these (polluted).
 ``OUT/labels.csv`` has the columns image, label, source, panels and split; ``source`` names every folder
 and kind that an image is made from, joined by ``+``, so that a source can be left out entirely. Every
 fifth picture of a folder is kept apart: it and the figures made of such pictures have the split
@@ -22,7 +22,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
-from annotate import annotate
+from annotate import annotate, recolour
 from diagrams import draw_diagram
 from paper import photograph
 from PIL import Image
@@ -43,6 +43,7 @@ DRAWN: dict[str, Callable[[random.Random], Image.Image]] = {
 }
 COUNTS = {
     "annotated": 70,
+    "recoloured": 60,
     "tilings": 80,
     "near_limit": 60,  # tilings of nearly as many panels as may be
     "drawn": 120,
@@ -98,7 +99,8 @@ class Generator:
     def images(self) -> Iterator[Drawn]:
         """All pictures, kind by kind."""
         for folder in CLEAN_FOLDERS:
-            yield from self._annotated(folder)
+            yield from self._altered("annotated", annotate, folder)
+            yield from self._altered("recoloured", recolour, folder)
         for folders in (*((folder,) for folder in CLEAN_FOLDERS), CLEAN_FOLDERS):
             for polluted in (False, True):
                 yield from self._tilings(folders, polluted, "train", COUNTS["tilings"])
@@ -115,9 +117,11 @@ class Generator:
         for index in range(round(count * self.share)):
             yield f"{name}_{index:04d}.jpg", random.Random(f"{self.seed} {name} {index}")
 
-    def _annotated(self, folder: str) -> Iterator[Drawn]:
-        for name, rng in self._stream(f"annotated_{folder}", COUNTS["annotated"]):
-            picture = annotate(_picture(rng.choice(self.folders[folder]["train"])), rng)
+    def _altered(
+        self, kind: str, alter: Callable[[Image.Image, random.Random], Image.Image], folder: str
+    ) -> Iterator[Drawn]:
+        for name, rng in self._stream(f"{kind}_{folder}", COUNTS[kind]):
+            picture = alter(_picture(rng.choice(self.folders[folder]["train"])), rng)
             yield Drawn(name, "clean", folder, 1, "train", picture)
 
     def _tilings(
@@ -192,7 +196,6 @@ def main() -> None:
     )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--share", type=float, default=1.0, help="of the usual numbers to draw")
-    parser.add_argument("--most", type=int, help="keep a random sample of so many rows")
     given = parser.parse_args()
     root, out = Path(given.root).resolve(), given.out.resolve()
     (out / "images").mkdir(parents=True, exist_ok=True)
@@ -202,8 +205,6 @@ def main() -> None:
         drawn.picture.save(out / "images" / drawn.name, quality=quality)
         name = f"images/{drawn.name}"
         rows.append(_row(name, drawn.label, drawn.source, drawn.panels, drawn.split))
-    random.Random(1).shuffle(rows)
-    rows = rows[: given.most]
     with atomic_open(out / "labels.csv") as file:
         writer = csv.DictWriter(file, FIELDS, lineterminator="\n")
         writer.writeheader()

@@ -10,6 +10,6 @@ out=${1:?usage: make.sh OUT}
 here=$(dirname "$0")
 export OMP_WAIT_POLICY=PASSIVE HF_HUB_OFFLINE=1
 
-[ -f "$out/labels.csv" ] || python3 "$here/generate.py" "$out" --most 2400
+[ -f "$out/labels.csv" ] || python3 "$here/generate.py" "$out"
 biod2c filter-images fit "$out/labels.csv" -o "$out/filter"
 python3 "$here/report.py" "$out" | tee "$out/report.md"

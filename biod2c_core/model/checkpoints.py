@@ -13,10 +13,12 @@ from transformers.utils import logging as transformers_logging
 
 from biod2c_core.errors import BioD2CError, CheckpointError
 from biod2c_core.model.configuration import BioD2CConfig
+from biod2c_core.model.downloads import download
 from biod2c_core.model.modeling import BioD2CForConditionalGeneration
 from biod2c_core.model.processing import BioD2CProcessor
 
 EMBEDDED = Path(__file__).resolve().parent.parent / "assets" / "biod2c-tiny"
+CHECKPOINT_FILES = ("*.json", "*.safetensors", "*.model", "*.jinja")
 _REQUIRED = ("config.json", "processor_config.json", "tokenizer.json")
 _SAMPLE_BYTES = 1 << 20
 
@@ -58,19 +60,11 @@ def locate(checkpoint: str | Path | None) -> Path:
 
 
 def _download(name: str) -> Path:
-    from huggingface_hub import snapshot_download
-
     try:
-        return Path(
-            snapshot_download(
-                name, allow_patterns=["*.json", "*.safetensors", "*.model", "*.jinja"]
-            )
-        )
-    except Exception as error:  # the hub's client raises many kinds; all mean the same here
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        return download(name, CHECKPOINT_FILES)
+    except BioD2CError as error:  # the name may as well be a mistyped folder
         raise CheckpointError(
-            f"no folder {name!r} here, and the hub gave no model of that name ({reason})",
-            "Check the name and the connection.",
+            f"no folder {name!r} here, and {error.problem}", error.remedy
         ) from error
 
 

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
-from biod2c_core.errors import CheckpointError, EndpointError, InputError
+from biod2c_core.errors import CheckpointError, InputError
 from biod2c_core.model.card import CardFacts, model_card
-from biod2c_core.model.checkpoints import fingerprint, load_processor, locate
+from biod2c_core.model.checkpoints import (
+    CHECKPOINT_FILES,
+    fingerprint,
+    load_processor,
+    locate,
+)
+from biod2c_core.model.downloads import download, hub_errors
 
-PATTERNS = ("*.json", "*.safetensors", "*.model", "*.jinja")
 CARD = "README.md"
 
 
@@ -45,10 +48,10 @@ def push(
     card = model_card(folder, name, facts)
     from huggingface_hub import CommitOperationAdd, HfApi
 
-    files = sorted({path for pattern in PATTERNS for path in folder.glob(pattern)})
+    files = sorted({path for pattern in CHECKPOINT_FILES for path in folder.glob(pattern)})
     operations = [CommitOperationAdd(path.name, str(path)) for path in files]
     operations.append(CommitOperationAdd(CARD, card.encode()))
-    with _hub_errors(name):
+    with hub_errors(name):
         api = HfApi()
         api.create_repo(name, private=not public, exist_ok=True)
         commit = api.create_commit(
@@ -78,15 +81,10 @@ def pull(name: str, output: Path, revision: str | None = None) -> Path:
     """
     if output.exists() and (not output.is_dir() or any(output.iterdir())):
         raise InputError(f"{output} exists already", "Give a new folder.")
-    from huggingface_hub import snapshot_download
-
     partial = output.with_name(
         f".{output.name}.partial"
     )  # kept when cut off: the next call goes on
-    with _hub_errors(name):
-        snapshot_download(
-            name, revision=revision, local_dir=partial, allow_patterns=[*PATTERNS, CARD]
-        )
+    download(name, (*CHECKPOINT_FILES, CARD), revision, partial)
     try:
         locate(partial)
     except CheckpointError as error:
@@ -98,35 +96,3 @@ def pull(name: str, output: Path, revision: str | None = None) -> Path:
         output.rmdir()
     partial.replace(output)
     return output
-
-
-@contextmanager
-def _hub_errors(name: str) -> Iterator[None]:
-    """Turn the hub client's many errors into ours."""
-    from huggingface_hub.errors import (
-        HfHubHTTPError,
-        HFValidationError,
-        LocalTokenNotFoundError,
-        RepositoryNotFoundError,
-        RevisionNotFoundError,
-    )
-
-    try:
-        yield
-    except HFValidationError as error:
-        raise InputError(f"{name!r} is no name of a hub model", "Write owner/model.") from error
-    except LocalTokenNotFoundError as error:
-        raise InputError(
-            "nobody is logged in to the hub", "Run 'hf auth login', or set HF_TOKEN."
-        ) from error
-    except (RepositoryNotFoundError, RevisionNotFoundError) as error:
-        raise InputError(
-            f"the hub has no model {name!r} of that revision, or shows it to others only",
-            "Check the name, or log in with 'hf auth login'.",
-        ) from error
-    except (HfHubHTTPError, OSError) as error:  # offline mode is an OSError, too
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise EndpointError(
-            f"the hub could not be used for {name!r} ({reason})",
-            "Check the connection, HF_HUB_OFFLINE, and whether you may do this.",
-        ) from error

@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from biod2c_core.errors import CheckpointError, ConfigError
+from biod2c_core.model.downloads import download
 from biod2c_core.model.folding import fold_batch_norms
 
 _AT_ONCE = 4  # images that a CPU's caches hold: the trunk takes a third less time than for eight
@@ -279,7 +280,8 @@ def hub_folder(name: str) -> Path | None:
     """The local folder behind ``local-dir:FOLDER`` or ``hf-hub:OWNER/MODEL``, else None.
 
     Raises:
-        CheckpointError: The folder does not exist, or the hub does not give the model.
+        CheckpointError: The folder does not exist.
+        InputError, EndpointError: As :func:`.downloads.download`.
     """
     scheme, colon, place = name.partition(":")
     if not colon or scheme not in ("local-dir", "hf-hub"):
@@ -288,15 +290,7 @@ def hub_folder(name: str) -> Path | None:
         if not Path(place).is_dir():
             raise CheckpointError(f"no folder at {place}", f"Check the path behind {scheme}:.")
         return Path(place)
-    from huggingface_hub import snapshot_download
-
-    try:
-        return Path(snapshot_download(place, allow_patterns=["*.json", "*.safetensors", "*.bin"]))
-    except Exception as error:  # the hub's client raises many kinds; all mean the same here
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise CheckpointError(
-            f"the hub gave no model {place!r} ({reason})", "Check the name and the connection."
-        ) from error
+    return download(place, ("*.json", "*.safetensors", "*.bin"))
 
 
 _LIBRARIES = ("timm", "open_clip")

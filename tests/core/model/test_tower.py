@@ -13,7 +13,7 @@ import timm
 import torch
 
 from biod2c_core.config import VisionConfig
-from biod2c_core.errors import CheckpointError, ConfigError
+from biod2c_core.errors import CheckpointError, ConfigError, EndpointError
 from biod2c_core.model.tower import resolve_tower
 from biod2c_core.model.vision import VisionTower
 
@@ -86,7 +86,7 @@ def test_what_cannot_be_resolved_is_one_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(library: Any, name: str) -> str:
-        with pytest.raises((ConfigError, CheckpointError)) as caught:
+        with pytest.raises((ConfigError, CheckpointError, EndpointError)) as caught:
             resolve_tower(VisionConfig(library, name, **AUTO))
         assert "\n" not in str(caught.value)
         return str(caught.value)
@@ -108,4 +108,4 @@ def test_what_cannot_be_resolved_is_one_line(
         raise ConnectionError("first line\nsecond line")
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", offline)
-    assert "the hub gave no model 'a/b' (first line)" in fail("open_clip", "hf-hub:a/b")
+    assert "the hub could not be used for 'a/b' (first line)" in fail("open_clip", "hf-hub:a/b")

@@ -19,8 +19,10 @@ prepare
 train 1 "$out/$variant-stage1" --data "$out/data/${variant}_captions.jsonl" \
   --set "model.vision.weights=$out/trunk.safetensors" \
   --set "model.language_model=$out/$variant-language"
+# A place is learned at once or not at all: first by itself, then met often enough to stay.
 quadrants=(--data "$out/data/${variant}_quadrant.jsonl")
-train_on_questions "$out/$variant-stage2" "$out/$variant-stage1/model" "${quadrants[@]}" "${quadrants[@]}"
+train 2 "$out/$variant-quadrants" "${quadrants[@]}" --set stage2.epochs=5 --model "$out/$variant-stage1/model"
+train_on_questions "$out/$variant-stage2" "$out/$variant-quadrants/model" "${quadrants[@]}" "${quadrants[@]}"
 report "$out/$variant-stage2/model" "$out/$variant-scores"
 
 if [ "$variant" = official ]; then

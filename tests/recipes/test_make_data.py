@@ -316,3 +316,15 @@ def test_same_seed_same_bytes(built: tuple[Path, dict], data_root: Path, tmp_pat
     assert paths == sorted(p.relative_to(tmp_path) for p in tmp_path.rglob("*") if p.is_file())
     for path in paths:
         assert (out / path).read_bytes() == (tmp_path / path).read_bytes(), path
+
+
+@pytest.mark.real_data
+def test_questions_met_more_often_are_those_of_training(built: tuple[Path, dict]) -> None:
+    _, files = built
+    for variant in ("official", "disjoint", "tune"):
+        train = files[f"{variant}_train"]
+        quadrants = files[f"{variant}_quadrant"]
+        assert quadrants == [r for r in train if r.tags["task"] == "quadrant"]
+        assert all(len(r.boxes) == 1 for r in quadrants)
+        assert files[f"{variant}_vqa_rad"]
+        assert {r.id for r in files[f"{variant}_vqa_rad"]} <= {r.id for r in train}

@@ -81,9 +81,8 @@ def pull(name: str, output: Path, revision: str | None = None) -> Path:
     """
     if output.exists() and (not output.is_dir() or any(output.iterdir())):
         raise InputError(f"{output} exists already", "Give a new folder.")
-    partial = output.with_name(
-        f".{output.name}.partial"
-    )  # kept when cut off: the next call goes on
+    # Kept when cut off: the next call goes on.
+    partial = output.with_name(f".{output.name}.partial")
     download(name, (*CHECKPOINT_FILES, CARD), revision, partial)
     try:
         locate(partial)

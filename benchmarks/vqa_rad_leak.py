@@ -16,15 +16,12 @@ from pathlib import Path
 
 from biod2c_core.errors import InputError
 from biod2c_core.evaluation.analyse import Analysis
+from biod2c_core.evaluation.profiles import get_profile
+from biod2c_core.evaluation.published import TABLE_1_METRICS
 from biod2c_core.evaluation.run import Request, evaluate
 from biod2c_core.evaluation.statistics import Estimate, compare
 
-COLUMNS = {
-    "closed_accuracy": "closed ACC",
-    "open_accuracy": "open ACC",
-    "bleu_1": "BLEU-1",
-    "token_recall": "token recall",
-}
+METRICS = [m for m in get_profile("multimedeval").metrics if m.key in TABLE_1_METRICS.values()]
 
 
 def analysed(run: Path, variant: str, shuffled: bool) -> Analysis:
@@ -51,10 +48,8 @@ def analysed(run: Path, variant: str, shuffled: bool) -> Analysis:
 
 def row(title: str, estimates: Mapping[str, Estimate]) -> str:
     """Four columns with their intervals."""
-    cells = []
-    for key in COLUMNS:
-        found = estimates[key]
-        cells.append(f"{found.value:.3f} ({found.low:.3f}-{found.high:.3f})")
+    found = [estimates[metric.key] for metric in METRICS]
+    cells = [f"{each.value:.3f} ({each.low:.3f}-{each.high:.3f})" for each in found]
     return f"| {title} | " + " | ".join(cells) + " |"
 
 
@@ -64,14 +59,13 @@ def print_variant(run: Path, variant: str) -> None:
     seen = own.contamination
     assert seen is not None
     print(f"\n{variant}: {seen.seen_images} of {seen.images} test images are in training\n")
-    print(f"| {variant} | " + " | ".join(COLUMNS.values()) + " |")
-    print("|---|" + "---|" * len(COLUMNS))
+    print(f"| {variant} | " + " | ".join(metric.label for metric in METRICS) + " |")
+    print("|---|" + "---|" * len(METRICS))
     print(row("own images", own.estimates))
     print(row("images shuffled", shuffled.estimates))
     tests = compare(own.evaluation, shuffled.evaluation)
-    cells = (
-        f"{t.difference:+.3f} ({t.low:+.3f} to {t.high:+.3f})" for t in map(tests.get, COLUMNS) if t
-    )
+    differences = [tests[metric.key] for metric in METRICS]
+    cells = [f"{t.difference:+.3f} ({t.low:+.3f} to {t.high:+.3f})" for t in differences]
     print("| difference | " + " | ".join(cells) + " |")
     for name, title in (("question_only", "question alone"), ("majority", "most frequent answer")):
         print(row(title, own.baselines[name]))

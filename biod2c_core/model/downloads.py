@@ -40,7 +40,6 @@ def download(
 def hub_errors(name: str) -> Iterator[None]:
     """Turn the hub client's many errors into ours."""
     from huggingface_hub.errors import (
-        HfHubHTTPError,
         HFValidationError,
         LocalTokenNotFoundError,
         RepositoryNotFoundError,
@@ -60,7 +59,9 @@ def hub_errors(name: str) -> Iterator[None]:
             f"the hub has no model {name!r} of that revision, or shows it to others only",
             "Check the name, or log in with 'hf auth login'.",
         ) from error
-    except (HfHubHTTPError, OSError) as error:  # offline mode is an OSError, too
+    except (
+        Exception
+    ) as error:  # HTTP's, the transport's and the disk's, offline mode: all mean this
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise EndpointError(
             f"the hub could not be used for {name!r} ({reason})",

@@ -37,10 +37,7 @@ def annotate(picture: Image.Image, rng: random.Random) -> Image.Image:
         An RGB picture of 200 to 640 pixels.
     """
     wide, high = (rng.uniform(0.7, 1) * size for size in picture.size)
-    left, top = rng.uniform(0, picture.width - wide), rng.uniform(0, picture.height - high)
-    side = rng.randint(200, 640)
-    size = (side, max(80, round(side * high / wide)))
-    copy = picture.resize(size, Image.Resampling.BICUBIC, (left, top, left + wide, top + high))
+    copy = _cut(picture, wide, high, rng)
     if rng.random() < 0.25:
         copy = ImageOps.grayscale(copy).convert("RGB")
     if rng.random() < 0.2:
@@ -71,11 +68,7 @@ def recolour(picture: Image.Image, rng: random.Random) -> Image.Image:
         An RGB picture of 200 to 640 pixels.
     """
     share = rng.uniform(0.35, 1)
-    wide, high = share * picture.width, share * picture.height
-    left, top = rng.uniform(0, picture.width - wide), rng.uniform(0, picture.height - high)
-    side = rng.randint(200, 640)
-    size = (side, max(80, round(side * high / wide)))
-    part = picture.resize(size, Image.Resampling.BICUBIC, (left, top, left + wide, top + high))
+    part = _cut(picture, share * picture.width, share * picture.height, rng)
     if rng.random() < 0.5:
         part = ImageOps.invert(part)
     if rng.random() < 0.7:
@@ -88,6 +81,14 @@ def recolour(picture: Image.Image, rng: random.Random) -> Image.Image:
         rng.shuffle(bands)
         part = Image.merge("RGB", bands)
     return _exposed(part, rng)
+
+
+def _cut(picture: Image.Image, wide: float, high: float, rng: random.Random) -> Image.Image:
+    """A part of this size from anywhere in the picture, 200 to 640 pixels wide."""
+    left, top = rng.uniform(0, picture.width - wide), rng.uniform(0, picture.height - high)
+    side = rng.randint(200, 640)
+    size = (side, max(80, round(side * high / wide)))
+    return picture.resize(size, Image.Resampling.BICUBIC, (left, top, left + wide, top + high))
 
 
 def _arrow(draw: ImageDraw.ImageDraw, size: tuple[int, int], rng: random.Random) -> None:

@@ -17,18 +17,15 @@ from statistics import mean
 
 from biod2c_core.data.formats import read_records
 from biod2c_core.data.records import Record, write_records
+from biod2c_core.evaluation.profiles import get_profile
+from biod2c_core.evaluation.published import TABLE_1_METRICS
 from biod2c_core.evaluation.run import Request, evaluate
 from biod2c_core.evaluation.score import ScoredQuestion
 from biod2c_core.model.answering import Answerer
 
 SHUFFLE_SEED = 0
+METRICS = [m for m in get_profile("multimedeval").metrics if m.key in TABLE_1_METRICS.values()]
 PER_TASK = 80  # questions of each task of the derived sets
-COLUMNS = {
-    "closed_accuracy": "closed ACC",
-    "open_accuracy": "open ACC",
-    "bleu_1": "BLEU-1",
-    "token_recall": "token recall",
-}
 SETS = {
     "tune": ("tune_validation", "validation"),
     "official": ("vqa_rad_test", "heldout"),
@@ -75,10 +72,10 @@ def run(
 
 def print_columns(title: str, own: list[ScoredQuestion], other: list[ScoredQuestion]) -> None:
     """The paper's four columns."""
-    print(f"\n| {title} | " + " | ".join(COLUMNS.values()) + " |")
-    print("|---|" + "---|" * len(COLUMNS))
+    print(f"\n| {title} | " + " | ".join(metric.label for metric in METRICS) + " |")
+    print("|---|" + "---|" * len(METRICS))
     for name, questions in (("own images", own), ("images shuffled", other)):
-        values = [[q.values[key] for q in questions if key in q.values] for key in COLUMNS]
+        values = [[q.values[m.key] for q in questions if m.key in q.values] for m in METRICS]
         print(f"| {name} | " + " | ".join(f"{mean(v):.3f}" if v else "-" for v in values) + " |")
 
 

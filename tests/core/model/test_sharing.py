@@ -58,6 +58,10 @@ def result(tmp_path: Path) -> Path:
     return path
 
 
+class TransportError(Exception):
+    """What the HTTP library behind the hub's client raises is no OSError."""
+
+
 class Hub:
     """Keeps what is pushed; gives it back on a pull."""
 
@@ -191,6 +195,7 @@ def test_what_is_pulled_must_be_a_checkpoint(hub: Hub, tmp_path: Path) -> None:
         (LocalTokenNotFoundError("no token"), InputError, "nobody is logged in"),
         (OfflineModeIsEnabled("offline"), EndpointError, "could not be used .*offline"),
         (ConnectionError("refused"), EndpointError, "could not be used .*refused"),
+        (TransportError("slow"), EndpointError, "could not be used .*slow"),
     ],
 )
 def test_failures_of_the_hub_are_one_line(

@@ -98,7 +98,7 @@ class ModelSettings:
         text_hidden: Hidden width of the text MLP.
         beta_init: Initial gate.
         encode_positions: Tell the decoder where each block lies.
-        normalize_attention: Cross-attention compares directions, and cannot saturate.
+        normalize_attention: Cross-attention compares directions, as sharply as each head learns.
         semantic_loss: ``paper``, ``released`` or ``off``.
         semantic_temperature: tau.
     """

@@ -37,8 +37,8 @@ class BioD2CConfig(PretrainedConfig):
         text_hidden: Hidden width of the text MLP.
         beta_init: Initial gate of Eq. (2).
         encode_positions: Tell the decoder where each block lies (not in the paper).
-        normalize_attention: Cross-attention compares directions, and cannot saturate (not in the
-            paper).
+        normalize_attention: Cross-attention compares directions, as sharply as each head learns
+            (not in the paper).
         semantic_loss: ``"paper"`` (Eq. 3 and 4), ``"released"`` (the authors' code) or ``"off"``.
         semantic_temperature: tau of Eq. (3).
         lora: Arguments of ``peft.LoraConfig`` for the language model, or None.

@@ -8,6 +8,7 @@ Notation used for tensor shapes:
 
 from __future__ import annotations
 
+import math
 from typing import Literal, NamedTuple
 
 import torch
@@ -79,8 +80,10 @@ def group_questions(rows: Tensor, images: int) -> QuestionGroups:
         rows: (B,), the image of each question, in [0, images).
         images: How many images there are.
     """
-    size = -(-len(rows) // images)  # the mean: no more than half of the places stay empty
     counts = rows.bincount(minlength=images)
+    size = int(counts.max())  # keys and values are read in place
+    if images * size > 2 * len(rows):  # but no more than half of the places may stay empty
+        size = -(-len(rows) // images)
     order = rows.argsort(stable=True)
     nth = torch.empty_like(rows)
     nth[order] = (
@@ -101,7 +104,7 @@ def attend(
     memory: Tensor,
     padding: Tensor | None = None,
     rows: Tensor | None = None,
-    normalize: bool = False,
+    sharpness: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Multi-head attention with the weights of ``attention``, written out.
 
@@ -114,7 +117,8 @@ def attend(
         memory: (B, M, D); or (images, M, D) with ``rows``.
         padding: (B, M), true where a key must not be attended to.
         rows: (B,), the row of ``memory`` that each row of queries attends to, by default its own.
-        normalize: Scale each head's queries and keys to a root mean square of 1.
+        sharpness: (h,), logarithms: scale each head's queries and keys to a root mean square of 1,
+            and what they give by the head's ``exp(sharpness)``.
 
     Returns:
         (B, T, D) and the attention weights before dropout, (B, h, T, M).
@@ -126,14 +130,22 @@ def attend(
     if rows is not None:
         kv = kv.index_select(0, rows)
     k, v = kv.permute(2, 0, 3, 1, 4)
-    if normalize:
-        q, k = (F.rms_norm(each, each.shape[-1:]) for each in (q, k))
     scores = q @ k.transpose(-1, -2) * (width // heads) ** -0.5
+    if sharpness is not None:  # divides the scores: the keys are many more numbers
+        sharp = sharpness.exp()[:, None, None] * inverse_size(q)
+        scores = scores * (sharp * inverse_size(k).transpose(-1, -2)).to(scores.dtype)
     if padding is not None:
         scores = scores.masked_fill(padding[:, None, None, :], float("-inf"))
     weights = scores.softmax(-1)
     mixed = F.dropout(weights, attention.dropout, attention.training) @ v
     return attention.out_proj(mixed.transpose(1, 2).flatten(2)), weights
+
+
+def inverse_size(vectors: Tensor) -> Tensor:
+    """1 / root mean square of vectors (..., D), (..., 1), float32 or finer."""
+    length = torch.linalg.vector_norm(vectors, dim=-1, keepdim=True)
+    length = length.to(torch.promote_types(length.dtype, torch.float32))
+    return vectors.shape[-1] ** 0.5 / length.clamp(min=1e-6)
 
 
 class FusionLayer(nn.Module):
@@ -148,7 +160,9 @@ class FusionLayer(nn.Module):
         self, width: int, heads: int, feed_forward: int, dropout: float, normalize: bool = False
     ) -> None:
         super().__init__()
-        self.normalize = normalize
+        self.sharpness: nn.Parameter | None = None
+        if normalize:  # twice as sharp as plain scores of such queries and keys
+            self.sharpness = nn.Parameter(torch.full((heads,), math.log(2)))
         self.self_attn = nn.MultiheadAttention(width, heads, dropout, batch_first=True)
         self.multihead_attn = nn.MultiheadAttention(width, heads, dropout, batch_first=True)
         self.linear1 = nn.Linear(width, feed_forward)
@@ -182,7 +196,7 @@ class FusionLayer(nn.Module):
         x = self.norm2(queries)
         asked, rows = (x, None) if groups is None else (groups.gather(x), groups.rows)
         attended, weights = attend(
-            self.multihead_attn, asked, memory, rows=rows, normalize=self.normalize
+            self.multihead_attn, asked, memory, rows=rows, sharpness=self.sharpness
         )
         if groups is not None:
             attended = groups.release(attended)
@@ -195,7 +209,8 @@ class FusionDecoder(nn.Module):
     """Eq. (1): X_vt = Fusion(X_t, X'_v, X'_v), a stack of :class:`FusionLayer` with a final norm.
 
     With ``normalize``, what is attended to is layer-normalised, and cross-attention compares the
-    directions of queries and keys: no head can saturate, which stops its learning.
+    directions of queries and keys, times the ``sharpness`` that each head learns: long features alone
+    cannot saturate a head, which would stop its learning.
     """
 
     def __init__(

@@ -263,30 +263,32 @@ def normalized_by_hand(layer: FusionLayer, queries: Tensor, memory: Tensor) -> T
         q_h, k_h = (
             each[..., part] / each[..., part].square().mean(-1, True).sqrt() for each in (q, k)
         )
-        maps.append((q_h @ k_h.transpose(1, 2) / (D // 4) ** 0.5).softmax(-1))
+        sharp = layer.sharpness[head].detach().double().exp()
+        maps.append((sharp * (q_h @ k_h.transpose(1, 2)) / (D // 4) ** 0.5).softmax(-1))
     return torch.stack(maps, 1)
 
 
 def test_normalized_attention_compares_directions() -> None:
     torch.manual_seed(0)
     decoder = FusionDecoder(D, 1, 4, 40, 0.0, normalize=True).eval()
+    (layer,) = decoder.layers
+    layer.sharpness.data = torch.tensor([-1.0, 0.0, 0.5, 1.0])
     queries, memory = random(0, 2, 3, D), 5 + 40 * random(1, 2, 9, D)
     _, maps = decoder(queries, memory, need_attention=True)
     assert maps is not None
     normed = (memory - memory.mean(-1, True)) / memory.var(-1, correction=0, keepdim=True).sqrt()
-    (layer,) = decoder.layers
     wanted = normalized_by_hand(layer, queries, normed)
     torch.testing.assert_close(maps[:, 0].double(), wanted, atol=1e-4, rtol=1e-3)
 
 
 @given(st.integers(0, 99), st.floats(1.0, 1e4))
-def test_normalized_attention_never_saturates(seed: int, scale: float) -> None:
-    """However large weights or features grow, a head's logits stay within sqrt(D / h)."""
+def test_only_its_sharpness_makes_normalized_attention_sharp(seed: int, scale: float) -> None:
+    """However large weights or features grow, logits stay within exp(sharpness) * sqrt(D / h)."""
     torch.manual_seed(seed)
     decoder = FusionDecoder(D, 2, 4, 40, 0.0, normalize=True).eval()
     for layer in decoder.layers:
         layer.multihead_attn.in_proj_weight.data.mul_(scale)
     _, maps = decoder(random(0, 1, 3, D), scale * random(1, 1, 9, D), need_attention=True)
     assert maps is not None
-    bound = 2 * (D / 4) ** 0.5
+    bound = 2 * 2 * (D / 4) ** 0.5  # twice as sharp at first; from -logit to +logit
     assert (maps.amax(-1) / maps.amin(-1)).log().max().item() <= bound + 1e-3

@@ -80,10 +80,8 @@ def group_questions(rows: Tensor, images: int) -> QuestionGroups:
         rows: (B,), the image of each question, in [0, images).
         images: How many images there are.
     """
+    size = -(-len(rows) // images)  # the mean: no more than half of the places stay empty
     counts = rows.bincount(minlength=images)
-    size = int(counts.max())  # keys and values are read in place
-    if images * size > 2 * len(rows):  # but no more than half of the places may stay empty
-        size = -(-len(rows) // images)
     order = rows.argsort(stable=True)
     nth = torch.empty_like(rows)
     nth[order] = (
@@ -130,22 +128,15 @@ def attend(
     if rows is not None:
         kv = kv.index_select(0, rows)
     k, v = kv.permute(2, 0, 3, 1, 4)
+    if sharpness is not None:
+        q, k = (F.rms_norm(each, each.shape[-1:]) for each in (q, k))
+        q = q * sharpness.exp()[:, None, None].to(q.dtype)
     scores = q @ k.transpose(-1, -2) * (width // heads) ** -0.5
-    if sharpness is not None:  # divides the scores: the keys are many more numbers
-        sharp = sharpness.exp()[:, None, None] * inverse_size(q)
-        scores = scores * (sharp * inverse_size(k).transpose(-1, -2)).to(scores.dtype)
     if padding is not None:
         scores = scores.masked_fill(padding[:, None, None, :], float("-inf"))
     weights = scores.softmax(-1)
     mixed = F.dropout(weights, attention.dropout, attention.training) @ v
     return attention.out_proj(mixed.transpose(1, 2).flatten(2)), weights
-
-
-def inverse_size(vectors: Tensor) -> Tensor:
-    """1 / root mean square of vectors (..., D), (..., 1), float32 or finer."""
-    length = torch.linalg.vector_norm(vectors, dim=-1, keepdim=True)
-    length = length.to(torch.promote_types(length.dtype, torch.float32))
-    return vectors.shape[-1] ** 0.5 / length.clamp(min=1e-6)
 
 
 class FusionLayer(nn.Module):

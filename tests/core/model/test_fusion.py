@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -281,14 +283,17 @@ def test_normalized_attention_compares_directions() -> None:
     torch.testing.assert_close(maps[:, 0].double(), wanted, atol=1e-4, rtol=1e-3)
 
 
-@given(st.integers(0, 99), st.floats(1.0, 1e4))
-def test_only_its_sharpness_makes_normalized_attention_sharp(seed: int, scale: float) -> None:
+@given(st.integers(0, 99), st.floats(1.0, 1e4), st.sampled_from([-1.0, 0.0, 0.7]))
+def test_only_its_sharpness_makes_normalized_attention_sharp(
+    seed: int, scale: float, sharpness: float
+) -> None:
     """However large weights or features grow, logits stay within exp(sharpness) * sqrt(D / h)."""
     torch.manual_seed(seed)
     decoder = FusionDecoder(D, 2, 4, 40, 0.0, normalize=True).eval()
     for layer in decoder.layers:
         layer.multihead_attn.in_proj_weight.data.mul_(scale)
+        layer.sharpness.data.fill_(sharpness)
     _, maps = decoder(random(0, 1, 3, D), scale * random(1, 1, 9, D), need_attention=True)
     assert maps is not None
-    bound = 2 * 2 * (D / 4) ** 0.5  # twice as sharp at first; from -logit to +logit
+    bound = 2 * math.exp(sharpness) * (D / 4) ** 0.5  # from the least logit to the largest
     assert (maps.amax(-1) / maps.amin(-1)).log().max().item() <= bound + 1e-3

@@ -120,7 +120,12 @@ def question_records(
     for picture, question in asked:
         stem = f"{picture.name}/{question.task}"
         numbers[stem] += 1
-        base = picture.base if isinstance(picture, ArrowPicture) else picture
+        tags = {"task": question.task, "topic": question.topic}
+        if isinstance(picture, ArrowPicture):
+            base = picture.base
+            tags["arrows"] = str(len(picture.arrows))
+        else:
+            base = picture
         facts = [text for task, text in known[picture.name] if task != question.task]
         rng = rng_for(seed, "queue", stem, numbers[stem])
         record = Record(
@@ -133,7 +138,7 @@ def question_records(
             source=base.source,
             split={"heldout": "test"}.get(part, part),
             boxes=tuple(shares(box, base.size) for box in question.seen_in),
-            tags={"task": question.task, "topic": question.topic, "base": base.origin},
+            tags={**tags, "base": base.origin},
         )
         records.append(record)
     return records

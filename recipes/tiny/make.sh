@@ -19,13 +19,13 @@ prepare
 train 1 "$out/$variant-stage1" --data "$out/data/${variant}_captions.jsonl" \
   --set "model.vision.weights=$out/trunk.safetensors" \
   --set "model.language_model=$out/$variant-language"
-# A place is learned at once or not at all: first by itself, where to look and then, begun anew and
-# slower, what to answer; afterwards met often enough to stay.
-quadrants=(--data "$out/data/${variant}_quadrant.jsonl")
-train 2 "$out/$variant-quadrants" "${quadrants[@]}" --set stage2.epochs=6 --model "$out/$variant-stage1/model"
-train 2 "$out/$variant-quadrants-read" "${quadrants[@]}" --set stage2.epochs=3 --set stage2.learning_rate=5e-4 \
-  --set stage2.schedule=linear --model "$out/$variant-quadrants/model"
-train_on_questions "$out/$variant-stage2" "$out/$variant-quadrants-read/model" "${quadrants[@]}" "${quadrants[@]}"
+# One thing at a time is learned first, by itself: where to look and then, begun anew and slower, what
+# to answer; afterwards it is met often enough to stay.
+single=(--data "$out/data/${variant}_single.jsonl")
+train 2 "$out/$variant-look" "${single[@]}" --set stage2.epochs=3 --model "$out/$variant-stage1/model"
+train 2 "$out/$variant-read" "${single[@]}" --set stage2.epochs=2 --set stage2.learning_rate=5e-4 \
+  --set stage2.schedule=linear --model "$out/$variant-look/model"
+train_on_questions "$out/$variant-stage2" "$out/$variant-read/model" "${single[@]}" "${single[@]}"
 report "$out/$variant-stage2/model" "$out/$variant-scores"
 
 if [ "$variant" = official ]; then

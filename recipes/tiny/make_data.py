@@ -8,7 +8,7 @@ V_language.txt               text for the language model
 V_captions.jsonl             captions, for stage 1
 V_train.jsonl                questions with queues, for stage 2
 V_vqa_rad.jsonl              those of them that are VQA-RAD's own
-V_quadrant.jsonl             those of them that ask for a quadrant
+V_single.jsonl               those of them that ask where one thing is or what one arrow points to
 validation.jsonl             questions about images of the derived sets kept aside for validation
 tune_validation.jsonl        VQA-RAD train questions about images that variant ``tune`` never sees
 heldout.jsonl                questions about images of the derived sets that nothing else uses
@@ -108,6 +108,14 @@ def without(records: Iterable[Record], images: set[str]) -> list[Record]:
     return [record for record in records if record.tags["base"] not in images]
 
 
+def about_one_thing(record: Record) -> bool:
+    """Whether it asks for the quadrant of an object, or what the only arrow points to."""
+    tags = record.tags
+    if tags["task"] == "arrow":
+        return tags["arrows"] == "1" and record.answer_type == "OPEN"
+    return tags["task"] == "quadrant"
+
+
 def derived_lines(records: list[Record], captions: list[Record], seed: int) -> list[str]:
     """Captions behind themselves, and questions behind the caption of their image.
 
@@ -188,7 +196,7 @@ def build(
         blanks = blank_records(own + questions, out, "train", BLANK, BLANK // 8, seed)
         files[f"{variant}_train"] = own + questions + blanks
         files[f"{variant}_vqa_rad"] = own
-        files[f"{variant}_quadrant"] = [r for r in questions if r.tags["task"] == "quadrant"]
+        files[f"{variant}_single"] = [record for record in questions if about_one_thing(record)]
         files[f"{variant}_captions"] = captions + vqa_rad.captions(radiology, rows, seed)
         lines = {*slake, *derived_lines(questions, files[f"{variant}_captions"], seed)}
         lines.update(row_lines(radiology, rows, seed))

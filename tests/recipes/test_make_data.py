@@ -323,8 +323,17 @@ def test_questions_met_more_often_are_those_of_training(built: tuple[Path, dict]
     _, files = built
     for variant in ("official", "disjoint", "tune"):
         train = files[f"{variant}_train"]
-        quadrants = files[f"{variant}_quadrant"]
-        assert quadrants == [r for r in train if r.tags["task"] == "quadrant"]
-        assert all(len(r.boxes) == 1 for r in quadrants)
+        single = files[f"{variant}_single"]
+        assert {r.tags["task"] for r in single} == {"quadrant", "arrow"}
+        assert {r.id for r in single} <= {r.id for r in train}
+        assert all(len(r.boxes) == 1 for r in single)
+        quadrants = [r for r in train if r.tags["task"] == "quadrant"]
+        assert [r for r in single if r.tags["task"] == "quadrant"] == quadrants
+        tips = defaultdict(set)
+        for record in train:
+            if record.tags["task"] == "arrow":
+                tips[record.image].update(record.boxes)
+        arrows = [r for r in single if r.tags["task"] == "arrow"]
+        assert all(r.answer not in ("yes", "no") and len(tips[r.image]) == 1 for r in arrows)
         assert files[f"{variant}_vqa_rad"]
         assert {r.id for r in files[f"{variant}_vqa_rad"]} <= {r.id for r in train}

@@ -13,6 +13,8 @@ from sources import rng_for
 from statements import sentence, statement
 
 MOST_FACTS = 7
+YES_NO = ("yes", "no")
+Row = tuple[str, str, str, str]  # image, opening sentence, question, answer
 PLACES = {"Lung": "lung", "Abdomen": "abdomen", "Pelvic Cavity": "pelvic cavity", "Neck": "neck"}
 
 
@@ -42,28 +44,63 @@ def context_of(opening: str, facts: list[str], own: str, rng: random.Random) -> 
     return " ".join([opening, *map(sentence, chosen)]).strip()
 
 
-def grouped_lines(
-    rows: list[tuple[str, str, str, str]], seed: int, repeats: int = 2
-) -> Iterator[str]:
+def grouped_lines(rows: list[Row], seed: int, repeats: int = 2) -> Iterator[str]:
     """Lines of questions that belong to images.
 
     Args:
-        rows: (image, opening sentence, question, answer).
+        rows: The questions with their answers.
         seed: Decides which facts stand in front.
         repeats: Lines with facts in front for each question.
     """
-    said = [statement(question, answer) for _, _, question, answer in rows]
-    known: dict[str, list[str]] = defaultdict(list)
-    for (image, *_), fact in zip(rows, said, strict=True):
-        known[image].append(fact)
-    for (image, opening, question, answer), own in zip(rows, said, strict=True):
+    known = facts_of_images(rows)
+    for image, opening, question, answer in rows:
+        own = statement(question, answer)
         yield line(question, answer)
         for repeat in range(repeats):
             rng = rng_for(seed, "context", image, question, repeat)
             yield line(question, answer, context_of(opening, known[image], own, rng))
 
 
-def slake_rows(path: Path) -> list[tuple[str, str, str, str]]:
+def undecided_lines(rows: list[Row], seed: int) -> Iterator[str]:
+    """Lines of questions with drawn answers, two each, mostly behind the fact that gives them.
+
+    No line tells what is true of an image: a language model that knows the answer from the question
+    leaves stage 2 nothing to see. Yes and no come once each, other answers from questions that
+    begin with the same two words.
+
+    Args:
+        rows: The questions with their answers.
+        seed: Decides which answers are drawn and which facts stand in front.
+    """
+    known = facts_of_images(rows)
+    answers: dict[str, list[str]] = defaultdict(list)
+    for _, _, question, answer in rows:
+        if answer not in YES_NO:
+            answers[_beginning(question)].append(answer)
+    for image, opening, question, answer in rows:
+        rng = rng_for(seed, "undecided", image, question)
+        truth = statement(question, answer)
+        others = [fact for fact in known[image] if fact != truth]
+        for drawn in (
+            YES_NO if answer in YES_NO else rng.choices(answers[_beginning(question)], k=2)
+        ):
+            own = statement(question, drawn)
+            yield line(question, drawn, context_of(opening, others, own, rng))
+
+
+def facts_of_images(rows: list[Row]) -> dict[str, list[str]]:
+    """What the questions with their answers say about each image."""
+    known: dict[str, list[str]] = defaultdict(list)
+    for image, _, question, answer in rows:
+        known[image].append(statement(question, answer))
+    return known
+
+
+def _beginning(question: str) -> str:
+    return " ".join(question.lower().split()[:2])
+
+
+def slake_rows(path: Path) -> list[Row]:
     """SLAKE's English train questions as (image, opening sentence, question, answer)."""
     rows = []
     for row in json.loads(path.read_text("utf-8")):

@@ -34,7 +34,7 @@ import numpy as np
 import vqa_rad
 from blank import blank_records
 from captions import opening
-from corpus import canonical_answer, grouped_lines, line, slake_rows
+from corpus import canonical_answer, grouped_lines, line, slake_rows, undecided_lines
 from derived import derive_part
 from sources import (
     LABELLED,
@@ -132,10 +132,10 @@ def derived_lines(records: list[Record], captions: list[Record], seed: int) -> l
 
 
 def row_lines(pictures: list[Picture], rows: list[vqa_rad.Row], seed: int) -> list[str]:
-    """VQA-RAD's questions behind other facts of the same image."""
+    """VQA-RAD's questions with any answer, mostly behind the fact that gives it."""
     openings = {picture.image: opening(picture) for picture in pictures}
     of_image = [(vqa_rad.image_path(row), row["question"], row["answer"]) for row in rows]
-    return list(grouped_lines([(i, openings[i], q, a) for i, q, a in of_image], seed))
+    return list(undecided_lines([(i, openings[i], q, a) for i, q, a in of_image], seed))
 
 
 def slake_lines(root: Path, seed: int) -> list[str]:

@@ -11,7 +11,7 @@ import arrows
 import numpy as np
 import pytest
 from captions import caption_of, facts_of
-from corpus import canonical_answer, context_of, grouped_lines
+from corpus import canonical_answer, context_of, grouped_lines, undecided_lines
 from crops import visible_things
 from derive import Question, balanced, nuclei_bin, quadrant, questions_of, side
 from hypothesis import given
@@ -205,6 +205,27 @@ def test_context_lines_hold_facts_of_the_same_image_only() -> None:
     assert any(line.endswith("Question: Is there a mass? Answer: yes") for line in behind_it)
     assert not any("CT." in line and "edema" in line for line in lines)
     assert context_of("CT.", [], "", random.Random(0)) == "CT."
+
+
+def test_undecided_lines_do_not_say_what_is_true() -> None:
+    rows = [
+        ("a", "CT.", "Is there a mass?", "yes"),
+        ("a", "CT.", "Where is the mass?", "left lung"),
+        ("b", "CT.", "Where is the cyst?", "liver"),
+        ("b", "CT.", "Is there edema?", "no"),
+    ]
+    lines = [line for seed in range(60) for line in undecided_lines(rows, seed)]
+    asked = Counter(line[line.index("Question:") :] for line in lines)
+    for question in ("Is there a mass?", "Is there edema?"):
+        assert asked[f"Question: {question} Answer: yes"] == 60
+        assert asked[f"Question: {question} Answer: no"] == 60
+    for question in ("Where is the mass?", "Where is the cyst?"):
+        for answer in ("left lung", "liver"):
+            assert 30 < asked[f"Question: {question} Answer: {answer}"] < 90
+    # The fact behind which the answer stands never stands beside its contrary.
+    behind = [line for line in lines if line.endswith("Question: Is there a mass? Answer: no")]
+    assert any("There is no mass." in line for line in behind)
+    assert not any("There is a mass." in line for line in behind)
 
 
 @pytest.fixture(scope="module")

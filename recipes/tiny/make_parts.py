@@ -158,7 +158,7 @@ def main() -> None:
     language = commands.add_parser("language")
     language.add_argument("out", type=Path)
     language.add_argument("--text", type=Path, required=True)
-    language.add_argument("--epochs", type=float, default=4)
+    language.add_argument("--epochs", type=float, default=3)
     language.add_argument("--seed", type=int, default=0)
     given = parser.parse_args()
     if given.part == "trunk":

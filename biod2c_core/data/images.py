@@ -206,7 +206,8 @@ def _decode(data: BinaryIO, name: str, max_pixels: int, frame: int) -> Image.Ima
             f"Give one of: {', '.join(PILLOW_FORMATS)}.",
         ) from None
     except Image.DecompressionBombError as error:
-        raise ImageError(f"{name} is too large: {error}", "Save a smaller version.") from error
+        said = str(error).rstrip(".")
+        raise ImageError(f"{name} is too large: {said}", "Save a smaller version.") from error
     except (Exception, MemoryError) as error:  # decoders raise nearly anything on damaged bytes
         reason = " ".join(str(error).split())[:200] or type(error).__name__
         raise ImageError(

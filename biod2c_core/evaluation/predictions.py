@@ -46,7 +46,7 @@ class Prediction:
         """The prediction as one line of JSON."""
         row: dict[str, Any] = {"id": self.id, "answer": self.answer}
         if self.confidence is not None:
-            row["confidence"] = round(self.confidence, 6)
+            row["confidence"] = self.confidence
         return json.dumps(row, ensure_ascii=False)
 
 

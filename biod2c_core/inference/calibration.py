@@ -115,7 +115,7 @@ def _fit_isotonic(
             blocks[-1] = [a + b for a, b in zip(blocks[-1], last, strict=True)]
     least = 1 / (len(confidences) + 2)
     return tuple(
-        (round(total / count, 6), round(min(max(good / count, least), 1 - least), 6))
+        (float(f"{total / count:.6g}"), round(min(max(good / count, least), 1 - least), 6))
         for total, good, count in blocks
     )
 

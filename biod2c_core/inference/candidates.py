@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from biod2c_core.model.answering import MAX_NEW_TOKENS, Answer, Answerer
+from biod2c_core.model.answering import MAX_NEW_TOKENS, Answer, Answerer, probability
 from biod2c_core.model.fusion import ImageEncoding
 
 
@@ -47,7 +47,7 @@ def other_answers(
 def score_answer(
     answerer: Answerer, image: ImageEncoding, question: str, ids: tuple[int, ...]
 ) -> float:
-    """The confidence of an answer that is given: the geometric mean of its token probabilities.
+    """The probability that the model gives to an answer: the product of those of its tokens.
 
     Args:
         answerer: The loaded model.
@@ -64,7 +64,7 @@ def score_answer(
     result = model.language_model(inputs_embeds=embeddings, attention_mask=mask, use_cache=False)
     log_p = result.logits[0, -len(ids) - 1 : -1].float().log_softmax(-1)
     chosen = log_p.gather(-1, answer[0, :, None])
-    return round(float(chosen.mean().exp()), 4)
+    return probability(float(chosen.sum()))
 
 
 def _until_end(answerer: Answerer, row: list[int]) -> tuple[int, ...]:

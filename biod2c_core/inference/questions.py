@@ -28,7 +28,7 @@ class Reply:
         answer: The model's answer; None where it is not sure enough.
         confidence: How sure it is, in [0, 1].
         calibrated: Whether the confidence is the share of such answers that were right on held-out
-            records; otherwise it is the geometric mean of the answer's token probabilities.
+            records; otherwise it is the probability that the model gives to the answer.
         abstained: Whether the confidence was below what was asked for.
         model: The name of the checkpoint.
         seconds: Time to answer, as a share of its batch; loading and encoding not included.

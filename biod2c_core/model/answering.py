@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -20,14 +21,19 @@ from biod2c_core.model.quantization import bits_from_environment, quantize_langu
 MAX_NEW_TOKENS = 32
 
 
+def probability(log_p: float) -> float:
+    """exp(log_p) to four significant digits; that of a long answer is small."""
+    return float(f"{math.exp(log_p):.4g}")
+
+
 @dataclass(frozen=True)
 class Answer:
     """An answer and how sure the model is of it.
 
     Attributes:
         text: The answer.
-        confidence: Geometric mean of the probabilities of its tokens, the end token included,
-            in [0, 1].
+        confidence: The probability that the model gives to it: the product of those of its tokens,
+            the end token included; in [0, 1].
         ids: The generated token ids, up to and including the first end token.
     """
 
@@ -210,8 +216,6 @@ class Answerer:
         return ends.cumsum(-1) - ends.long() == 0  # no end before it
 
     def _confidences(self, sequences: Tensor, log_p: Tensor, counted: Tensor) -> list[float]:
-        """Geometric mean of the probabilities of the tokens that count."""
+        """Product of the probabilities of the tokens that count."""
         chosen = log_p.gather(-1, sequences[:, : log_p.shape[1], None]).squeeze(-1)
-        weights = counted.to(chosen.dtype)
-        mean = (chosen * weights).sum(-1) / weights.sum(-1).clamp(min=1)
-        return [round(float(value), 4) for value in mean.exp()]
+        return [probability(value) for value in chosen.where(counted, 0).sum(-1).tolist()]

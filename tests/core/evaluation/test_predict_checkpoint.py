@@ -28,5 +28,5 @@ def test_32_questions_about_4_images(checkpoint: Path, tmp_path: Path) -> None:
         image = make_image(int(record.image[0]), (90, 70))
         alone = answerer.answer([image], [record.question])[0]
         assert together[record.id].answer == alone.text
-        assert together[record.id].confidence == pytest.approx(alone.confidence, abs=1e-3)
+        assert together[record.id].confidence == pytest.approx(alone.confidence, rel=1e-3)
     assert len({row.answer for row in together.values()}) > 1

@@ -23,7 +23,7 @@ def answerer(checkpoint: Path) -> Answerer:
     return Answerer.load(str(checkpoint), "cpu")
 
 
-def test_confidence_is_the_geometric_mean_of_the_token_probabilities(answerer: Answerer) -> None:
+def test_confidence_is_the_product_of_the_token_probabilities(answerer: Answerer) -> None:
     model, processor = answerer.model, answerer.processor
     for image, question in zip(IMAGES, QUESTIONS, strict=True):
         (answer,) = answerer.answer([image], [question], max_new_tokens=5)
@@ -34,8 +34,8 @@ def test_confidence_is_the_geometric_mean_of_the_token_probabilities(answerer: A
         with torch.no_grad():
             output = model(input_ids=whole, attention_mask=torch.ones_like(whole), **inputs)
         steps = output.logits[0, -new.shape[1] - 1 : -1].double().softmax(-1)
-        chosen = steps.gather(-1, new[0, :, None]).log().mean().exp()
-        assert answer.confidence == pytest.approx(float(chosen), abs=1e-4)
+        chosen = steps.gather(-1, new[0, :, None]).prod()
+        assert answer.confidence == pytest.approx(float(chosen), rel=1e-3)
         assert answer.text == processor.tokenizer.decode(new[0], skip_special_tokens=True).strip()
 
 
@@ -46,7 +46,7 @@ def test_the_batch_changes_neither_answer_nor_confidence(answerer: Answerer) -> 
             IMAGES[row : row + 1], QUESTIONS[row : row + 1], max_new_tokens=6
         )
         assert alone.text == together[row].text
-        assert alone.confidence == pytest.approx(together[row].confidence, abs=2e-4)
+        assert alone.confidence == pytest.approx(together[row].confidence, rel=1e-3)
 
 
 def test_an_image_is_encoded_once_for_all_its_questions(
@@ -77,7 +77,7 @@ def test_any_configured_end_token_ends_the_count(llama: Path) -> None:
     model.generation_config.eos_token_id = [2, first]
     (alone,) = answerer.answer(IMAGES[:1], QUESTIONS[:1], max_new_tokens=6)
     together = answerer.answer(IMAGES, QUESTIONS, max_new_tokens=6)
-    assert alone.confidence == pytest.approx(together[0].confidence, abs=2e-4)
+    assert alone.confidence == pytest.approx(together[0].confidence, rel=1e-3)
     assert alone.confidence != pytest.approx(plain.confidence, abs=1e-4)
 
 

@@ -46,21 +46,28 @@ def topic(record: Record) -> tuple[str, str]:
 
 
 def blank_records(
-    records: list[Record], out: Path, part: str, count: int, pictures: int, seed: int
+    records: list[Record],
+    out: Path,
+    part: str,
+    count: int,
+    pictures: int,
+    seed: int,
+    answers: int = 1,
 ) -> list[Record]:
     """Questions of a part, asked about blank pictures, with answers drawn at random.
 
     Args:
         records: The part's questions.
         out: The image root; the pictures go to ``images/blank``.
-        part: Names the pictures.
+        part: Names the pictures and records.
         count: Questions to make.
         pictures: Pictures to share among them.
         seed: Of every draw.
+        answers: Records of each question, 1 or 2; with two, yes and no come once each.
     """
-    answers = defaultdict(list)
+    known = defaultdict(list)
     for record in records:
-        answers[topic(record)].append(record.answer)
+        known[topic(record)].append(record.answer)
     rng = rng_for(seed, "blank", part)
     images = []
     for number in range(pictures):
@@ -71,18 +78,22 @@ def blank_records(
         images.append(image)
     made = []
     for number, record in enumerate(rng.choices(records, k=count)):
-        choices = YES_NO if topic(record)[0] == "yes or no" else answers[topic(record)]
         image = rng.choice(images)
-        made.append(
-            Record(
-                id=f"blank/{part}-{number}",
-                image=image,
-                question=record.question,
-                answer=rng.choice(choices),
-                answer_type=record.answer_type,
-                source="blank",
-                split=record.split,
-                tags={"task": "blank", "base": image},
+        if topic(record)[0] == "yes or no":
+            drawn = rng.sample(YES_NO, k=answers)
+        else:
+            drawn = [rng.choice(known[topic(record)]) for _ in range(answers)]
+        for nth, answer in enumerate(drawn):
+            made.append(
+                Record(
+                    id=f"blank/{part}-{number}" + (f"-{nth}" if nth else ""),
+                    image=image,
+                    question=record.question,
+                    answer=answer,
+                    answer_type=record.answer_type,
+                    source="blank",
+                    split=record.split,
+                    tags={"task": "blank", "base": image},
+                )
             )
-        )
     return made

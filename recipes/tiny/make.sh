@@ -26,10 +26,16 @@ train 2 "$out/$variant-look" "${single[@]}" --set stage2.epochs=3 --model "$out/
 train 2 "$out/$variant-read" "${single[@]}" --set stage2.epochs=4 --set stage2.learning_rate=5e-4 \
   --set stage2.schedule=linear --model "$out/$variant-look/model"
 train_on_questions "$out/$variant-stage2" "$out/$variant-read/model" "${single[@]}" "${single[@]}"
-report "$out/$variant-stage2/model" "$out/$variant-scores"
+# Last, at a lower rate, a part of everything once more and what a blank picture does not show.
+blank=(--data "$out/data/${variant}_blank.jsonl")
+again=(--data "$out/data/${variant}_vqa_rad.jsonl")
+train 2 "$out/$variant-settle" --data "$out/data/${variant}_train.jsonl" "${blank[@]}" "${blank[@]}" \
+  "${again[@]}" "${again[@]}" "${again[@]}" --set stage2.epochs=0.2 \
+  --set stage2.learning_rate=3e-4 --set stage2.schedule=linear --model "$out/$variant-stage2/model"
+report "$out/$variant-settle/model" "$out/$variant-scores"
 
 if [ "$variant" = official ]; then
   [ -d "$out/biod2c-tiny" ] ||
-    biod2c export "$out/biod2c-tiny" --model "$out/official-stage2/model" --dtype float16
+    biod2c export "$out/biod2c-tiny" --model "$out/official-settle/model" --dtype float16
   biod2c calibrate "$out/data/validation.jsonl" --model "$out/biod2c-tiny"
 fi

@@ -8,6 +8,7 @@ V_language.txt               text for the language model
 V_captions.jsonl             captions, for stage 1
 V_train.jsonl                questions with queues, for stage 2
 V_vqa_rad.jsonl              those of them that are VQA-RAD's own
+V_blank.jsonl                more questions about blank pictures, each with two answers
 V_single.jsonl               those of them that ask where one thing is or what one arrow points to
 validation.jsonl             questions about images of the derived sets kept aside for validation
 tune_validation.jsonl        VQA-RAD train questions about images that variant ``tune`` never sees
@@ -196,6 +197,9 @@ def build(
         blanks = blank_records(own + questions, out, "train", BLANK, BLANK // 8, seed)
         files[f"{variant}_train"] = own + questions + blanks
         files[f"{variant}_vqa_rad"] = own
+        files[f"{variant}_blank"] = blank_records(
+            own + questions, out, "unsure", BLANK, BLANK // 8, seed, answers=2
+        )
         files[f"{variant}_single"] = [record for record in questions if about_one_thing(record)]
         files[f"{variant}_captions"] = captions + vqa_rad.captions(radiology, rows, seed)
         lines = {*slake, *derived_lines(questions, files[f"{variant}_captions"], seed)}

@@ -292,7 +292,14 @@ def test_blank_pictures_tell_nothing(built: tuple[Path, dict]) -> None:
     closed = Counter(r.answer for r in blanks if r.answer in ("yes", "no"))
     assert abs(closed["yes"] - closed["no"]) < 0.3 * closed.total()
     assert not {r.image for r in blanks} & {r.image for r in files["blank"]}
-    assert all((out / r.image).is_file() and not r.queue for r in [*blanks, *files["blank"]])
+    twice = defaultdict(list)
+    for record in files["official_blank"]:
+        twice[(record.image, record.question)].append(record.answer)
+    assert all(c.count("yes") == c.count("no") for c in twice.values())
+    assert not {r.image for r in files["official_blank"]} & {r.image for r in files["blank"]}
+    for record in (*blanks, *files["official_blank"], *files["blank"]):
+        assert (out / record.image).is_file()
+        assert not record.queue
 
 
 @pytest.mark.real_data

@@ -28,10 +28,9 @@ train 2 "$out/$variant-read" "${single[@]}" --set stage2.epochs=4 --set stage2.l
 train_on_questions "$out/$variant-stage2" "$out/$variant-read/model" "${single[@]}" "${single[@]}"
 # Last, at a lower rate, a part of everything once more and what a blank picture does not show.
 blank=(--data "$out/data/${variant}_blank.jsonl")
-again=(--data "$out/data/${variant}_vqa_rad.jsonl")
-train 2 "$out/$variant-settle" --data "$out/data/${variant}_train.jsonl" "${blank[@]}" "${blank[@]}" \
-  "${again[@]}" "${again[@]}" "${again[@]}" --set stage2.epochs=0.2 \
-  --set stage2.learning_rate=3e-4 --set stage2.schedule=linear --model "$out/$variant-stage2/model"
+train_on_questions "$out/$variant-settle" "$out/$variant-stage2/model" "${single[@]}" "${single[@]}" \
+  "${blank[@]}" "${blank[@]}" --set stage2.epochs=0.13 --set stage2.learning_rate=3e-4 \
+  --set stage2.schedule=linear
 report "$out/$variant-settle/model" "$out/$variant-scores"
 
 if [ "$variant" = official ]; then

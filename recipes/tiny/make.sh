@@ -29,8 +29,8 @@ train_on_questions "$out/$variant-stage2" "$out/$variant-read/model" "${single[@
 # Last, at a lower rate, a part of everything once more and what a blank picture does not show.
 blank=(--data "$out/data/${variant}_blank.jsonl")
 train_on_questions "$out/$variant-settle" "$out/$variant-stage2/model" "${single[@]}" "${single[@]}" \
-  "${blank[@]}" "${blank[@]}" --set stage2.epochs=0.13 --set stage2.learning_rate=3e-4 \
-  --set stage2.schedule=linear
+  "${blank[@]}" "${blank[@]}" "${blank[@]}" --set stage2.epochs=0.2 \
+  --set stage2.learning_rate=3e-4 --set stage2.schedule=linear
 report "$out/$variant-settle/model" "$out/$variant-scores"
 
 if [ "$variant" = official ]; then

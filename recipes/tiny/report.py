@@ -15,6 +15,8 @@ from pathlib import Path
 from random import Random
 from statistics import mean
 
+from blank import YES_NO
+
 from biod2c_core.data.formats import read_records
 from biod2c_core.data.records import Record, write_records
 from biod2c_core.evaluation.profiles import get_profile
@@ -94,9 +96,19 @@ def print_tasks(own: list[ScoredQuestion], other: list[ScoredQuestion]) -> None:
         print(f"| {task} | {len(first)} | {a:.3f} | {b:.3f} | {a - b:+.3f} |")
 
 
-def confidence(questions: list[ScoredQuestion]) -> float:
-    """Mean confidence of the answers."""
-    return mean(q.prediction.confidence or 0.0 for q in questions)
+def print_confidences(own: list[ScoredQuestion], blank: list[ScoredQuestion]) -> None:
+    """Mean confidences, before any calibration."""
+    print("\n| mean confidence | yes/no questions | other questions | all |")
+    print("|---|---|---|---|")
+    for name, questions in (("own images", own), ("blank images", blank)):
+        values = [q.prediction.confidence or 0.0 for q in questions]
+        closed = [q.record.answer in YES_NO for q in questions]
+        groups = (
+            [v for v, c in zip(values, closed, strict=True) if c],
+            [v for v, c in zip(values, closed, strict=True) if not c],
+            values,
+        )
+        print(f"| {name} | " + " | ".join(f"{mean(group):.3f}" for group in groups) + " |")
 
 
 def main() -> None:
@@ -118,10 +130,7 @@ def main() -> None:
         if by_task:
             print_tasks(own, other)
             blank = run(answerer, given.data / "blank.jsonl", given.data, given.run, False)
-            print(
-                f"\nMean confidence: {confidence(own):.3f} on own images, {confidence(blank):.3f} on "
-                f"blank ones."
-            )
+            print_confidences(own, blank)
 
 
 if __name__ == "__main__":

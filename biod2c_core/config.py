@@ -355,9 +355,16 @@ def _name(kind: Any) -> str:
 
 
 def _unknown(what: str, name: str, known: list[str]) -> ConfigError:
-    near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    near = [each for each in known if _initials(each) == name]  # lr: learning_rate
+    near = near or difflib.get_close_matches(name, known, n=1, cutoff=0.5)
     hint = f"Did you mean {near[0]!r}?" if near else f"Known: {', '.join(known)}."
     return ConfigError(f"unknown {what} {name!r}", hint)
+
+
+def _initials(key: str) -> str:
+    """``stage2.learning_rate`` -> ``stage2.lr``."""
+    place, dot, last = key.rpartition(".")
+    return place + dot + "".join(word[:1] for word in last.split("_"))
 
 
 def _plain(value: Any) -> Any:

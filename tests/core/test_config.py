@@ -133,6 +133,7 @@ def test_the_paper_preset_is_the_papers_setting() -> None:
     ("assignment", "message"),
     [
         ("stage2.lerning_rate=1", "unknown key 'stage2.lerning_rate'. Did you mean 'stage2.learning_rate'?"),
+        ("stage2.lr=1", "unknown key 'stage2.lr'. Did you mean 'stage2.learning_rate'?"),
         ("model.vison.name=x", "unknown key 'model.vison'. Did you mean 'model.vision'?"),
         ("model.vision.nam=x", "unknown key 'model.vision.nam'. Did you mean 'model.vision.name'?"),
         ("zzz=1", "unknown key 'zzz'. Known: model, stage1, stage2, zero."),

@@ -117,6 +117,10 @@ def train(
             f"preset {preset!r} names no language model, and no checkpoint is given",
             "Add --model CHECKPOINT, or --set model.language_model=FOLDER_OR_HUB_NAME.",
         )
+    if model is not None and settings:
+        from biod2c_core.training.stages import check_changes
+
+        check_changes(model, settings)
 
     where = Where(gpus, processes, nodes, node_rank, master, hostfile)
     if dry_run:

@@ -85,8 +85,14 @@ def fingerprint(folder: Path) -> str:
     return digest.hexdigest()[:16]
 
 
-def _check_config(path: Path) -> None:
-    """Refuse a configuration whose gaps would be filled with the paper's model of seven billion."""
+def load_model_config(folder: Path) -> BioD2CConfig:
+    """The configuration of a checkpoint folder.
+
+    Raises:
+        CheckpointError: It is damaged or describes another model; its gaps would be filled with the
+            paper's model of seven billion.
+    """
+    path = folder / "config.json"
     try:
         content = json.loads(path.read_text("utf-8"))
         fits = content["model_type"] == BioD2CConfig.model_type and content["text_config"]
@@ -97,6 +103,7 @@ def _check_config(path: Path) -> None:
             f"{path} does not describe a BioD2C model, so the checkpoint cannot be loaded",
             "It is damaged, or of another model; copy it again.",
         )
+    return BioD2CConfig.from_pretrained(folder)
 
 
 def load_model(
@@ -107,11 +114,10 @@ def load_model(
     Raises:
         CheckpointError: The files are damaged or do not fit the configuration.
     """
-    _check_config(folder / "config.json")
     bars = transformers_logging.is_progress_bar_enabled()
     transformers_logging.disable_progress_bar()
     try:
-        config = BioD2CConfig.from_pretrained(folder)
+        config = load_model_config(folder)
         loaded: Any = BioD2CForConditionalGeneration.from_pretrained(
             folder, config=config, dtype=dtype, use_safetensors=True, output_loading_info=True
         )

@@ -23,7 +23,7 @@ from biod2c_core.data.records import Record
 from biod2c_core.errors import CheckpointError, InputError
 from biod2c_core.model.adapters import lora_targets
 from biod2c_core.model.build import model_config
-from biod2c_core.model.checkpoints import locate
+from biod2c_core.model.checkpoints import load_model_config, locate
 from biod2c_core.model.configuration import BioD2CConfig
 from biod2c_core.model.fusion import FeatureFusion
 from biod2c_core.model.vision import VisionTower, grid_shape
@@ -309,7 +309,7 @@ def _model_config(config: TrainingConfig, checkpoint: str | None) -> tuple[BioD2
     """The model's configuration, and where its tokenizer may be."""
     if checkpoint is not None:
         folder = locate(checkpoint)
-        return BioD2CConfig.from_pretrained(folder), str(folder)
+        return load_model_config(folder), str(folder)
     name = config.model.language_model
     try:
         return model_config(config.model, AutoConfig.from_pretrained(name)), name

@@ -2,11 +2,39 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from torch import nn
 
 from biod2c_core.config import LoraSettings
+from biod2c_core.errors import ConfigError
 from biod2c_core.model.adapters import lora_targets
+from biod2c_core.model.checkpoints import load_model_config, locate
 from biod2c_core.model.modeling import BioD2CForConditionalGeneration
+
+
+def check_changes(checkpoint: str, assignments: Sequence[str]) -> None:
+    """Refuse assignments to what the checkpoint that training starts from has decided.
+
+    Still open are the form of L_sem, and LoRA where the checkpoint has none.
+
+    Args:
+        checkpoint: Its folder or hub name.
+        assignments: As given by hand, for example ``["model.scales=3"]``.
+
+    Raises:
+        ConfigError: One of them would have no effect.
+        CheckpointError: There is no such checkpoint.
+    """
+    keys = [each.partition("=")[0].strip() for each in assignments]
+    decided = [key for key in keys if key.startswith("model.") and key != "model.semantic_loss"]
+    if decided and not load_model_config(locate(checkpoint)).lora:
+        decided = [key for key in decided if not key.startswith("model.lora.")]
+    if decided:
+        raise ConfigError(
+            f"{decided[0]} cannot be changed, the checkpoint {checkpoint} has decided it",
+            "Leave it out, or leave out --model.",
+        )
 
 
 def prepare_stage(

@@ -35,6 +35,7 @@ from biod2c_core.inference.attention.explain import METHODS, View, map_trace
 from biod2c_core.inference.attention.trace import trace_answer, without_fusion
 from biod2c_core.model.answering import Answerer
 
+Pair = tuple[Image.Image, Arrow, Arrow]  # the image without arrows, and two for it
 OFF = "fusion off"
 SHOWN = (*METHODS, OFF)
 
@@ -65,9 +66,17 @@ def load(root: Path, picture: Picture) -> Image.Image:
         return file.convert("RGB")
 
 
-def arrow_pairs(
-    root: Path, pictures: list[Picture], limit: int, seed: int
-) -> Iterator[tuple[Image.Image, Arrow, Arrow]]:
+def arrow_cases(pairs: list[Pair]) -> list[Case]:
+    """Images on which only the first arrow of the pair is drawn."""
+    cases = []
+    for image, first, _ in pairs:
+        question = f"Where does the {first.colour} arrow point?"
+        box = first.box(image.size)
+        cases.append(Case("drawn arrow", draw(image, [first]), question, (box,)))
+    return cases
+
+
+def arrow_pairs(root: Path, pictures: list[Picture], limit: int, seed: int) -> Iterator[Pair]:
     """Images with two arrows of different colours, neither near the other's tip, boxes apart."""
     usable = [p for p in pictures if p.source in ("endoscopy", "blood_cells", "nuclei")]
     rng_for(seed, "pointing").shuffle(usable)
@@ -136,7 +145,7 @@ def play(answerer: Answerer, cases: list[Case]) -> None:
         )
 
 
-def play_pairs(answerer: Answerer, pairs: list[tuple[Image.Image, Arrow, Arrow]]) -> None:
+def play_pairs(answerer: Answerer, pairs: list[Pair]) -> None:
     """Print the test of two objects."""
     both: dict[str, list[bool]] = defaultdict(list)
     shift: dict[str, list[bool]] = defaultdict(list)
@@ -174,10 +183,7 @@ def main() -> None:
     pictures = [picture for picture in everything if picture.part == "heldout"]
     pairs = list(arrow_pairs(arguments.root, pictures, arguments.limit, arguments.seed))
     cases = list(object_cases(arguments.root, pictures, arguments.limit))
-    for image, first, _ in pairs:
-        drawn = draw(image, [first])
-        question = f"Where does the {first.colour} arrow point?"
-        cases.append(Case("drawn arrow", drawn, question, (first.box(image.size),)))
+    cases += arrow_cases(pairs)
     play(answerer, cases)
     drawn_pairs = [(draw(image, [one, two]), one, two) for image, one, two in pairs]
     play_pairs(answerer, drawn_pairs)

@@ -41,8 +41,8 @@ def accuracy(questions: list[ScoredQuestion]) -> float:
     return mean(next(q.values[key] for key in keys if key in q.values) for q in questions)
 
 
-def sample(data: Path, folder: Path) -> Path:
-    """At most PER_TASK questions of each task, the same for every candidate."""
+def sample(data: Path, folder: Path, per_task: int = PER_TASK) -> Path:
+    """At most so many questions of each task, the same for every candidate."""
     groups: dict[str, list[Record]] = defaultdict(list)
     for record in read_records(data):
         groups[record.tags["task"]].append(record)
@@ -50,7 +50,7 @@ def sample(data: Path, folder: Path) -> Path:
     chosen = [
         record
         for task in sorted(groups)
-        for record in random.sample(groups[task], min(PER_TASK, len(groups[task])))
+        for record in random.sample(groups[task], min(per_task, len(groups[task])))
     ]
     path = folder / data.name
     write_records(path, chosen)

@@ -58,6 +58,10 @@ def test_both_stages_from_the_command_line(preset: Path, data: Path, tmp_path: P
     assert load_model(second / "model").config.lora is not None
     assert "loss_sem" in result.stderr
 
+    change = ("-m", second / "model", "--set", "model.lora.r=4")
+    result = invoke("-d", data, "-o", tmp_path / "third", "--preset", preset, *change)
+    assert refused(result).startswith("error: model.lora.r cannot be changed, the checkpoint ")
+
 
 def test_flags_win_over_settings_and_settings_over_the_preset(
     preset: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

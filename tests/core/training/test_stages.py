@@ -8,7 +8,8 @@ import pytest
 import tiny_models
 
 from biod2c_core.config import LoraSettings
-from biod2c_core.training.stages import count_parameters, prepare_stage
+from biod2c_core.errors import ConfigError
+from biod2c_core.training.stages import check_changes, count_parameters, prepare_stage
 
 FUSION = {"beta", "decoder", "project", "project_gated", "queries", "text_mlp"}
 
@@ -49,6 +50,22 @@ def test_stage_2_keeps_adapters_that_are_there(llama: Path) -> None:
     after = dict(model.named_parameters())
     assert after.keys() == before.keys()
     assert all(after[name] is before[name] for name in before)
+
+
+def test_what_a_checkpoint_has_decided_cannot_be_set(llama: Path, tmp_path: Path) -> None:
+    model, processor = tiny_models.build(llama)
+    for part in (model, processor):
+        part.save_pretrained(tmp_path / "plain")
+    prepare_stage(model, 2, 1.0, LoraSettings(r=3))
+    for part in (model, processor):
+        part.save_pretrained(tmp_path / "adapted")
+    open_still = ["model.semantic_loss=off", "stage2.epochs=2"]
+    check_changes(str(tmp_path / "plain"), [*open_still, "model.lora.r=4"])
+    check_changes(str(tmp_path / "adapted"), open_still)
+    for folder, change in (("plain", "model.fusion=off"), ("adapted", "model.lora.r=4")):
+        key = change.partition("=")[0]
+        with pytest.raises(ConfigError, match=rf"{key} cannot be changed, .*{folder} has decided"):
+            check_changes(str(tmp_path / folder), [*open_still, change])
 
 
 @pytest.mark.parametrize("stage", [1, 2])

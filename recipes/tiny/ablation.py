@@ -1,4 +1,4 @@
-"""Score the models of ``ablation.sh`` and print the tables of ``docs/ablation.md``.
+"""Score the models of ``ablation.sh`` and print what each part of the model is worth.
 
 ``BIOD2C_DATA=../shared/data python recipes/tiny/ablation.py runs/tiny`` scores every trained model that
 has no scores yet, and then prints, for the arms with at least one seed:
@@ -34,7 +34,7 @@ from biod2c_core.evaluation.profiles import get_profile
 from biod2c_core.evaluation.score import Evaluation, ScoredQuestion, score
 from biod2c_core.evaluation.statistics import compare
 from biod2c_core.inference.attention.boxes import score_boxes
-from biod2c_core.inference.attention.explain import View, map_trace
+from biod2c_core.inference.attention.explain import Method, View, map_trace
 from biod2c_core.inference.attention.trace import trace_answer
 from biod2c_core.model.answering import Answerer
 
@@ -58,14 +58,16 @@ def pointing_cases(root: Path) -> list[Case]:
 
 def point(answerer: Answerer, cases: list[Case]) -> dict[str, dict[str, list[bool]]]:
     """Method -> object -> whether the map's maximum lies in a box."""
-    methods = ("fusion", "language") if answerer.model.fusion.enabled else ("language",)
+    methods: tuple[Method, ...] = ("fusion", "language")
+    if not answerer.model.fusion.enabled:
+        methods = ("language",)
     hits: dict[str, dict[str, list[bool]]] = {name: defaultdict(list) for name in methods}
     for case in cases:
         (answer,) = answerer.answer([case.image], [case.question])
         pixels = answerer.processor.pixels(case.image)
         trace = trace_answer(answerer, pixels, case.question, answer.ids)
         for name in methods:
-            values = map_trace(trace, View(name))[0].numpy()  # type: ignore[arg-type]
+            values = map_trace(trace, View(name))[0].numpy()
             scores = score_boxes(values, case.image.size, case.boxes)
             hits[name][case.kind].append(any(each.hit for each in scores))
     return hits
@@ -116,7 +118,7 @@ def print_scores(title: str, name: str, records: list[Record], arms: dict[str, l
     figures, differences = {}, {}
     for arm, folders in arms.items():
         by_seed = [seeds_mean([folder], records, name) for folder in folders]
-        means = [[one.mean(metric.key).value or 0.0 for one in by_seed] for metric in METRICS]
+        means = [[one.mean(metric.key).value for one in by_seed] for metric in METRICS]
         figures[arm] = [spread(values) for values in means]
         if arm != "full":
             tests = compare(evaluations[arm], evaluations["full"])
@@ -167,6 +169,8 @@ def main() -> None:
         for arm in ARMS
     }
     arms = {arm: folders for arm, folders in trained.items() if folders}
+    if "full" not in arms:
+        parser.error(f"no trained model below {given.out}/ablation; run ablation.sh first")
     missing = [
         folder
         for folders in arms.values()

@@ -9,11 +9,12 @@ Notation used for tensor shapes:
 from __future__ import annotations
 
 import math
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 from biod2c_core.errors import ConfigError
 from biod2c_core.model.equations import gated_sum
@@ -96,6 +97,29 @@ def group_questions(rows: Tensor, images: int) -> QuestionGroups:
     return QuestionGroups(None if in_place else owners, slots, total, size)
 
 
+class InverseRms(torch.autograd.Function):
+    """1 / sqrt(mean(x^2) + eps) over the last dimension, (..., D) to (...).
+
+    In float32 (or that of x, if finer) without a copy of x in it; eps is that of this type.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        """See the class."""
+        dtype = torch.promote_types(x.dtype, torch.float32)
+        squares = torch.linalg.vector_norm(x, dim=-1, dtype=dtype).square()
+        inverse = (squares / x.shape[-1] + torch.finfo(dtype).eps).rsqrt()
+        ctx.save_for_backward(x, inverse)
+        return inverse
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        """d/dx = -x / D * inverse^3."""
+        x, inverse = ctx.saved_tensors
+        return x * (gradient * inverse**3 / -x.shape[-1]).to(x.dtype).unsqueeze(-1)
+
+
 def attend(
     attention: nn.MultiheadAttention,
     queries: Tensor,
@@ -122,16 +146,20 @@ def attend(
         (B, T, D) and the attention weights before dropout, (B, h, T, M).
     """
     width, heads = attention.embed_dim, attention.num_heads
-    weight, bias = attention.in_proj_weight, attention.in_proj_bias
-    q = F.linear(queries, weight[:width], bias[:width]).unflatten(-1, (heads, -1)).transpose(1, 2)
-    kv = F.linear(memory, weight[width:], bias[width:]).unflatten(-1, (2, heads, -1))
+    parts = zip(attention.in_proj_weight.chunk(3), attention.in_proj_bias.chunk(3), strict=True)
+    q, k, v = (
+        F.linear(each, *part).unflatten(-1, (heads, -1)).transpose(1, 2)
+        for each, part in zip((queries, memory, memory), parts, strict=True)
+    )
     if rows is not None:
-        kv = kv.index_select(0, rows)
-    k, v = kv.permute(2, 0, 3, 1, 4)
+        k, v = k.index_select(0, rows), v.index_select(0, rows)
     if sharpness is not None:
-        q, k = (F.rms_norm(each, each.shape[-1:]) for each in (q, k))
-        q = q * sharpness.exp()[:, None, None].to(q.dtype)
+        q = F.rms_norm(q, q.shape[-1:]) * sharpness.exp()[:, None, None].to(q.dtype)
     scores = q @ k.transpose(-1, -2) * (width // heads) ** -0.5
+    if (
+        sharpness is not None
+    ):  # the keys are many: scaling what they give is cheaper than scaling them
+        scores = scores * InverseRms.apply(k).unsqueeze(-2).to(scores.dtype)
     if padding is not None:
         scores = scores.masked_fill(padding[:, None, None, :], float("-inf"))
     weights = scores.softmax(-1)

@@ -15,6 +15,7 @@ from biod2c_core.model.fusion import (
     FeatureFusion,
     FusionDecoder,
     FusionLayer,
+    InverseRms,
     VisualTokens,
 )
 from biod2c_core.model.positions import block_positions, cell_positions, encode_boxes
@@ -281,6 +282,23 @@ def test_normalized_attention_compares_directions() -> None:
     normed = (memory - memory.mean(-1, True)) / memory.var(-1, correction=0, keepdim=True).sqrt()
     wanted = normalized_by_hand(layer, queries, normed)
     torch.testing.assert_close(maps[:, 0].double(), wanted, atol=1e-4, rtol=1e-3)
+
+
+def test_the_inverse_root_mean_square_is_that_of_rms_norm_and_so_is_its_gradient() -> None:
+    x = random(0, 2, 3, 7).double().requires_grad_()
+    eps = torch.finfo(torch.float64).eps
+    wanted = nn.functional.rms_norm(x, x.shape[-1:], eps=eps)
+    torch.testing.assert_close(x * InverseRms.apply(x).unsqueeze(-1), wanted)
+    assert torch.autograd.gradcheck(InverseRms.apply, (x,))
+
+
+@pytest.mark.parametrize("size", [1e-3, 1.0, 1e3])
+def test_the_inverse_root_mean_square_of_bfloat16_is_computed_in_float32(size: float) -> None:
+    x = (size * random(0, 2, 54)).bfloat16()
+    wanted = (x.double().square().mean(-1) + torch.finfo(torch.float32).eps).rsqrt()
+    inverse = InverseRms.apply(x)
+    assert inverse.dtype == torch.float32
+    torch.testing.assert_close(inverse.double(), wanted, rtol=1e-5, atol=0)
 
 
 @given(st.integers(0, 99), st.floats(1.0, 1e4), st.sampled_from([-1.0, 0.0, 0.7]))

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import random
 import statistics
 import sys
@@ -21,24 +22,28 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from tokenizers import Tokenizer, models, pre_tokenizers
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from biod2c_core.data.collate import GroupedSampler
 from biod2c_core.model import equations
 from biod2c_core.model.configuration import BioD2CConfig
+from biod2c_core.model.fusion import attend
 from biod2c_core.model.modeling import BioD2CForConditionalGeneration
 from biod2c_core.model.vision import VisionTower
 
 WORDS = 32_000
 BATCH, PADDED, VISUAL, QUEUE = 8, 512, 32, 30
+PARTS = ("step", "vocabulary", "queue", "trunk", "keys")
 WANTED = {
     "step": 20.0,
     "vocabulary loss": 40.0,
     "vocabulary loss, memory": 30.0,
     "queue": 10.0,
     "trunk": 5.0,
+    "normalised attention": 1.2,
 }
 
 
@@ -287,6 +292,40 @@ def trunk(repeat: int) -> dict[str, float]:
     return {"trunk": compare(ours, theirs, repeat)[0]}
 
 
+def keys(repeat: int) -> dict[str, float]:
+    """Normalised cross-attention at biod2c-tiny's size: what keys give scaled, against keys scaled."""
+    torch.manual_seed(0)
+    heads, width = 8, 432
+    attention = nn.MultiheadAttention(width, heads, batch_first=True)
+    sharpness = torch.full((heads,), math.log(2), requires_grad=True)
+    queries, memory = torch.randn(BATCH, 16, width), torch.randn(BATCH, 400, width)
+
+    def scaled_keys() -> Tensor:
+        weight, bias = attention.in_proj_weight, attention.in_proj_bias
+        q = F.linear(queries, weight[:width], bias[:width]).unflatten(-1, (heads, -1))
+        kv = F.linear(memory, weight[width:], bias[width:]).unflatten(-1, (2, heads, -1))
+        k, v = kv.permute(2, 0, 3, 1, 4)
+        q, k = (F.rms_norm(each, each.shape[-1:]) for each in (q.transpose(1, 2), k))
+        scores = q * sharpness.exp()[:, None, None] @ k.transpose(-1, -2) * (width // heads) ** -0.5
+        return attention.out_proj((scores.softmax(-1) @ v).transpose(1, 2).flatten(2))
+
+    def through(attend_to: Callable[[], Tensor]) -> Callable[[], float]:
+        def step() -> float:
+            with torch.autocast("cpu", dtype=torch.bfloat16):
+                loss = attend_to().float().square().mean()
+            loss.backward()
+            attention.zero_grad()
+            return float(loss.detach())
+
+        return step
+
+    def ours() -> Tensor:
+        return attend(attention, queries, memory, sharpness=sharpness)[0]
+
+    torch.testing.assert_close(ours(), scaled_keys(), atol=1e-5, rtol=1e-4)
+    return {"normalised attention": compare(through(ours), through(scaled_keys), repeat)[0]}
+
+
 def slots() -> float:
     """Positions of all batches for each real token, over an epoch of lengths as in VQA-RAD."""
     chance = random.Random(0)
@@ -308,10 +347,10 @@ def main() -> None:
     """Measure, print a table, fail where a figure falls short."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--repeat", type=int, default=5)
-    parser.add_argument("--only", nargs="*", choices=("step", "vocabulary", "queue", "trunk"))
+    parser.add_argument("--only", nargs="*", choices=PARTS)
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
-    wanted = arguments.only or ("step", "vocabulary", "queue", "trunk")
+    wanted = arguments.only or PARTS
     torch.set_num_threads(1)
     figures: dict[str, float] = {}
     step = Step()
@@ -326,6 +365,8 @@ def main() -> None:
         figures |= queue(step, arguments.repeat)
     if "trunk" in wanted:
         figures |= trunk(arguments.repeat)
+    if "keys" in wanted:
+        figures |= keys(arguments.repeat)
     per_token = slots()
     for name, ratio in figures.items():
         print(f"{name:26} {ratio:8.1f} x   (at least {WANTED[name]:g})")

@@ -22,10 +22,9 @@ train 1 "$out/$variant-stage1" --data "$out/data/${variant}_captions.jsonl" \
 # One thing at a time is learned first, by itself: where to look and then, begun anew and slower, what
 # to answer; afterwards it is met often enough to stay.
 single=(--data "$out/data/${variant}_single.jsonl")
-train 2 "$out/$variant-look" "${single[@]}" --set stage2.epochs=3 \
-  --set stage2.learning_rate=1e-3 --model "$out/$variant-stage1/model"
-train 2 "$out/$variant-read" "${single[@]}" --set stage2.epochs=4 --set stage2.schedule=linear \
-  --model "$out/$variant-look/model"
+train 2 "$out/$variant-look" "${single[@]}" --set stage2.epochs=3 --model "$out/$variant-stage1/model"
+train 2 "$out/$variant-read" "${single[@]}" --set stage2.epochs=4 --set stage2.learning_rate=5e-4 \
+  --set stage2.schedule=linear --model "$out/$variant-look/model"
 train_on_questions "$out/$variant-stage2" "$out/$variant-read/model" "${single[@]}" "${single[@]}"
 # Last, at a lower rate, a part of everything once more and what a blank picture does not show.
 blank=(--data "$out/data/${variant}_blank.jsonl")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import traceback
 from difflib import get_close_matches
@@ -70,7 +71,16 @@ class Commands(TyperGroup):
         head = args[: args.index("--")] if "--" in args else args
         self.debug = DEBUG_FLAG in head
         args = [arg for arg in head if arg != DEBUG_FLAG] + args[len(head) :]
-        return super().main(args, *rest, **options)
+        try:
+            try:
+                return super().main(args, *rest, **options)
+            finally:
+                _flush()
+        except BrokenPipeError:  # the reader of our output has gone
+            sys.exit(0)
+        except (OSError, MemoryError) as error:
+            self._report(f"error: {type(error).__name__}: {error}", error)
+            sys.exit(1)
 
     def invoke(self, ctx: Any) -> Any:
         """Run the command; an error becomes a line and an exit code."""
@@ -82,12 +92,10 @@ class Commands(TyperGroup):
         except KeyboardInterrupt as error:
             self._report("interrupted", error)
             raise typer.Exit(130) from None
-        except BrokenPipeError:
-            sys.stderr.close()  # the reader of our output has gone; nothing is left to say
+        except BrokenPipeError:  # the reader of our output has gone
             raise typer.Exit(0) from None
-        except (OSError, MemoryError) as error:
-            self._report(f"error: {type(error).__name__}: {error}", error)
-            raise typer.Exit(1) from None
+        except (OSError, MemoryError):
+            raise  # reported by main, where what stdout still holds is written too
         except Exception as error:
             if type(error).__module__.startswith(("typer", "click")):
                 raise  # usage errors and exits keep their own handling
@@ -99,6 +107,15 @@ class Commands(TyperGroup):
         if self.debug:
             traceback.print_exception(error, file=sys.stderr)
         print(" ".join(line.split()), file=sys.stderr)
+
+
+def _flush() -> None:
+    """Write out what stdout holds; where that fails, drop it, or Python tries again as it ends."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise
 
 
 def _print_version(requested: bool) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
@@ -104,7 +105,8 @@ def test_each_failure_is_one_line_and_its_code(
     assert result.stderr.splitlines()[-1].startswith(line)
 
 
-GONE = """
+FULL = Path("/dev/full")
+ANSWER = """
 from biod2c_cli.app import app
 from biod2c_core.inference import ask as asking
 asking.ask = lambda *_: [asking.Reply("is it?", "yes", 1.0, False, False, "tiny", 0.0)]
@@ -112,17 +114,37 @@ app(["ask", "image.png", "is it?"])
 """
 
 
+def answer_into(stdout: int, unbuffered: str) -> tuple[int, list[str]]:
+    """Exit code and lines of stderr of an answer that is written to a file descriptor."""
+    result = subprocess.run(
+        [sys.executable, "-c", ANSWER],
+        stdout=stdout,
+        stderr=subprocess.PIPE,
+        timeout=600,
+        env=os.environ | {"PYTHONUNBUFFERED": unbuffered},
+    )
+    return result.returncode, result.stderr.decode().splitlines()
+
+
 @pytest.mark.skipif(os.name != "posix", reason="needs POSIX pipes")
-def test_a_reader_that_has_gone_is_no_failure() -> None:
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_a_reader_that_has_gone_is_no_failure(unbuffered: str) -> None:
     """As in ``biod2c ask ... | head -0``."""
     reader, writer = os.pipe()
     os.close(reader)
-    result = subprocess.run(
-        [sys.executable, "-c", GONE], stdout=writer, stderr=subprocess.PIPE, timeout=600
-    )
+    code, lines = answer_into(writer, unbuffered)
     os.close(writer)
-    assert (result.returncode, result.stderr.count(b"\n")) == (0, 1)
-    assert b"no medical device" in result.stderr
+    assert (code, len(lines)) == (0, 1)
+    assert "no medical device" in lines[0]
+
+
+@pytest.mark.skipif(not FULL.exists(), reason="needs /dev/full")
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_output_that_cannot_be_written_is_one_line_and_code_1(unbuffered: str) -> None:
+    with FULL.open("wb", buffering=0) as full:
+        code, lines = answer_into(full.fileno(), unbuffered)
+    assert (code, len(lines)) == (1, 2)
+    assert "No space left on device" in lines[1]
 
 
 @pytest.mark.parametrize(

@@ -76,8 +76,6 @@ class Commands(TyperGroup):
                 return super().main(args, *rest, **options)
             finally:
                 _flush()
-        except BrokenPipeError:  # the reader of our output has gone
-            sys.exit(0)
         except (OSError, MemoryError) as error:
             self._report(f"error: {type(error).__name__}: {error}", error)
             sys.exit(1)
@@ -92,7 +90,7 @@ class Commands(TyperGroup):
         except KeyboardInterrupt as error:
             self._report("interrupted", error)
             raise typer.Exit(130) from None
-        except BrokenPipeError:  # the reader of our output has gone
+        except BrokenPipeError:  # the reader of our output has gone; Typer would exit with 1
             raise typer.Exit(0) from None
         except (OSError, MemoryError):
             raise  # reported by main, where what stdout still holds is written too
@@ -110,12 +108,18 @@ class Commands(TyperGroup):
 
 
 def _flush() -> None:
-    """Write out what stdout holds; where that fails, drop it, or Python tries again as it ends."""
+    """Write out what stdout holds; where that fails, drop it, or Python tries again as it ends.
+
+    A reader that has gone is no failure: the exit code stays.
+    """
+    if sys.stdout is None:  # closed by the caller
+        return
     try:
         sys.stdout.flush()
-    except OSError:
+    except OSError as error:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        raise
+        if not isinstance(error, BrokenPipeError):
+            raise
 
 
 def _print_version(requested: bool) -> None:

@@ -156,9 +156,7 @@ def attend(
     if sharpness is not None:
         q = F.rms_norm(q, q.shape[-1:]) * sharpness.exp()[:, None, None].to(q.dtype)
     scores = q @ k.transpose(-1, -2) * (width // heads) ** -0.5
-    if (
-        sharpness is not None
-    ):  # the keys are many: scaling what they give is cheaper than scaling them
+    if sharpness is not None:  # cheaper than to scale the keys, which are larger than the scores
         scores = scores * InverseRms.apply(k).unsqueeze(-2).to(scores.dtype)
     if padding is not None:
         scores = scores.masked_fill(padding[:, None, None, :], float("-inf"))

@@ -114,10 +114,22 @@ app(["ask", "image.png", "is it?"])
 """
 
 
-def answer_into(stdout: int, unbuffered: str) -> tuple[int, list[str]]:
+REJECTED = """
+import typer
+from biod2c_cli.app import app
+from biod2c_core.inference import ask as asking
+def ask(*_):
+    print("yes")
+    raise typer.Exit(3)
+asking.ask = ask
+app(["ask", "image.png", "is it?"])
+"""
+
+
+def answer_into(stdout: int, unbuffered: str, script: str = ANSWER) -> tuple[int, list[str]]:
     """Exit code and lines of stderr of an answer that is written to a file descriptor."""
     result = subprocess.run(
-        [sys.executable, "-c", ANSWER],
+        [sys.executable, "-c", script],
         stdout=stdout,
         stderr=subprocess.PIPE,
         timeout=600,
@@ -136,6 +148,25 @@ def test_a_reader_that_has_gone_is_no_failure(unbuffered: str) -> None:
     os.close(writer)
     assert (code, len(lines)) == (0, 1)
     assert "no medical device" in lines[0]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs POSIX pipes")
+def test_an_exit_code_outlasts_its_reader() -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    code, lines = answer_into(writer, "", REJECTED)
+    os.close(writer)
+    assert (code, lines) == (3, [])
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs a POSIX shell")
+@pytest.mark.parametrize(("argument", "code"), [("--version", 0), ("ask", 2)])
+def test_a_closed_stdout_changes_no_exit_code(argument: str, code: int) -> None:
+    script = "from biod2c_cli.app import main; main()"
+    call = ["sh", "-c", 'exec "$@" >&-', "sh", sys.executable, "-c", script, argument]
+    result = subprocess.run(call, stderr=subprocess.PIPE, timeout=600)
+    assert result.returncode == code
+    assert b"Traceback" not in result.stderr
 
 
 @pytest.mark.skipif(not FULL.exists(), reason="needs /dev/full")

@@ -71,9 +71,10 @@ class VisionTower(nn.Module):
         self.eval()
 
     def _build_trunk(self) -> nn.Module:
+        stages = tuple(sorted(self.levels))  # the libraries give them in this order only
         if self.library == "timm":
-            return _TimmTrunk(self.name, self.levels, self.image_size)
-        return _OpenClipTrunk(self.name, self.levels, self.image_size, self.definition)
+            return _TimmTrunk(self.name, stages, self.image_size)
+        return _OpenClipTrunk(self.name, stages, self.image_size, self.definition)
 
     def uncut_names(self) -> set[str]:
         """Names of the tensors of the model that the trunk was cut from."""
@@ -143,7 +144,8 @@ class VisionTower(nn.Module):
         parts = [
             trunk(part) for part in pixels.split(_AT_ONCE if pixels.is_cpu else max(1, len(pixels)))
         ]
-        maps = [torch.cat(levels) for levels in zip(*parts, strict=True)]
+        stages = [torch.cat(stage) for stage in zip(*parts, strict=True)]
+        maps = [stages[sorted(self.levels).index(level)] for level in self.levels]
         if self.normalize:
             maps = [_normalize_channels(level) for level in maps]
         size = maps[0].shape[-2:]

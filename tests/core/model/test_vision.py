@@ -39,6 +39,23 @@ def test_several_levels_are_brought_to_the_first_ones_grid() -> None:
     torch.testing.assert_close(x_v[..., 48:], stretched.permute(0, 2, 3, 1))
 
 
+@pytest.mark.parametrize("library", ["timm", "open_clip"])
+def test_levels_are_taken_in_the_order_given(library: str) -> None:
+    name = {"timm": "test_efficientnet", "open_clip": "RN50"}[library]
+    torch.manual_seed(0)
+    fine_first = VisionTower(library, name, (2, 3), 64)
+    coarse_first = VisionTower(library, name, (3, 2), 64)
+    coarse_first.load_state_dict(fine_first.state_dict())
+    fine, coarse = fine_first.trunk(pixels())
+    height, width, channels = grid_shape(coarse_first)
+    assert (height, width) == coarse.shape[-2:]
+    assert channels == fine.shape[1] + coarse.shape[1]
+    x_v = coarse_first(pixels())
+    torch.testing.assert_close(x_v[..., : coarse.shape[1]], coarse.permute(0, 2, 3, 1))
+    means = F.avg_pool2d(fine, 2)  # what resampling to half the size is
+    torch.testing.assert_close(x_v[..., coarse.shape[1] :], means.permute(0, 2, 3, 1))
+
+
 def test_normalised_levels_are_layer_normalised_over_their_channels() -> None:
     raw = tower(3)(pixels()).double().numpy()
     wanted = (raw - raw.mean(-1, keepdims=True)) / np.sqrt(raw.var(-1, keepdims=True) + 1e-5)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 from arrow_images import ArrowMaker, ArrowPicture
@@ -25,6 +26,8 @@ INSTRUCTIONS = (
 CAPS = {"train": 60, "validation": 12, "heldout": 40}  # questions of one answer of one topic
 PLACE_CAP = 120  # of one place, in training: the same for the turned copies
 PLACES = ("quadrant", "side")
+WHOLE_CAP = 180  # of one answer of one topic, among the further questions about whole images
+WHOLE = ("modality", "organ", "plane", "stain", "contrast", "finding")
 AIMED = {  # arrow images for each target of a source
     "train": {"blood_cells": 300, "endoscopy": 380, "nuclei": 380},
     "validation": {"blood_cells": 12, "endoscopy": 16, "nuclei": 16},
@@ -67,6 +70,25 @@ def derive_part(pictures: list[Picture], part: str, folder: Path, seed: int, sca
     ]
     arrow_records, arrow_captions = _arrows(pictures, part, folder, seed, scale, words)
     return records + arrow_records, captions + arrow_captions
+
+
+def whole_image_records(pictures: list[Picture], folder: Path, seed: int) -> list[Record]:
+    """Training questions about what an image is as a whole, three times as many as elsewhere.
+
+    A yes or no about a named modality or organ compares a word with the image, and takes far more
+    examples to learn than to name what is seen.
+
+    Args:
+        pictures: The images of the training part, below ``folder``.
+        folder: The image root.
+        seed: Of every draw.
+    """
+    everything = [*pictures, *crop_pictures(pictures, folder, seed)]
+    known = {picture.name: facts_of(picture) for picture in everything}
+    words = sorted({text for facts in known.values() for _, text in facts})
+    asked = [(p, q) for p in everything for q in questions_of(p, seed) if q.task in WHOLE]
+    records = question_records(balanced(asked, WHOLE_CAP, seed), known, words, "train", seed)
+    return [replace(record, id=f"{record.id}-whole") for record in records]
 
 
 def _arrows(

@@ -10,6 +10,7 @@ V_train.jsonl                questions with queues, for stage 2
 V_vqa_rad.jsonl              those of them that are VQA-RAD's own
 V_blank.jsonl                more questions about blank pictures, each with two answers
 V_single.jsonl               those of them that ask where one thing is or what one arrow points to
+V_whole.jsonl                more questions about modality, organ, plane, stain, contrast and finding
 validation.jsonl             questions about images of the derived sets kept aside for validation
 tune_validation.jsonl        VQA-RAD train questions about images that variant ``tune`` never sees
 heldout.jsonl                questions about images of the derived sets that nothing else uses
@@ -36,7 +37,7 @@ import vqa_rad
 from blank import blank_records
 from captions import opening
 from corpus import canonical_answer, grouped_lines, line, slake_rows, undecided_lines
-from derived import derive_part
+from derived import derive_part, whole_image_records
 from sources import (
     LABELLED,
     Picture,
@@ -184,6 +185,8 @@ def build(
         own = [picture for picture in pictures if picture.part == part]
         own += radiology if part == "train" else []
         made[part] = derive_part(own, part, out, seed, arrow_scale)
+        if part == "train":
+            whole = whole_image_records(own, out, seed)
     files = {
         "validation": made["validation"][0],
         "heldout": made["heldout"][0],
@@ -201,6 +204,7 @@ def build(
             own + questions, out, "unsure", BLANK, BLANK // 8, seed, answers=2
         )
         files[f"{variant}_single"] = [record for record in questions if about_one_thing(record)]
+        files[f"{variant}_whole"] = without(whole, excluded)
         files[f"{variant}_captions"] = captions + vqa_rad.captions(radiology, rows, seed)
         lines = {*slake, *derived_lines(questions, files[f"{variant}_captions"], seed)}
         lines.update(row_lines(radiology, rows, seed))

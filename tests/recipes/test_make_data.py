@@ -365,3 +365,28 @@ def test_questions_met_more_often_are_those_of_training(built: tuple[Path, dict]
         assert all(r.answer not in ("yes", "no") and len(tips[r.image]) == 1 for r in arrows)
         assert files[f"{variant}_vqa_rad"]
         assert {r.id for r in files[f"{variant}_vqa_rad"]} <= {r.id for r in train}
+
+
+@pytest.mark.real_data
+def test_questions_about_whole_images_are_more_of_those_of_training(
+    built: tuple[Path, dict],
+) -> None:
+    _, files = built
+    for variant in ("official", "disjoint", "tune"):
+        train, whole = files[f"{variant}_train"], files[f"{variant}_whole"]
+        assert not {r.id for r in whole} & {r.id for r in train}
+        assert {r.image for r in whole} <= {r.image for r in train + files[f"{variant}_captions"]}
+        asked = {(r.image, r.question): r.answer for r in whole}
+        assert len(asked) == len(whole)
+        known = [r for r in train if r.tags["task"] in {r.tags["task"] for r in whole}]
+        assert {r.tags["task"] for r in whole} >= {"modality", "organ", "finding", "contrast"}
+        assert {(r.image, r.question, r.answer) for r in known} <= {
+            (*k, a) for k, a in asked.items()
+        }
+    answers: dict[str, Counter[str]] = defaultdict(Counter)
+    for record in files["official_whole"]:
+        if record.answer_type == "CLOSED":
+            answers[record.tags["topic"]][record.answer] += 1
+    assert all(count["yes"] == count["no"] for count in answers.values())
+    excluded = {r.image for r in files["vqa_rad_test"]}
+    assert not {r.tags["base"] for r in files["disjoint_whole"]} & excluded

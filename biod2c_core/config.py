@@ -26,7 +26,8 @@ _LIMITS: dict[str, tuple[float, float]] = {
     **dict.fromkeys(("text_hidden", "batch_size", "questions_per_image"), (1, math.inf)),
     **dict.fromkeys(("gradient_accumulation", "log_every"), (1, math.inf)),
     **dict.fromkeys(("learning_rate", "weight_decay", "max_grad_norm"), (0, math.inf)),
-    **dict.fromkeys(("semantic_weight", "queue_size", "max_steps"), (0, math.inf)),
+    **dict.fromkeys(("semantic_weight", "attention_weight", "answer_weight"), (0, math.inf)),
+    **dict.fromkeys(("queue_size", "max_steps"), (0, math.inf)),
     **dict.fromkeys(("save_every", "keep", "epochs", "max_loss"), (0, math.inf)),
     **dict.fromkeys(("dropout", "fusion_dropout", "warmup_ratio"), (0, 0.99)),
     "semantic_temperature": (1e-4, math.inf),
@@ -142,6 +143,8 @@ class StageSettings:
         semantic_weight: lambda of Eq. (5).
         attention_weight: Of L_att, which draws the fusion decoder's attention into the boxes of the
             records that have some (not in the paper).
+        answer_weight: Of L_ans, which has the visual tokens alone name the answer's words (not in the
+            paper).
         queue_size: k, texts of the queue that are used.
         bf16: Mixed precision in bfloat16.
         base_weights: How the language model's own, frozen weights are held: ``float32``,
@@ -170,6 +173,7 @@ class StageSettings:
     max_grad_norm: float = 1.0
     semantic_weight: float = 1.0
     attention_weight: float = 0.0
+    answer_weight: float = 0.0
     queue_size: int = 30
     bf16: bool = True
     base_weights: Literal["float32", "bfloat16", "nf4"] = "float32"

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -27,6 +27,7 @@ from transformers.modeling_outputs import ModelOutput
 
 from biod2c_core.errors import ConfigError, InputError
 from biod2c_core.model import equations
+from biod2c_core.model.answer_words import answer_words_loss
 from biod2c_core.model.configuration import BioD2CConfig
 from biod2c_core.model.fusion import FeatureFusion, ImageEncoding, VisualTokens
 from biod2c_core.model.guidance import attention_loss
@@ -39,10 +40,11 @@ class BioD2COutput(ModelOutput):
     """What a forward pass gives.
 
     Attributes:
-        loss: L_total, Eq. (5), if labels were given; and the guidance, if boxes were.
+        loss: L_total, Eq. (5), if labels were given; and L_att and L_ans where they are wanted.
         loss_nll: L_nll.
         loss_sem: L_sem, Eq. (4), if a queue was given.
         loss_att: L_att of :func:`~biod2c_core.model.guidance.attention_loss`, if boxes were given.
+        loss_ans: L_ans of :func:`~biod2c_core.model.answer_words.answer_words_loss`, if it has a weight.
         logits: (B, P, vocabulary), at the text positions; None in training mode with labels, where
             only those in front of answer tokens are computed.
         past_key_values: The language model's cache.
@@ -53,6 +55,7 @@ class BioD2COutput(ModelOutput):
     loss_nll: Tensor | None = None
     loss_sem: Tensor | None = None
     loss_att: Tensor | None = None
+    loss_ans: Tensor | None = None
     logits: Tensor | None = None
     past_key_values: Any = None
     attention: Tensor | None = None
@@ -103,6 +106,7 @@ class BioD2CForConditionalGeneration(SemanticConsistency, PreTrainedModel, Gener
         self.semantic_weight = 1.0  # lambda of Eq. (5); a stage of training sets it
         self.packing = False  # in training, one row without padding; a stage sets it
         self.attention_weight = 0.0  # of L_att, likewise
+        self.answer_weight = 0.0  # of L_ans, likewise
         self.post_init()
 
     @classmethod
@@ -342,6 +346,10 @@ class BioD2CForConditionalGeneration(SemanticConsistency, PreTrainedModel, Gener
                     visual.attention, question_mask, boxes, self.fusion.scales, self.fusion.grid
                 )
                 output.loss = output.loss + self.attention_weight * output.loss_att
+            if self.answer_weight:
+                embedding = cast("nn.Embedding", self.get_input_embeddings())
+                output.loss_ans = answer_words_loss(visual.tokens, question_mask, labels, embedding)
+                output.loss = output.loss + self.answer_weight * output.loss_ans
         return output
 
     @torch.no_grad()

@@ -9,7 +9,7 @@ from biod2c_core.atomic import atomic_open
 from biod2c_core.training.logs import read_log
 
 _PANELS = (
-    ("loss", ("loss", "loss_nll", "loss_sem", "loss_att", "eval_loss")),
+    ("loss", ("loss", "loss_nll", "loss_sem", "loss_att", "loss_ans", "eval_loss")),
     ("gate", ("beta",)),
     ("learning rate", ("learning_rate",)),
     ("tokens a second", ("tokens_per_s",)),

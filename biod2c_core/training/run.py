@@ -189,6 +189,7 @@ def _train(
         run.settings.semantic_weight,
         run.config.model.lora,
         run.settings.attention_weight,
+        run.settings.answer_weight,
     )
     hold_base_weights(model, run.settings)
     choose_kernels(model, run.settings, run.on_cpu)

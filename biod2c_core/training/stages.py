@@ -43,6 +43,7 @@ def prepare_stage(
     semantic_weight: float,
     lora: LoraSettings,
     attention_weight: float = 0.0,
+    answer_weight: float = 0.0,
 ) -> None:
     """Freeze and thaw the parts of the model for a stage, in place.
 
@@ -56,6 +57,7 @@ def prepare_stage(
         semantic_weight: lambda of Eq. (5).
         lora: The adapters of stage 2.
         attention_weight: Of L_att.
+        answer_weight: Of L_ans.
     """
     if stage == 2 and not model.config.lora:
         model.add_lora(
@@ -67,6 +69,7 @@ def prepare_stage(
             }
         )
     model.semantic_weight, model.attention_weight = semantic_weight, attention_weight
+    model.answer_weight = answer_weight
     for name, parameter in model.named_parameters():
         trained = name.startswith("fusion.") or (stage == 2 and "lora_" in name)
         parameter.requires_grad_(trained)

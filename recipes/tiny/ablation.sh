@@ -17,11 +17,13 @@ train 1 "$out/ablation/no_fusion-stage1" --data "$out/data/official_captions.jso
   --set "model.vision.weights=$out/trunk.safetensors" \
   --set "model.language_model=$out/official-language" --set model.fusion=off
 
+again 11
 for seed in 0 1 2; do
   short=(--max-steps 480 --seed "$seed")
   questions() { # arm, model of stage 1, further options
-    train_on_questions "$out/ablation/$1-$seed" "$2" --data "$out/data/official_single.jsonl" \
-      --data "$out/data/official_single.jsonl" "${short[@]}" "${@:3}"
+    train 2 "$out/ablation/$1-$seed" --data "$out/data/official_train.jsonl" "${own[@]}" \
+      --data "$out/data/official_single.jsonl" --data "$out/data/official_single.jsonl" \
+      --model "$2" "${short[@]}" "${@:3}"
   }
   questions full "$stage1"
   questions no_sem "$stage1" --set model.semantic_loss=off

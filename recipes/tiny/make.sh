@@ -25,16 +25,26 @@ single=(--data "$out/data/${variant}_single.jsonl")
 train 2 "$out/$variant-look" "${single[@]}" --set stage2.epochs=3 --model "$out/$variant-stage1/model"
 train 2 "$out/$variant-read" "${single[@]}" --set stage2.epochs=4 --set stage2.learning_rate=5e-4 \
   --set stage2.schedule=linear --model "$out/$variant-look/model"
-train_on_questions "$out/$variant-stage2" "$out/$variant-read/model" "${single[@]}" "${single[@]}"
-# Last, at a lower rate, a part of everything once more and what a blank picture does not show.
+again 11
+everything=(--data "$out/data/${variant}_train.jsonl" "${own[@]}" "${single[@]}" "${single[@]}")
+train 2 "$out/$variant-stage2" "${everything[@]}" --model "$out/$variant-read/model"
+# At a lower rate, a part of everything once more and what a blank picture does not show.
 blank=(--data "$out/data/${variant}_blank.jsonl")
-train_on_questions "$out/$variant-settle" "$out/$variant-stage2/model" "${single[@]}" "${single[@]}" \
-  "${blank[@]}" "${blank[@]}" "${blank[@]}" --set stage2.epochs=0.2 \
-  --set stage2.learning_rate=3e-4 --set stage2.schedule=linear
-report "$out/$variant-settle/model" "$out/$variant-scores"
+train 2 "$out/$variant-settle" "${everything[@]}" "${blank[@]}" "${blank[@]}" "${blank[@]}" \
+  --set stage2.epochs=0.2 --set stage2.learning_rate=3e-4 --set stage2.schedule=linear \
+  --model "$out/$variant-stage2/model"
+# Last, from new adapters, what takes many examples of its own: yes or no about whole images. By now the
+# language model knows many answers by heart, so that the visual tokens are to name them without it.
+merge "$out/$variant-settled" "$out/$variant-settle/model"
+again 8
+train 2 "$out/$variant-finish" --data "$out/data/${variant}_train.jsonl" "${own[@]}" "${single[@]}" \
+  "${single[@]}" --data "$out/data/${variant}_whole.jsonl" --model "$out/$variant-settled" \
+  --set model.lora.dropout=0.1 --set stage2.answer_weight=0.3 --set stage2.attention_weight=1 \
+  --set stage2.questions_per_image=2 --set stage2.epochs=0.5 --set stage2.learning_rate=5e-4 \
+  --set stage2.schedule=linear
+report "$out/$variant-finish/model" "$out/$variant-scores"
 
 if [ "$variant" = official ]; then
-  [ -d "$out/biod2c-tiny" ] ||
-    biod2c export "$out/biod2c-tiny" --model "$out/official-settle/model" --dtype float16
+  merge "$out/biod2c-tiny" "$out/official-finish/model"
   biod2c calibrate "$out/data/validation.jsonl" --model "$out/biod2c-tiny"
 fi

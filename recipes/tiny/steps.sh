@@ -21,11 +21,14 @@ train() { # stage, run folder, further options
 }
 
 # VQA-RAD's own questions are few: they have to be met many times.
-train_on_questions() { # run folder, model of stage 1, further options
-  local run=$1 model=$2 again=()
-  shift 2
-  for _ in {1..11}; do again+=(--data "$out/data/${variant}_vqa_rad.jsonl"); done
-  train 2 "$run" --data "$out/data/${variant}_train.jsonl" "${again[@]}" --model "$model" "$@"
+again() { # number of times; the options are left in $own
+  own=()
+  local i
+  for ((i = 0; i < $1; i++)); do own+=(--data "$out/data/${variant}_vqa_rad.jsonl"); done
+}
+
+merge() { # folder to write, model
+  [ -d "$1" ] || biod2c export "$1" --model "$2" --dtype float16
 }
 
 report() { # model, folder of the scores

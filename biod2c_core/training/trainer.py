@@ -293,11 +293,13 @@ class _StopOnRequest(TrainerCallback):
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
     ) -> None:
+        stop = self.termination.requested
         if args.world_size > 1:  # all must stop at the same step
-            asked = torch.tensor(float(self.termination.requested), device=self.device)
+            asked = torch.tensor(float(stop), device=self.device)
             dist.all_reduce(asked)
-            self.termination.requested = bool(asked > 0)
-        if self.termination.requested:
+            stop = bool(asked > 0)  # a request that came meanwhile waits for the next step
+        if stop:
+            self.termination.requested = True
             control.should_save = control.should_training_stop = True
 
 

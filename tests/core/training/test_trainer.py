@@ -1,0 +1,53 @@
+"""What the trainer does between the steps."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from transformers import TrainerControl
+
+from biod2c_core.training import trainer
+from biod2c_core.training.checkpointing import Termination
+from biod2c_core.training.trainer import _StopOnRequest
+
+
+def step_end(stopper: _StopOnRequest, processes: int) -> TrainerControl:
+    control = TrainerControl()
+    arguments: Any = SimpleNamespace(world_size=processes)
+    stopper.on_step_end(arguments, None, control)  # type: ignore[arg-type]
+    return control
+
+
+def test_a_request_while_the_processes_wait_for_each_other_stops_at_the_next_step(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    termination = Termination()
+    stopper = _StopOnRequest(termination, torch.device("cpu"))
+
+    def meanwhile(asked: torch.Tensor) -> None:
+        termination.requested = True  # as the handler of SIGTERM does
+
+    monkeypatch.setattr(trainer.dist, "all_reduce", meanwhile)
+    first = step_end(stopper, 2)
+    assert not first.should_training_stop  # the other processes go on too
+    assert termination.requested
+    second = step_end(stopper, 2)
+    assert second.should_training_stop
+    assert second.should_save
+
+
+def test_the_request_of_another_process_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    termination = Termination()
+    stopper = _StopOnRequest(termination, torch.device("cpu"))
+    monkeypatch.setattr(trainer.dist, "all_reduce", lambda asked: asked.add_(1))
+    assert step_end(stopper, 2).should_training_stop
+    assert termination.requested
+
+
+def test_without_a_request_training_goes_on() -> None:
+    control = step_end(_StopOnRequest(Termination(), torch.device("cpu")), 1)
+    assert not control.should_training_stop
+    assert not control.should_save

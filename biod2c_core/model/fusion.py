@@ -9,7 +9,7 @@ Notation used for tensor shapes:
 from __future__ import annotations
 
 import math
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, cast
 
 import torch
 import torch.nn.functional as F
@@ -337,6 +337,13 @@ class FeatureFusion(nn.Module):
             self.project_gated = two_layer_projection(channels, channels, text_width)
             self.beta = nn.Parameter(torch.tensor(float(beta_init)))
         self.encode_positions = encode_positions
+
+    def set_dropout(self, probability: float) -> None:
+        """Change the dropout, which training alone uses and no weight depends on."""
+        for layer in self.decoder.layers:
+            layer = cast("FusionLayer", layer)
+            layer.self_attn.dropout = layer.multihead_attn.dropout = probability
+            layer.dropout.p = probability
 
     def encode_image(self, grid_features: Tensor) -> ImageEncoding:
         """Everything about an image that does not depend on the question.

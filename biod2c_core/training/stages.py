@@ -12,11 +12,14 @@ from biod2c_core.model.adapters import lora_targets
 from biod2c_core.model.checkpoints import load_model_config, locate
 from biod2c_core.model.modeling import BioD2CForConditionalGeneration
 
+_OPEN = ("model.semantic_loss", "model.fusion_dropout")
+
 
 def check_changes(checkpoint: str, assignments: Sequence[str]) -> None:
     """Refuse assignments to what the checkpoint that training starts from has decided.
 
-    Still open are the form of L_sem, and LoRA where the checkpoint has none.
+    Still open are the form of L_sem, the dropout of the fusion module, and LoRA where the checkpoint
+    has none.
 
     Args:
         checkpoint: Its folder or hub name.
@@ -27,7 +30,7 @@ def check_changes(checkpoint: str, assignments: Sequence[str]) -> None:
         CheckpointError: There is no such checkpoint.
     """
     keys = [each.partition("=")[0].strip() for each in assignments]
-    decided = [key for key in keys if key.startswith("model.") and key != "model.semantic_loss"]
+    decided = [key for key in keys if key.startswith("model.") and key not in _OPEN]
     if decided and not load_model_config(locate(checkpoint)).lora:
         decided = [key for key in decided if not key.startswith("model.lora.")]
     if decided:

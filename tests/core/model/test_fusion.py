@@ -178,6 +178,20 @@ def test_beta_zero_closes_the_gate() -> None:
     assert torch.equal(result.tokens, image.tokens)
 
 
+def test_dropout_can_be_changed_and_is_that_of_a_module_made_with_it() -> None:
+    made, changed = (FeatureFusion((4, 4, D), TEXT, V, layers=2, dropout=p) for p in (0.3, 0.0))
+    changed.load_state_dict(made.state_dict())
+    changed.set_dropout(0.3)
+    image, question, mask = random(0, 2, 4, 4, D), random(1, 2, 5, TEXT), torch.ones(2, 5)
+    tokens = []
+    for module, training in ((made, True), (changed, True), (made, False)):
+        module.train(training)
+        torch.manual_seed(0)
+        tokens.append(module(module.encode_image(image), question, mask).tokens)
+    torch.testing.assert_close(tokens[0], tokens[1])
+    assert not torch.allclose(tokens[0], tokens[2])
+
+
 def test_the_paper_starts_beta_at_one_fifth() -> None:
     assert float(make_fusion().beta.detach()) == pytest.approx(0.2)
 

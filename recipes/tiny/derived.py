@@ -9,7 +9,6 @@ from pathlib import Path
 from arrow_images import ArrowMaker, ArrowPicture
 from arrows import arrow_questions, presence_question
 from captions import caption_of, facts_of
-from crops import crop_pictures
 from derive import Question, balanced, questions_of
 from queues import build_queue
 from sources import Box, Picture, rng_for
@@ -38,20 +37,27 @@ Asked = list[tuple[Picture | ArrowPicture, Question]]
 Made = tuple[list[Record], list[Record]]
 
 
-def derive_part(pictures: list[Picture], part: str, folder: Path, seed: int, scale: float) -> Made:
+def derive_part(
+    pictures: list[Picture],
+    crops: list[Picture],
+    part: str,
+    folder: Path,
+    seed: int,
+    scale: float,
+) -> Made:
     """All questions and captions of a part.
 
     Args:
         pictures: The images of the part, below ``folder``.
+        crops: Parts cut out of them.
         part: ``train``, ``validation`` or ``heldout``.
-        folder: The image root; crops and arrow images are written below it.
+        folder: The image root; arrow images and turned copies are written below it.
         seed: Of every draw.
         scale: Share of the usual number of arrow images.
 
     Returns:
         Question records and caption records.
     """
-    crops = crop_pictures(pictures, folder, seed)
     turned = turned_pictures(pictures, folder) if part == "train" else []
     known = {picture.name: facts_of(picture) for picture in [*pictures, *crops, *turned]}
     words = sorted({text for facts in known.values() for _, text in facts})
@@ -72,21 +78,19 @@ def derive_part(pictures: list[Picture], part: str, folder: Path, seed: int, sca
     return records + arrow_records, captions + arrow_captions
 
 
-def whole_image_records(pictures: list[Picture], folder: Path, seed: int) -> list[Record]:
+def whole_image_records(pictures: list[Picture], seed: int) -> list[Record]:
     """Training questions about what an image is as a whole, three times as many as elsewhere.
 
     A yes or no about a named modality or organ compares a word with the image, and takes far more
     examples to learn than to name what is seen.
 
     Args:
-        pictures: The images of the training part, below ``folder``.
-        folder: The image root.
+        pictures: The images of the training part and the parts cut out of them.
         seed: Of every draw.
     """
-    everything = [*pictures, *crop_pictures(pictures, folder, seed)]
-    known = {picture.name: facts_of(picture) for picture in everything}
+    known = {picture.name: facts_of(picture) for picture in pictures}
     words = sorted({text for facts in known.values() for _, text in facts})
-    asked = [(p, q) for p in everything for q in questions_of(p, seed) if q.task in WHOLE]
+    asked = [(p, q) for p in pictures for q in questions_of(p, seed) if q.task in WHOLE]
     records = question_records(balanced(asked, WHOLE_CAP, seed), known, words, "train", seed)
     return [replace(record, id=f"{record.id}-whole") for record in records]
 

@@ -37,6 +37,7 @@ import vqa_rad
 from blank import blank_records
 from captions import opening
 from corpus import canonical_answer, grouped_lines, line, slake_rows, undecided_lines
+from crops import crop_pictures
 from derived import derive_part, whole_image_records
 from sources import (
     LABELLED,
@@ -184,9 +185,10 @@ def build(
     for part in ("train", "validation", "heldout"):
         own = [picture for picture in pictures if picture.part == part]
         own += radiology if part == "train" else []
-        made[part] = derive_part(own, part, out, seed, arrow_scale)
+        crops = crop_pictures(own, out, seed)
+        made[part] = derive_part(own, crops, part, out, seed, arrow_scale)
         if part == "train":
-            whole = whole_image_records(own, out, seed)
+            whole = whole_image_records([*own, *crops], seed)
     files = {
         "validation": made["validation"][0],
         "heldout": made["heldout"][0],

@@ -33,14 +33,15 @@ blank=(--data "$out/data/${variant}_blank.jsonl")
 train 2 "$out/$variant-settle" "${everything[@]}" "${blank[@]}" "${blank[@]}" "${blank[@]}" \
   --set stage2.epochs=0.2 --set stage2.learning_rate=3e-4 --set stage2.schedule=linear \
   --model "$out/$variant-stage2/model"
-# Last, from new adapters, what takes many examples of its own: yes or no about whole images. By now the
-# language model knows many answers by heart, so that the visual tokens are to name them without it.
+# Last, from new adapters and with dropout, what takes many examples: yes or no about whole images, and
+# VQA-RAD once more. By now the language model knows many answers by heart, so that the visual tokens are
+# to name them without it.
 merge "$out/$variant-settled" "$out/$variant-settle/model"
-again 8
+again 24
 train 2 "$out/$variant-finish" --data "$out/data/${variant}_train.jsonl" "${own[@]}" "${single[@]}" \
   "${single[@]}" --data "$out/data/${variant}_whole.jsonl" --model "$out/$variant-settled" \
-  --set model.lora.dropout=0.1 --set stage2.answer_weight=0.3 --set stage2.attention_weight=1 \
-  --set stage2.questions_per_image=2 --set stage2.epochs=0.5 --set stage2.learning_rate=5e-4 \
+  --set model.fusion_dropout=0.1 --set model.lora.dropout=0.1 --set stage2.answer_weight=1 \
+  --set stage2.attention_weight=1 --set stage2.epochs=0.8 --set stage2.learning_rate=5e-4 \
   --set stage2.schedule=linear
 report "$out/$variant-finish/model" "$out/$variant-scores"
 

@@ -21,7 +21,7 @@ again 11
 for seed in 0 1 2; do
   short=(--max-steps 480 --seed "$seed")
   questions() { # arm, model of stage 1, further options
-    train 2 "$out/ablation/$1-$seed" --data "$out/data/official_train.jsonl" "${own[@]}" \
+    train 2 "$out/ablation/$1-$seed" "${split[@]}" --data "$out/data/official_train.jsonl" "${own[@]}" \
       --data "$out/data/official_single.jsonl" --data "$out/data/official_single.jsonl" \
       --model "$2" "${short[@]}" "${@:3}"
   }
@@ -29,7 +29,7 @@ for seed in 0 1 2; do
   questions no_sem "$stage1" --set model.semantic_loss=off
   questions released_sem "$stage1" --set model.semantic_loss=released
   questions no_fusion "$out/ablation/no_fusion-stage1/model"
-  train 2 "$out/ablation/vqa_rad_only-$seed" --data "$out/data/official_vqa_rad.jsonl" \
-    --model "$stage1" "${short[@]}"
+  train 2 "$out/ablation/vqa_rad_only-$seed" "${split[@]}" \
+    --data "$out/data/official_vqa_rad.jsonl" --model "$stage1" "${short[@]}"
   python3 "$tiny/ablation.py" "$out"
 done

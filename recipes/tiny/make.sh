@@ -22,27 +22,26 @@ train 1 "$out/$variant-stage1" --data "$out/data/${variant}_captions.jsonl" \
 # One thing at a time is learned first, by itself: where to look and then, begun anew and slower, what
 # to answer; afterwards it is met often enough to stay.
 single=(--data "$out/data/${variant}_single.jsonl")
-train 2 "$out/$variant-look" "${single[@]}" --set stage2.epochs=3 --model "$out/$variant-stage1/model"
-train 2 "$out/$variant-read" "${single[@]}" --set stage2.epochs=4 --set stage2.learning_rate=5e-4 \
-  --set stage2.schedule=linear --model "$out/$variant-look/model"
+train 2 "$out/$variant-look" "${split[@]}" "${single[@]}" --set stage2.epochs=3 \
+  --model "$out/$variant-stage1/model"
+train 2 "$out/$variant-read" "${split[@]}" "${single[@]}" --set stage2.epochs=4 \
+  --set stage2.learning_rate=5e-4 --set stage2.schedule=linear --model "$out/$variant-look/model"
 again 11
 everything=(--data "$out/data/${variant}_train.jsonl" "${own[@]}" "${single[@]}" "${single[@]}")
-train 2 "$out/$variant-stage2" "${everything[@]}" --model "$out/$variant-read/model"
+train 2 "$out/$variant-stage2" "${split[@]}" "${everything[@]}" --model "$out/$variant-read/model"
 # At a lower rate, a part of everything once more and what a blank picture does not show.
 blank=(--data "$out/data/${variant}_blank.jsonl")
-train 2 "$out/$variant-settle" "${everything[@]}" "${blank[@]}" "${blank[@]}" "${blank[@]}" \
+train 2 "$out/$variant-settle" "${split[@]}" "${everything[@]}" \
+  "${blank[@]}" "${blank[@]}" "${blank[@]}" \
   --set stage2.epochs=0.2 --set stage2.learning_rate=3e-4 --set stage2.schedule=linear \
   --model "$out/$variant-stage2/model"
-# Last, from new adapters and with dropout, what takes many examples: yes or no about whole images, and
-# VQA-RAD once more. By now the language model knows many answers by heart, so that the visual tokens are
-# to name them without it.
+# Last, from new adapters, what takes many examples: yes or no about whole images, and VQA-RAD once more.
 merge "$out/$variant-settled" "$out/$variant-settle/model"
 again 24
-train 2 "$out/$variant-finish" --data "$out/data/${variant}_train.jsonl" "${own[@]}" "${single[@]}" \
-  "${single[@]}" --data "$out/data/${variant}_whole.jsonl" --model "$out/$variant-settled" \
-  --set model.fusion_dropout=0.1 --set model.lora.dropout=0.1 --set stage2.answer_weight=1 \
+train 2 "$out/$variant-finish" "${split[@]}" --data "$out/data/${variant}_train.jsonl" "${own[@]}" \
+  "${single[@]}" "${single[@]}" --data "$out/data/${variant}_whole.jsonl" \
   --set stage2.attention_weight=1 --set stage2.epochs=0.8 --set stage2.learning_rate=5e-4 \
-  --set stage2.schedule=linear
+  --set stage2.schedule=linear --model "$out/$variant-settled"
 report "$out/$variant-finish/model" "$out/$variant-scores"
 
 if [ "$variant" = official ]; then

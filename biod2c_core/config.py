@@ -27,6 +27,7 @@ _LIMITS: dict[str, tuple[float, float]] = {
     **dict.fromkeys(("gradient_accumulation", "log_every"), (1, math.inf)),
     **dict.fromkeys(("learning_rate", "weight_decay", "max_grad_norm"), (0, math.inf)),
     **dict.fromkeys(("semantic_weight", "attention_weight", "answer_weight"), (0, math.inf)),
+    "answer_vote": (0, math.inf),
     **dict.fromkeys(("queue_size", "max_steps"), (0, math.inf)),
     **dict.fromkeys(("save_every", "keep", "epochs", "max_loss"), (0, math.inf)),
     **dict.fromkeys(("dropout", "fusion_dropout", "warmup_ratio"), (0, 0.99)),
@@ -102,6 +103,8 @@ class ModelSettings:
         normalize_attention: Cross-attention compares directions, as sharply as each head learns.
         semantic_loss: ``paper``, ``released`` or ``off``.
         semantic_temperature: tau.
+        answer_vote: Weight of the words read off the visual tokens in the answer (not in the paper);
+            L_ans of a stage trains them.
     """
 
     vision: VisionConfig = field(default_factory=VisionConfig)
@@ -122,6 +125,7 @@ class ModelSettings:
     normalize_attention: bool = False
     semantic_loss: Literal["paper", "released", "off"] = "paper"
     semantic_temperature: float = 0.1
+    answer_vote: float = 0.0
 
 
 @dataclass(frozen=True)

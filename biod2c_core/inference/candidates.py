@@ -62,8 +62,9 @@ def score_answer(
     text = torch.cat([batch["input_ids"], answer], 1)
     embeddings, mask = model.embed_prompt(visual.tokens, text, torch.ones_like(text))
     result = model.language_model(inputs_embeds=embeddings, attention_mask=mask, use_cache=False)
-    log_p = result.logits[0, -len(ids) - 1 : -1].float().log_softmax(-1)
-    chosen = log_p.gather(-1, answer[0, :, None])
+    logits = result.logits[:, -len(ids) - 1 : -1]
+    log_p = model.answer_log_p(logits, answer, visual, batch["question_mask"])
+    chosen = log_p[0].gather(-1, answer[0, :, None])
     return probability(float(chosen.sum()))
 
 

@@ -2,6 +2,7 @@
 
 The language model also reads the question, and soon answers from it and from what it remembers; the
 loss is small then, and little of it reaches the fusion module. This one goes past the language model.
+What it teaches may then have a vote in the answer, beside the language model.
 
 Notation used for tensor shapes:
 
@@ -11,9 +12,12 @@ Notation used for tensor shapes:
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from transformers import LogitsProcessor
 
 from biod2c_core.model.equations import masked_mean
 
@@ -31,10 +35,8 @@ def answer_words(labels: Tensor) -> Tensor:
     return real & F.pad(real[:, 1:], (0, 1))
 
 
-def answer_words_loss(
-    tokens: Tensor, question_mask: Tensor, labels: Tensor, embedding: nn.Embedding
-) -> Tensor:
-    """L_ans = -log of the probability of the answer's words, read off the visual tokens.
+def read_words(tokens: Tensor, question_mask: Tensor, embedding: nn.Embedding) -> Tensor:
+    """How likely the answer is to hold each word, log p_ans(w), read off the visual tokens alone.
 
     The tokens at the positions of the question are averaged and layer-normalised, to x; word w has the
     probability softmax_w(x . (e_w - mean of e)), e being the embedded vocabulary, which gets no gradient.
@@ -43,12 +45,10 @@ def answer_words_loss(
     Args:
         tokens: X_{v|t}, (B, V, d).
         question_mask: (B, T), true where a token is real.
-        labels: (B, P), as in :func:`answer_words`.
         embedding: The language model's; called, never read, as an engine may have spread its weights.
 
     Returns:
-        Mean over the rows that have words of the mean over their words, a scalar, float32 (zero if
-        none has).
+        (B, vocabulary), float32.
     """
     with torch.autocast(tokens.device.type, enabled=False):
         with torch.no_grad():
@@ -57,9 +57,68 @@ def answer_words_loss(
             directions = vocabulary - vocabulary.mean(0)
         mask = question_mask[:, : tokens.shape[1]]
         seen = masked_mean(tokens[:, : mask.shape[1]].float(), mask)
-        log_p = (F.layer_norm(seen, seen.shape[-1:]) @ directions.T).log_softmax(-1)
-        words = answer_words(labels)
-        each = log_p.gather(1, labels.clamp(min=0)) * words
-        numbers = words.sum(1)
-        losses = -each.sum(1) / numbers.clamp(min=1)
-        return losses.sum() / (numbers > 0).sum().clamp(min=1)
+        return (F.layer_norm(seen, seen.shape[-1:]) @ directions.T).log_softmax(-1)
+
+
+def answer_words_loss(log_p: Tensor, labels: Tensor) -> Tensor:
+    """L_ans = -log p_ans of the answer's words.
+
+    Args:
+        log_p: log p_ans of :func:`read_words`, (B, vocabulary), float32.
+        labels: (B, P), as in :func:`answer_words`.
+
+    Returns:
+        Mean over the rows that have words of the mean over their words, a scalar, float32 (zero if
+        none has).
+    """
+    words = answer_words(labels)
+    numbers = words.sum(1)
+    losses = -(log_p.gather(1, labels.clamp(min=0)) * words).sum(1) / numbers.clamp(min=1)
+    return losses.sum() / (numbers > 0).sum().clamp(min=1)
+
+
+def vote(
+    scores: Tensor, before: Tensor, words: Tensor, weight: float, ends: int | Sequence[int]
+) -> Tensor:
+    """The next token, by the language model and by what the visual tokens name.
+
+    p(w) is proportional to p_LM(w) p_ans(w)^weight. An end is no word and p_ans knows nothing of it: it
+    counts like the words before it on average, by their geometric mean, so that nothing is longer or
+    shorter for it; as the first token it has its own p_ans, next to nothing.
+
+    Args:
+        scores: Of the language model for one place, (B, vocabulary), normalised or not.
+        before: The answer's tokens before that place, (B, n).
+        words: log p_ans of :func:`read_words`, (B, vocabulary).
+        weight: ``answer_vote`` of the configuration.
+        ends: The tokens that end an answer.
+
+    Returns:
+        log p, (B, vocabulary), float32.
+    """
+    log_p = scores.float().log_softmax(-1)
+    voted = log_p + weight * words
+    if before.shape[1]:
+        ends = [ends] if isinstance(ends, int) else list(ends)
+        voted[:, ends] = log_p[:, ends] + weight * words.gather(1, before).mean(1, keepdim=True)
+    return voted.log_softmax(-1)
+
+
+class Vote(LogitsProcessor):
+    """:func:`vote` at each step of transformers' ``generate``.
+
+    Args:
+        words: log p_ans, (B, vocabulary); a row of beams or samples shares that of its question.
+        weight: ``answer_vote`` of the configuration.
+        ends: The tokens that end an answer.
+    """
+
+    def __init__(self, words: Tensor, weight: float, ends: int | Sequence[int]) -> None:
+        self.words = words
+        self.weight = weight
+        self.ends = ends
+
+    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
+        """The voted log-probabilities of the next token, (B, vocabulary)."""
+        words = self.words.repeat_interleave(len(scores) // len(self.words), 0)
+        return vote(scores, input_ids, words, self.weight, self.ends)

@@ -187,11 +187,11 @@ class Answerer:
             max_new_tokens=length,
             do_sample=False,
             return_dict_in_generate=True,
-            output_logits=True,
+            output_scores=True,
             stopping_criteria=watch,
         )
         texts = self.processor.tokenizer.batch_decode(result.sequences, skip_special_tokens=True)
-        log_p = torch.stack([step.float().log_softmax(-1) for step in result.logits], dim=1)
+        log_p = torch.stack([step.float().log_softmax(-1) for step in result.scores], dim=1)
         counted = self._counted(result.sequences)
         confidences = self._confidences(result.sequences, log_p, counted)
         lengths = counted.sum(-1).tolist()

@@ -38,6 +38,7 @@ def model_config(
         normalize_attention=settings.normalize_attention,
         semantic_loss=settings.semantic_loss,
         semantic_temperature=settings.semantic_temperature,
+        answer_vote=settings.answer_vote,
     )
 
 

@@ -41,6 +41,8 @@ class BioD2CConfig(PretrainedConfig):
             (not in the paper).
         semantic_loss: ``"paper"`` (Eq. 3 and 4), ``"released"`` (the authors' code) or ``"off"``.
         semantic_temperature: tau of Eq. (3).
+        answer_vote: Weight of the words read off the visual tokens in the answer, see
+            :mod:`biod2c_core.model.answer_words` (not in the paper).
         lora: Arguments of ``peft.LoraConfig`` for the language model, or None.
     """
 
@@ -65,6 +67,7 @@ class BioD2CConfig(PretrainedConfig):
         normalize_attention: bool = False,
         semantic_loss: str = "paper",
         semantic_temperature: float = 0.1,
+        answer_vote: float = 0.0,
         lora: dict[str, Any] | None = None,
         **kwargs: Any,
     ) -> None:
@@ -94,6 +97,7 @@ class BioD2CConfig(PretrainedConfig):
         self.normalize_attention = normalize_attention
         self.semantic_loss = semantic_loss
         self.semantic_temperature = semantic_temperature
+        self.answer_vote = answer_vote
         self.lora = lora
         for name, allowed in SWITCHES.items():
             if getattr(self, name) not in allowed:

@@ -27,7 +27,7 @@ from transformers.modeling_outputs import ModelOutput
 
 from biod2c_core.errors import ConfigError, InputError
 from biod2c_core.model import equations
-from biod2c_core.model.answer_words import answer_words_loss
+from biod2c_core.model.answer_words import Vote, answer_words_loss, read_words, vote
 from biod2c_core.model.configuration import BioD2CConfig
 from biod2c_core.model.fusion import FeatureFusion, ImageEncoding, VisualTokens
 from biod2c_core.model.guidance import attention_loss
@@ -199,6 +199,32 @@ class BioD2CForConditionalGeneration(SemanticConsistency, PreTrainedModel, Gener
         question = self.get_input_embeddings()(question_ids)
         return self.fusion(image, question, question_mask, return_attention, image_rows)
 
+    def read_words(self, visual: VisualTokens, question_mask: Tensor) -> Tensor:
+        """What :func:`~biod2c_core.model.answer_words.read_words` reads off the tokens of :meth:`encode`."""
+        embedding = cast("nn.Embedding", self.get_input_embeddings())
+        return read_words(visual.tokens, question_mask, embedding)
+
+    def answer_log_p(
+        self, logits: Tensor, ids: Tensor, visual: VisualTokens, question_mask: Tensor
+    ) -> Tensor:
+        """What :meth:`generate` chooses from, at each token of a given answer.
+
+        Args:
+            logits: Of the language model in front of the answer's tokens, (B, A, vocabulary).
+            ids: The answer's tokens, (B, A).
+            visual: From :meth:`encode`.
+            question_mask: (B, T), 1 where a token is real.
+
+        Returns:
+            (B, A, vocabulary), float32.
+        """
+        weight, ends = self.config.answer_vote, self.generation_config.eos_token_id
+        if not weight:
+            return logits.float().log_softmax(-1)
+        words = self.read_words(visual, question_mask)
+        places = [vote(logits[:, a], ids[:, :a], words, weight, ends) for a in range(ids.shape[1])]
+        return torch.stack(places, 1)
+
     def embed_prompt(
         self, tokens: Tensor, input_ids: Tensor, attention_mask: Tensor
     ) -> tuple[Tensor, Tensor]:
@@ -347,8 +373,8 @@ class BioD2CForConditionalGeneration(SemanticConsistency, PreTrainedModel, Gener
                 )
                 output.loss = output.loss + self.attention_weight * output.loss_att
             if self.answer_weight:
-                embedding = cast("nn.Embedding", self.get_input_embeddings())
-                output.loss_ans = answer_words_loss(visual.tokens, question_mask, labels, embedding)
+                words = self.read_words(visual, question_mask)
+                output.loss_ans = answer_words_loss(words, labels)
                 output.loss = output.loss + self.answer_weight * output.loss_ans
         return output
 
@@ -385,6 +411,13 @@ class BioD2CForConditionalGeneration(SemanticConsistency, PreTrainedModel, Gener
             image = self.encode_image(pixel_values, grid_features)
         visual = self.encode(question_ids, question_mask, image, image_rows=image_rows)
         embeddings, mask = self.embed_prompt(visual.tokens, input_ids, attention_mask)
+        if self.config.answer_vote:
+            words, ends = (
+                self.read_words(visual, question_mask),
+                self.generation_config.eos_token_id,
+            )
+            ours = Vote(words, self.config.answer_vote, ends)
+            kwargs["logits_processor"] = [*kwargs.get("logits_processor", ()), ours]
         return super().generate(  # type: ignore[misc]  # the mixin's protocol wants no forward overload
             inputs_embeds=embeddings, attention_mask=mask, **kwargs
         )

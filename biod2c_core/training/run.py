@@ -273,6 +273,7 @@ def _start_model(
     folder = locate(checkpoint)
     model = load_model(folder)
     model.config.semantic_loss = config.model.semantic_loss
+    model.config.answer_vote = config.model.answer_vote
     model.config.fusion_dropout = config.model.fusion_dropout
     model.fusion.set_dropout(config.model.fusion_dropout)
     return model, load_processor(folder)

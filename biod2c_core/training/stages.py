@@ -12,14 +12,14 @@ from biod2c_core.model.adapters import lora_targets
 from biod2c_core.model.checkpoints import load_model_config, locate
 from biod2c_core.model.modeling import BioD2CForConditionalGeneration
 
-_OPEN = ("model.semantic_loss", "model.fusion_dropout")
+_OPEN = ("model.semantic_loss", "model.fusion_dropout", "model.answer_vote")
 
 
 def check_changes(checkpoint: str, assignments: Sequence[str]) -> None:
     """Refuse assignments to what the checkpoint that training starts from has decided.
 
-    Still open are the form of L_sem, the dropout of the fusion module, and LoRA where the checkpoint
-    has none.
+    Still open are the form of L_sem, the dropout of the fusion module, the weight of the visual tokens
+    in an answer, and LoRA where the checkpoint has none.
 
     Args:
         checkpoint: Its folder or hub name.

@@ -112,8 +112,7 @@ def trace_answer(
         with recorded(model.fusion.decoder) as resampler:
             image = model.encode_image(grid_features=grid)
         with recorded(model.fusion.decoder) as fusion:
-            logits, language = _read(model, batch, image, ids)
-        log_p = logits.float().log_softmax(-1)
+            log_p, language = _read(model, batch, image, ids)
         answer = log_p.gather(-1, torch.tensor(ids, device=log_p.device)[:, None])[:, 0]
         by_fusion = _gradients(answer, fusion) if gradients else None
     return Trace(
@@ -130,7 +129,7 @@ def trace_answer(
 def _read(
     model: BioD2CForConditionalGeneration, batch: Any, image: ImageEncoding, ids: tuple[int, ...]
 ) -> tuple[Tensor, Tensor]:
-    """Logits (A, vocabulary) and attention to the visual tokens (layers, heads, A, V)."""
+    """Log-probabilities (A, vocabulary) and attention to the visual tokens (layers, heads, A, V)."""
     visual = model.encode(batch["question_ids"], batch["question_mask"], image)
     answer = batch["input_ids"].new_tensor([ids])
     text = torch.cat([batch["input_ids"], answer], 1)
@@ -142,7 +141,8 @@ def _read(
     places = slice(-len(ids) - 1, -1)  # where each answer token is predicted
     count = visual.tokens.shape[1]
     seen = [weights[0, :, places, :count].detach() for weights in result.attentions]
-    return result.logits[0, places], torch.stack(seen).float().cpu()
+    log_p = model.answer_log_p(result.logits[:, places], answer, visual, batch["question_mask"])
+    return log_p[0], torch.stack(seen).float().cpu()
 
 
 def _stack(weights: list[Tensor]) -> Tensor:

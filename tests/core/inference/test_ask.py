@@ -84,8 +84,10 @@ def test_the_n_best_are_different_and_start_with_the_answer(checkpoint: Path) ->
     assert others == sorted(others, reverse=True)
 
 
-def test_the_score_of_a_given_answer_is_its_confidence(checkpoint: Path) -> None:
+@pytest.mark.parametrize("weight", [0.0, 1.0])
+def test_the_score_of_a_given_answer_is_its_confidence(checkpoint: Path, weight: float) -> None:
     asker = make_asker(checkpoint)
+    asker.answerer.model.config.answer_vote = weight
     for question in QUESTIONS:
         ((_, answer),) = asker.ask([question])
         scored = score_answer(asker.answerer, asker.encoding, question.text, answer.ids)

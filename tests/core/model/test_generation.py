@@ -87,6 +87,32 @@ def test_beams_answer_alike_in_a_batch_and_alone(
         assert single[0].tolist() == beams[row, : single.shape[1]].tolist()
 
 
+def test_what_the_visual_tokens_name_has_a_vote_at_every_step(
+    built: tuple[BioD2CForConditionalGeneration, BioD2CProcessor], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In a batch, in beams and when a given answer is read, the same probabilities."""
+    model, processor = built
+    inputs = processor(IMAGES, QUESTIONS)
+    without = generate(model, inputs)
+    monkeypatch.setattr(model.config, "answer_vote", 1.0)
+    together = generate(model, inputs, output_scores=True)
+    assert not torch.equal(together.scores[0], without.logits[0].log_softmax(-1))
+    beams = model.generate(**inputs, max_new_tokens=4, do_sample=False, num_beams=3)
+    for row in range(4):
+        alone = processor(IMAGES[row : row + 1], QUESTIONS[row : row + 1])
+        one = generate(model, alone)
+        new = one.sequences
+        assert new[0].tolist() == together.sequences[row, : new.shape[1]].tolist()
+        asked = (alone["question_ids"], alone["question_mask"])
+        with torch.no_grad():
+            visual = model.encode(*asked, model.encode_image(alone["pixel_values"]))
+        read = model.answer_log_p(torch.stack(one.logits, 1), new, visual, asked[1])
+        for step, log_p in enumerate(read[0]):
+            torch.testing.assert_close(together.scores[step][row], log_p, atol=1e-3, rtol=1e-3)
+        single = model.generate(**alone, max_new_tokens=4, do_sample=False, num_beams=3)
+        assert single[0].tolist() == beams[row, : single.shape[1]].tolist()
+
+
 def test_the_answer_depends_on_image_and_question(
     built: tuple[BioD2CForConditionalGeneration, BioD2CProcessor],
 ) -> None:

@@ -59,7 +59,12 @@ def test_what_a_checkpoint_has_decided_cannot_be_set(llama: Path, tmp_path: Path
     prepare_stage(model, 2, 1.0, LoraSettings(r=3))
     for part in (model, processor):
         part.save_pretrained(tmp_path / "adapted")
-    open_still = ["model.semantic_loss=off", "model.fusion_dropout=0", "stage2.epochs=2"]
+    open_still = [
+        "model.semantic_loss=off",
+        "model.fusion_dropout=0",
+        "model.answer_vote=1",
+        "stage2.epochs=2",
+    ]
     check_changes(str(tmp_path / "plain"), [*open_still, "model.lora.r=4"])
     check_changes(str(tmp_path / "adapted"), open_still)
     for folder, change in (("plain", "model.fusion=off"), ("adapted", "model.lora.r=4")):

@@ -69,8 +69,12 @@ def trace_of(answerer: Answerer, gradients: bool = False) -> tuple[Trace, tuple[
     return trace_answer(answerer, pixels, QUESTIONS[0], answer.ids, gradients), answer.ids
 
 
-def test_the_trace_reads_the_answer_as_it_was_given(answerer: Answerer) -> None:
+@pytest.mark.parametrize("weight", [0.0, 1.0])
+def test_the_trace_reads_the_answer_as_it_was_given(
+    answerer: Answerer, weight: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The sum of its log-probabilities is that of the confidence of the answer."""
+    monkeypatch.setattr(answerer.model.config, "answer_vote", weight)
     trace, ids = trace_of(answerer)
     (answer,) = answerer.answer([IMAGE], QUESTIONS[:1])
     assert trace.log_p.shape == (len(ids),)

@@ -37,11 +37,11 @@ train 2 "$out/$variant-settle" "${split[@]}" "${everything[@]}" \
   --model "$out/$variant-stage2/model"
 # Last, from new adapters, what takes many examples: yes or no about whole images, and VQA-RAD once more.
 merge "$out/$variant-settled" "$out/$variant-settle/model"
-again 24
+again 34
 train 2 "$out/$variant-finish" "${split[@]}" --data "$out/data/${variant}_train.jsonl" "${own[@]}" \
   "${single[@]}" "${single[@]}" --data "$out/data/${variant}_whole.jsonl" \
-  --set stage2.attention_weight=1 --set stage2.epochs=0.8 --set stage2.learning_rate=5e-4 \
-  --set stage2.schedule=linear --model "$out/$variant-settled"
+  --set stage2.attention_weight=1 --set stage2.answer_weight=2 --set stage2.epochs=1.3 \
+  --set stage2.learning_rate=5e-4 --set stage2.schedule=linear --model "$out/$variant-settled"
 report "$out/$variant-finish/model" "$out/$variant-scores"
 
 if [ "$variant" = official ]; then

@@ -21,6 +21,7 @@ from transformers import (
     AutoModelForCausalLM,
     AutoModelForImageTextToText,
     GenerationMixin,
+    LogitsProcessorList,
     PreTrainedModel,
 )
 from transformers.modeling_outputs import ModelOutput
@@ -412,12 +413,10 @@ class BioD2CForConditionalGeneration(SemanticConsistency, PreTrainedModel, Gener
         visual = self.encode(question_ids, question_mask, image, image_rows=image_rows)
         embeddings, mask = self.embed_prompt(visual.tokens, input_ids, attention_mask)
         if self.config.answer_vote:
-            words, ends = (
-                self.read_words(visual, question_mask),
-                self.generation_config.eos_token_id,
-            )
-            ours = Vote(words, self.config.answer_vote, ends)
-            kwargs["logits_processor"] = [*kwargs.get("logits_processor", ()), ours]
+            words = self.read_words(visual, question_mask)
+            ours = Vote(words, self.config.answer_vote, self.generation_config.eos_token_id)
+            given = kwargs.get("logits_processor") or ()
+            kwargs["logits_processor"] = LogitsProcessorList([*given, ours])
         return super().generate(  # type: ignore[misc]  # the mixin's protocol wants no forward overload
             inputs_embeds=embeddings, attention_mask=mask, **kwargs
         )

@@ -185,18 +185,19 @@ def test_the_trunk_runs_once_an_image_with_the_cache(
     assert reporter.images == 5
 
 
-def test_the_dropout_of_a_run_is_its_configurations_not_its_checkpoints(
+def test_dropout_and_vote_of_a_run_are_its_configurations_not_its_checkpoints(
     llama: Path, data: Path, stage_1: Path, tmp_path: Path
 ) -> None:
     config = without_dropout(tiny_models.training_config(llama, max_steps=1))
     start = str(stage_1 / "run" / "model")
     losses = {}
     for dropout in (0.0, 0.5):
-        model = replace(config.model, fusion_dropout=dropout)
+        model = replace(config.model, fusion_dropout=dropout, answer_vote=dropout)
         result = run(
             replace(config, model=model), 2, data, tmp_path / str(dropout), checkpoint=start
         )
-        assert load_model(result.model_folder).config.fusion_dropout == dropout
+        trained = load_model(result.model_folder).config
+        assert (trained.fusion_dropout, trained.answer_vote) == (dropout, dropout)
         losses[dropout] = result.loss
     assert load_model(Path(start)).config.fusion_dropout not in losses
     assert losses[0.0] != losses[0.5]

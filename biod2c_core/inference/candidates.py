@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 
+from biod2c_core.inference.reading import read_answer
 from biod2c_core.model.answering import MAX_NEW_TOKENS, Answer, Answerer, probability
 from biod2c_core.model.fusion import ImageEncoding
 
@@ -39,33 +40,9 @@ def other_answers(
         ids = _until_end(answerer, row)
         text = answerer.processor.tokenizer.decode(ids, skip_special_tokens=True).strip()
         if text != given.text and text not in found:
-            found[text] = Answer(text, score_answer(answerer, image, question, ids), ids)
+            log_p = read_answer(answerer, image, question, ids).log_p
+            found[text] = Answer(text, probability(float(log_p.sum())), ids)
     return sorted(found.values(), key=lambda answer: -answer.confidence)[:count]
-
-
-@torch.inference_mode()
-def score_answer(
-    answerer: Answerer, image: ImageEncoding, question: str, ids: tuple[int, ...]
-) -> float:
-    """The probability that the model gives to an answer: the product of those of its tokens.
-
-    Args:
-        answerer: The loaded model.
-        image: One image, from :meth:`Answerer.encode`.
-        question: The question.
-        ids: The answer's token ids, its end included.
-    """
-    model = answerer.model
-    batch = answerer.processor(None, [question]).to(model.device)
-    visual = model.encode(batch["question_ids"], batch["question_mask"], image)
-    answer = batch["input_ids"].new_tensor([ids])
-    text = torch.cat([batch["input_ids"], answer], 1)
-    embeddings, mask = model.embed_prompt(visual.tokens, text, torch.ones_like(text))
-    result = model.language_model(inputs_embeds=embeddings, attention_mask=mask, use_cache=False)
-    logits = result.logits[:, -len(ids) - 1 : -1]
-    log_p = model.answer_log_p(logits, answer, visual, batch["question_mask"])
-    chosen = log_p[0].gather(-1, answer[0, :, None])
-    return probability(float(chosen.sum()))
 
 
 def _until_end(answerer: Answerer, row: list[int]) -> tuple[int, ...]:

@@ -28,7 +28,7 @@ from transformers.modeling_outputs import ModelOutput
 
 from biod2c_core.errors import ConfigError, InputError
 from biod2c_core.model import equations
-from biod2c_core.model.answer_words import Vote, answer_words_loss, read_words, vote
+from biod2c_core.model.answer_words import Vote, answer_words_loss, read_words
 from biod2c_core.model.configuration import BioD2CConfig
 from biod2c_core.model.fusion import FeatureFusion, ImageEncoding, VisualTokens
 from biod2c_core.model.guidance import attention_loss
@@ -205,26 +205,13 @@ class BioD2CForConditionalGeneration(SemanticConsistency, PreTrainedModel, Gener
         embedding = cast("nn.Embedding", self.get_input_embeddings())
         return read_words(visual.tokens, question_mask, embedding)
 
-    def answer_log_p(
-        self, logits: Tensor, ids: Tensor, visual: VisualTokens, question_mask: Tensor
-    ) -> Tensor:
-        """What :meth:`generate` chooses from, at each token of a given answer.
-
-        Args:
-            logits: Of the language model in front of the answer's tokens, (B, A, vocabulary).
-            ids: The answer's tokens, (B, A).
-            visual: From :meth:`encode`.
-            question_mask: (B, T), 1 where a token is real.
-
-        Returns:
-            (B, A, vocabulary), float32.
-        """
-        weight, ends = self.config.answer_vote, self.generation_config.eos_token_id
+    def voter(self, visual: VisualTokens, question_mask: Tensor) -> Vote | None:
+        """The say of the tokens of :meth:`encode` in the answer; None where they have none."""
+        weight = self.config.answer_vote
         if not weight:
-            return logits.float().log_softmax(-1)
+            return None
         words = self.read_words(visual, question_mask)
-        places = [vote(logits[:, a], ids[:, :a], words, weight, ends) for a in range(ids.shape[1])]
-        return torch.stack(places, 1)
+        return Vote(words, weight, self.generation_config.eos_token_id)
 
     def embed_prompt(
         self, tokens: Tensor, input_ids: Tensor, attention_mask: Tensor
@@ -412,11 +399,10 @@ class BioD2CForConditionalGeneration(SemanticConsistency, PreTrainedModel, Gener
             image = self.encode_image(pixel_values, grid_features)
         visual = self.encode(question_ids, question_mask, image, image_rows=image_rows)
         embeddings, mask = self.embed_prompt(visual.tokens, input_ids, attention_mask)
-        if self.config.answer_vote:
-            words = self.read_words(visual, question_mask)
-            ours = Vote(words, self.config.answer_vote, self.generation_config.eos_token_id)
+        vote = self.voter(visual, question_mask)
+        if vote is not None:
             given = kwargs.get("logits_processor") or ()
-            kwargs["logits_processor"] = LogitsProcessorList([*given, ours])
+            kwargs["logits_processor"] = LogitsProcessorList([*given, vote])
         return super().generate(  # type: ignore[misc]  # the mixin's protocol wants no forward overload
             inputs_embeds=embeddings, attention_mask=mask, **kwargs
         )

@@ -16,8 +16,9 @@ import torch
 from torch import Tensor
 
 from biod2c_core.errors import ConfigError
+from biod2c_core.inference.reading import read_answer
 from biod2c_core.model.answering import Answerer
-from biod2c_core.model.fusion import FusionDecoder, ImageEncoding
+from biod2c_core.model.fusion import FusionDecoder
 from biod2c_core.model.modeling import BioD2CForConditionalGeneration
 
 
@@ -63,17 +64,6 @@ def recorded(decoder: FusionDecoder) -> Iterator[list[Tensor]]:
 
 
 @contextmanager
-def visible_attention(language_model: Any) -> Iterator[None]:
-    """Let the language model return its attention weights, which fused kernels cannot."""
-    before = language_model.config._attn_implementation
-    language_model.set_attn_implementation("eager")
-    try:
-        yield
-    finally:
-        language_model.set_attn_implementation(before)
-
-
-@contextmanager
 def without_fusion(model: BioD2CForConditionalGeneration) -> Iterator[None]:
     """Leave out the gated term of Eq. (2): the visual tokens of the resampler alone."""
     before = model.fusion.enabled
@@ -106,43 +96,22 @@ def trace_answer(
         raise ConfigError(
             "there is no fusion to take gradients of", "Choose the method 'language'."
         )
-    batch = answerer.processor(None, [question]).to(model.device)
     with torch.inference_mode(False), torch.set_grad_enabled(gradients):
         grid = model.vision(pixels[None].to(model.device, model.dtype)).detach()
         with recorded(model.fusion.decoder) as resampler:
             image = model.encode_image(grid_features=grid)
         with recorded(model.fusion.decoder) as fusion:
-            log_p, language = _read(model, batch, image, ids)
-        answer = log_p.gather(-1, torch.tensor(ids, device=log_p.device)[:, None])[:, 0]
-        by_fusion = _gradients(answer, fusion) if gradients else None
+            reading = read_answer(answerer, image, question, ids, attention=True)
+        by_fusion = _gradients(reading.log_p, fusion) if gradients else None
     return Trace(
         grid=(grid.shape[1], grid.shape[2]),
         scales=model.fusion.scales,
         resampler=_stack(resampler),
         fusion=_stack(fusion) if fusion else None,
-        language=language,
-        log_p=answer.detach().cpu(),
+        language=torch.stack(reading.attention).float().cpu(),
+        log_p=reading.log_p.detach().cpu(),
         fusion_gradients=by_fusion,
     )
-
-
-def _read(
-    model: BioD2CForConditionalGeneration, batch: Any, image: ImageEncoding, ids: tuple[int, ...]
-) -> tuple[Tensor, Tensor]:
-    """Log-probabilities (A, vocabulary) and attention to the visual tokens (layers, heads, A, V)."""
-    visual = model.encode(batch["question_ids"], batch["question_mask"], image)
-    answer = batch["input_ids"].new_tensor([ids])
-    text = torch.cat([batch["input_ids"], answer], 1)
-    embeddings, mask = model.embed_prompt(visual.tokens, text, torch.ones_like(text))
-    with visible_attention(model.language_model):
-        result = model.language_model(
-            inputs_embeds=embeddings, attention_mask=mask, output_attentions=True, use_cache=False
-        )
-    places = slice(-len(ids) - 1, -1)  # where each answer token is predicted
-    count = visual.tokens.shape[1]
-    seen = [weights[0, :, places, :count].detach() for weights in result.attentions]
-    log_p = model.answer_log_p(result.logits[:, places], answer, visual, batch["question_mask"])
-    return log_p[0], torch.stack(seen).float().cpu()
 
 
 def _stack(weights: list[Tensor]) -> Tensor:

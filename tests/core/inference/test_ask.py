@@ -13,7 +13,6 @@ from biod2c_core.errors import CheckpointError, ImageError, InputError, RecordEr
 from biod2c_core.inference.ask import AskOptions, ImageChoice, ask
 from biod2c_core.inference.asker import BATCH, Asker
 from biod2c_core.inference.calibration import Calibration
-from biod2c_core.inference.candidates import score_answer
 from biod2c_core.inference.questions import Question, gather_questions
 from biod2c_core.model.answering import Answerer
 
@@ -82,16 +81,6 @@ def test_the_n_best_are_different_and_start_with_the_answer(checkpoint: Path) ->
     assert len(set(texts)) == len(texts) == 3
     others = [confidence for _, confidence in reply.candidates[1:]]
     assert others == sorted(others, reverse=True)
-
-
-@pytest.mark.parametrize("weight", [0.0, 1.0])
-def test_the_score_of_a_given_answer_is_its_confidence(checkpoint: Path, weight: float) -> None:
-    asker = make_asker(checkpoint)
-    asker.answerer.model.config.answer_vote = weight
-    for question in QUESTIONS:
-        ((_, answer),) = asker.ask([question])
-        scored = score_answer(asker.answerer, asker.encoding, question.text, answer.ids)
-        assert scored == pytest.approx(answer.confidence, rel=1e-3)
 
 
 def test_looking_for_attention_leaves_the_answers(image: Path, checkpoint: Path) -> None:

@@ -90,7 +90,7 @@ def test_beams_answer_alike_in_a_batch_and_alone(
 def test_what_the_visual_tokens_name_has_a_vote_at_every_step(
     built: tuple[BioD2CForConditionalGeneration, BioD2CProcessor], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """In a batch, in beams and when a given answer is read, the same probabilities."""
+    """In a batch, alone and in beams the same."""
     model, processor = built
     inputs = processor(IMAGES, QUESTIONS)
     without = generate(model, inputs)
@@ -106,8 +106,10 @@ def test_what_the_visual_tokens_name_has_a_vote_at_every_step(
         asked = (alone["question_ids"], alone["question_mask"])
         with torch.no_grad():
             visual = model.encode(*asked, model.encode_image(alone["pixel_values"]))
-        read = model.answer_log_p(torch.stack(one.logits, 1), new, visual, asked[1])
-        for step, log_p in enumerate(read[0]):
+        vote = model.voter(visual, asked[1])
+        assert vote is not None
+        for step, logits in enumerate(one.logits):
+            log_p = vote(new[:, :step], logits)[0]
             torch.testing.assert_close(together.scores[step][row], log_p, atol=1e-3, rtol=1e-3)
         single = model.generate(**alone, max_new_tokens=4, do_sample=False, num_beams=3)
         assert single[0].tolist() == beams[row, : single.shape[1]].tolist()

@@ -28,6 +28,7 @@ _LIMITS: dict[str, tuple[float, float]] = {
     **dict.fromkeys(("learning_rate", "weight_decay", "max_grad_norm"), (0, math.inf)),
     **dict.fromkeys(("semantic_weight", "attention_weight", "answer_weight"), (0, math.inf)),
     "answer_vote": (0, math.inf),
+    "projection_layers": (1, 2),
     **dict.fromkeys(("queue_size", "max_steps"), (0, math.inf)),
     **dict.fromkeys(("save_every", "keep", "epochs", "max_loss"), (0, math.inf)),
     **dict.fromkeys(("dropout", "fusion_dropout", "warmup_ratio"), (0, 0.99)),
@@ -97,7 +98,8 @@ class ModelSettings:
         fusion_heads: Its attention heads.
         fusion_feed_forward: Its feed-forward width.
         fusion_dropout: Its dropout.
-        text_hidden: Hidden width of the text MLP.
+        projection_layers: Linear layers of the text MLP and of each projection of Eq. (2), 1 or 2.
+        text_hidden: Hidden width of a text MLP of two layers.
         beta_init: Initial gate.
         encode_positions: Tell the decoder where each block lies.
         normalize_attention: Cross-attention compares directions, as sharply as each head learns.
@@ -119,6 +121,7 @@ class ModelSettings:
     fusion_heads: int = 8
     fusion_feed_forward: int = 1024
     fusion_dropout: float = 0.1
+    projection_layers: int = 2
     text_hidden: int = 2048
     beta_init: float = 0.2
     encode_positions: bool = False

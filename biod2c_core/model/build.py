@@ -32,6 +32,7 @@ def model_config(
         fusion_heads=settings.fusion_heads,
         fusion_feed_forward=settings.fusion_feed_forward,
         fusion_dropout=settings.fusion_dropout,
+        projection_layers=settings.projection_layers,
         text_hidden=settings.text_hidden,
         beta_init=settings.beta_init,
         encode_positions=settings.encode_positions,

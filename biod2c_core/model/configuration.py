@@ -34,7 +34,8 @@ class BioD2CConfig(PretrainedConfig):
         fusion_heads: Its attention heads.
         fusion_feed_forward: Its feed-forward width.
         fusion_dropout: Its dropout.
-        text_hidden: Hidden width of the text MLP.
+        projection_layers: Linear layers of the text MLP and of each projection of Eq. (2), 1 or 2.
+        text_hidden: Hidden width of a text MLP of two layers.
         beta_init: Initial gate of Eq. (2).
         encode_positions: Tell the decoder where each block lies (not in the paper).
         normalize_attention: Cross-attention compares directions, as sharply as each head learns
@@ -61,6 +62,7 @@ class BioD2CConfig(PretrainedConfig):
         fusion_heads: int = 8,
         fusion_feed_forward: int = 1024,
         fusion_dropout: float = 0.1,
+        projection_layers: int = 2,
         text_hidden: int = 2048,
         beta_init: float = 0.2,
         encode_positions: bool = False,
@@ -91,6 +93,7 @@ class BioD2CConfig(PretrainedConfig):
         self.fusion_heads = fusion_heads
         self.fusion_feed_forward = fusion_feed_forward
         self.fusion_dropout = fusion_dropout
+        self.projection_layers = projection_layers
         self.text_hidden = text_hidden
         self.beta_init = beta_init
         self.encode_positions = encode_positions

@@ -279,8 +279,10 @@ class FusionDecoder(nn.Module):
         return self.norm(queries), torch.stack(maps, dim=1) if need_attention else None
 
 
-def two_layer_projection(inputs: int, hidden: int, outputs: int) -> nn.Sequential:
-    """The projections of Eq. (2) and the text MLP: linear, ReLU, linear."""
+def make_projection(layers: int, inputs: int, hidden: int, outputs: int) -> nn.Sequential:
+    """A projection of Eq. (2) or the text MLP: linear, or linear, ReLU, linear."""
+    if layers == 1:
+        return nn.Sequential(nn.Linear(inputs, outputs))
     return nn.Sequential(nn.Linear(inputs, hidden), nn.ReLU(), nn.Linear(hidden, outputs))
 
 
@@ -296,7 +298,8 @@ class FeatureFusion(nn.Module):
         heads: Attention heads of the fusion decoder.
         feed_forward: Width of its feed-forward layers.
         dropout: Dropout in it.
-        text_hidden: Hidden width of the text MLP.
+        projection_layers: Linear layers of the text MLP and of each projection of Eq. (2), 1 or 2.
+        text_hidden: Hidden width of a text MLP of two layers.
         beta_init: Initial value of the gate.
         encode_positions: Add :func:`~biod2c_core.model.positions.encode_boxes` to what the decoder
             attends to.
@@ -314,6 +317,7 @@ class FeatureFusion(nn.Module):
         heads: int = 8,
         feed_forward: int = 1024,
         dropout: float = 0.1,
+        projection_layers: int = 2,
         text_hidden: int = 2048,
         beta_init: float = 0.2,
         encode_positions: bool = False,
@@ -331,10 +335,10 @@ class FeatureFusion(nn.Module):
         # as large as what they see at first: larger queries drown the image, smaller ones drown in
         # it and become one
         self.queries = nn.Parameter(0.3 * torch.randn(num_visual_tokens, channels))
-        self.project = two_layer_projection(channels, channels, text_width)
+        self.project = make_projection(projection_layers, channels, channels, text_width)
         if enabled:
-            self.text_mlp = two_layer_projection(text_width, text_hidden, channels)
-            self.project_gated = two_layer_projection(channels, channels, text_width)
+            self.text_mlp = make_projection(projection_layers, text_width, text_hidden, channels)
+            self.project_gated = make_projection(projection_layers, channels, channels, text_width)
             self.beta = nn.Parameter(torch.tensor(float(beta_init)))
         self.encode_positions = encode_positions
 

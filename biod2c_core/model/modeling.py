@@ -96,6 +96,7 @@ class BioD2CForConditionalGeneration(SemanticConsistency, PreTrainedModel, Gener
             heads=config.fusion_heads,
             feed_forward=config.fusion_feed_forward,
             dropout=config.fusion_dropout,
+            projection_layers=config.projection_layers,
             text_hidden=config.text_hidden,
             beta_init=config.beta_init,
             encode_positions=config.encode_positions,

@@ -263,6 +263,7 @@ def measure(described: BioD2CConfig, config: TrainingConfig, stage: int) -> Size
             layers=described.fusion_layers,
             heads=described.fusion_heads,
             feed_forward=described.fusion_feed_forward,
+            projection_layers=described.projection_layers,
             text_hidden=described.text_hidden,
             enabled=described.fusion == "on",
         )

@@ -160,13 +160,24 @@ def test_only_the_places_of_question_tokens_are_conditioned() -> None:
     assert not torch.isclose(result.tokens[:, :2], image.tokens[:, :2]).all(-1).any()
 
 
-def test_equations_1_and_2_step_by_step() -> None:
-    fusion = make_fusion(beta_init=0.7)
+def projected(module: torch.nn.Sequential, x: Tensor) -> Tensor:
+    """W x + b, or W' max(W x + b, 0) + b'."""
+    first, last = module[0], module[-1]
+    x = x @ first.weight.T + first.bias
+    return x if last is first else x.clamp(min=0) @ last.weight.T + last.bias
+
+
+@pytest.mark.parametrize("layers", [1, 2])
+def test_equations_1_and_2_step_by_step(layers: int) -> None:
+    fusion = make_fusion(beta_init=0.7, projection_layers=layers)
     grid, text = random(0, 2, 8, 8, D), random(1, 2, V, TEXT)
     blocks = multi_scale_pool(grid, 4)
     resampled, _ = fusion.decoder(fusion.queries.expand(2, -1, -1), grid.flatten(1, 2))
-    fused, _ = fusion.decoder(fusion.text_mlp(text), blocks)
-    wanted = fusion.project(resampled) + fusion.project_gated(fused) * torch.tanh(torch.tensor(0.7))
+    fused, _ = fusion.decoder(projected(fusion.text_mlp, text), blocks)
+    gate = torch.tanh(torch.tensor(0.7))
+    wanted = projected(fusion.project, resampled) + projected(fusion.project_gated, fused) * gate
+    for module in (fusion.text_mlp, fusion.project, fusion.project_gated):
+        assert sum(isinstance(part, torch.nn.Linear) for part in module) == layers
     got = fuse(fusion, grid, text, torch.ones(2, V)).tokens
     torch.testing.assert_close(got, wanted)
 

@@ -8,7 +8,7 @@ Notation used for tensor shapes:
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -55,7 +55,7 @@ def read_answer(
     answer = batch["input_ids"].new_tensor([ids])
     text = torch.cat([batch["input_ids"], answer], 1)
     embeddings, mask = model.embed_prompt(visual.tokens, text, torch.ones_like(text))
-    with _visible_attention(model.language_model, attention):
+    with _visible_attention(model.language_model) if attention else nullcontext():
         result = model.language_model(
             inputs_embeds=embeddings,
             attention_mask=mask,
@@ -74,12 +74,10 @@ def read_answer(
 
 
 @contextmanager
-def _visible_attention(language_model: Any, wanted: bool) -> Iterator[None]:
+def _visible_attention(language_model: Any) -> Iterator[None]:
     before = language_model.config._attn_implementation
-    if wanted:
-        language_model.set_attn_implementation("eager")
+    language_model.set_attn_implementation("eager")
     try:
         yield
     finally:
-        if wanted:
-            language_model.set_attn_implementation(before)
+        language_model.set_attn_implementation(before)

@@ -27,6 +27,7 @@ FINDINGS = {
     "age-related macular degeneration": "age-related macular degeneration",
     "macular hole": "a macular hole",
 }
+PLANES = {"axial": "an axial", "coronal": "a coronal", "sagittal": "a sagittal"}
 ORGANS = ("blood", "colon", "retina", "head", "chest", "abdomen")
 FOUND_IN = {"endoscopy": ("polyp", "ulcerative colitis")}
 FOUND_IN["oct"] = ("age-related macular degeneration", "macular hole")
@@ -165,8 +166,9 @@ def plane_and_stain_questions(picture: Picture, rng: random.Random) -> Iterator[
         ask = ("In what plane is this image taken?", "What plane is this?")
         yield from _each("plane", "plane", plane, *ask, "Which plane is the image shown in?")
     if plane or picture.labels.get("modality") == "X-ray":
-        ask = ("Is this an axial image?", "Is the image in the axial plane?")
-        yield from _each("plane", "plane axial", _yes(plane == "axial"), *ask)
+        for name in PLANES:
+            ask = (f"Is this {PLANES[name]} image?", f"Is the image in the {name} plane?")
+            yield from _each("plane", f"plane {name}", _yes(plane == name), *ask)
     if stain := picture.labels.get("stain"):
         ask = ("What stain was used?", "Which stain does the smear have?")
         yield from _each("stain", "stain", stain, *ask, "How was the smear stained?")

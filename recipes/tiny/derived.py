@@ -26,7 +26,9 @@ CAPS = {"train": 60, "validation": 12, "heldout": 40}  # questions of one answer
 PLACE_CAP = 120  # of one place, in training: the same for the turned copies
 PLACES = ("quadrant", "side")
 WHOLE_CAP = 180  # of one answer of one topic, among the further questions about whole images
-WHOLE = ("modality", "organ", "plane", "stain", "contrast", "finding")
+WHOLE = ("modality", "organ", "stain")
+# What few images show: it has to be met more often.
+SCARCE = ("contrast", "count", "finding", "plane", "presence", "size")
 AIMED = {  # arrow images for each target of a source
     "train": {"blood_cells": 300, "endoscopy": 380, "nuclei": 380},
     "validation": {"blood_cells": 12, "endoscopy": 16, "nuclei": 16},
@@ -78,20 +80,23 @@ def derive_part(
     return records + arrow_records, captions + arrow_captions
 
 
-def whole_image_records(pictures: list[Picture], seed: int) -> list[Record]:
-    """Training questions about what an image is as a whole, three times as many as elsewhere.
+def whole_image_records(pictures: list[Picture], part: str, seed: int) -> list[Record]:
+    """Further questions about what an image is as a whole, and about what few images show.
 
     A yes or no about a named modality or organ compares a word with the image, and takes far more
     examples to learn than to name what is seen.
 
     Args:
-        pictures: The images of the training part and the parts cut out of them.
+        pictures: The images of the part and the parts cut out of them.
+        part: In training three times as many questions as elsewhere; else about planes only, for
+            which :func:`derive_part` has no two answers.
         seed: Of every draw.
     """
+    tasks, cap = ((*WHOLE, *SCARCE), WHOLE_CAP) if part == "train" else (("plane",), CAPS[part])
     known = {picture.name: facts_of(picture) for picture in pictures}
     words = sorted({text for facts in known.values() for _, text in facts})
-    asked = [(p, q) for p in pictures for q in questions_of(p, seed) if q.task in WHOLE]
-    records = question_records(balanced(asked, WHOLE_CAP, seed), known, words, "train", seed)
+    asked = [(p, q) for p in pictures for q in questions_of(p, seed) if q.task in tasks]
+    records = question_records(balanced(asked, cap, seed), known, words, part, seed)
     return [replace(record, id=f"{record.id}-whole") for record in records]
 
 

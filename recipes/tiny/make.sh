@@ -35,11 +35,14 @@ train 2 "$out/$variant-settle" "${split[@]}" "${everything[@]}" \
   "${blank[@]}" "${blank[@]}" "${blank[@]}" \
   --set stage2.epochs=0.2 --set stage2.learning_rate=3e-4 --set stage2.schedule=linear \
   --model "$out/$variant-stage2/model"
-# Last, from new adapters, what takes many examples: yes or no about whole images, and VQA-RAD once more.
+# Last, from new adapters, what takes many examples: yes or no about whole images, what few images show,
+# and VQA-RAD once more.
 merge "$out/$variant-settled" "$out/$variant-settle/model"
-again 34
+again 26
+scarce=(--data "$out/data/${variant}_scarce.jsonl")
 train 2 "$out/$variant-finish" "${split[@]}" --data "$out/data/${variant}_train.jsonl" "${own[@]}" \
   "${single[@]}" "${single[@]}" --data "$out/data/${variant}_whole.jsonl" \
+  "${scarce[@]}" "${scarce[@]}" "${scarce[@]}" \
   --set stage2.attention_weight=1 --set stage2.answer_weight=2 --set stage2.epochs=1.3 \
   --set stage2.learning_rate=5e-4 --set stage2.schedule=linear --model "$out/$variant-settled"
 report "$out/$variant-finish/model" "$out/$variant-scores"

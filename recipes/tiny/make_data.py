@@ -193,6 +193,8 @@ def build(
         own += radiology if part == "train" else []
         crops = crop_pictures(own, out, seed)
         made[part] = derive_part(own, crops, part, out, seed, arrow_scale)
+        if part == "validation":
+            continue  # of which there are no heads
         slices = [picture for picture in heads if picture.part == part]
         whole[part] = whole_image_records([*own, *crops, *slices], part, seed)
     files = {

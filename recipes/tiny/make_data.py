@@ -8,6 +8,7 @@ V_language.txt               text for the language model
 V_captions.jsonl             captions, for stage 1
 V_train.jsonl                questions with queues, for stage 2
 V_vqa_rad.jsonl              those of them that are VQA-RAD's own
+V_reworded.jsonl             the same in other words
 V_blank.jsonl                more questions about blank pictures, each with two answers
 V_single.jsonl               those of them that ask where one thing is or what one arrow points to
 V_whole.jsonl                more questions about modality, organ and stain
@@ -53,6 +54,7 @@ from sources import (
     rng_for,
     vqa_rad_pictures,
 )
+from varied import varied_pictures
 
 from biod2c_core.atomic import atomic_open
 from biod2c_core.data.records import Record, write_records
@@ -195,8 +197,11 @@ def build(
         made[part] = derive_part(own, crops, part, out, seed, arrow_scale)
         if part == "validation":
             continue  # of which there are no heads
-        slices = [picture for picture in heads if picture.part == part]
-        whole[part] = whole_image_records([*own, *crops, *slices], part, seed)
+        whole_images = [*own, *crops, *(picture for picture in heads if picture.part == part)]
+        whole[part] = whole_image_records(whole_images, part, seed)
+        if part == "train":
+            copies = whole_image_records(varied_pictures(whole_images, out, seed), part, seed)
+            whole[part] += [record for record in copies if record.tags["task"] in SCARCE]
     files = {
         "validation": made["validation"][0],
         "heldout": made["heldout"][0] + whole["heldout"],
@@ -210,6 +215,7 @@ def build(
         blanks = blank_records(own + questions, out, "train", BLANK, BLANK // 8, seed)
         files[f"{variant}_train"] = own + questions + blanks
         files[f"{variant}_vqa_rad"] = own
+        files[f"{variant}_reworded"] = vqa_rad.reworded_records(own, seed)
         files[f"{variant}_blank"] = blank_records(
             own + questions, out, "unsure", BLANK, BLANK // 8, seed, answers=2
         )

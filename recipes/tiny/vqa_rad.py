@@ -8,12 +8,14 @@ from dataclasses import replace
 from captions import facts_of, opening
 from derived import caption_record
 from queues import build_queue, related
+from rewording import rewordings
 from sources import Picture, rng_for
 from statements import sentence, statement
 
 from biod2c_core.data.records import Record
 
 CAPTIONS = 3  # captions for each image, of different facts
+REWORDINGS = 6  # of each question, at most
 Row = dict[str, str]
 
 
@@ -65,6 +67,17 @@ def train_records(pictures: list[Picture], rows: list[Row], seed: int) -> list[R
         queue = build_queue(record.answer, facts, others[row["image_organ"]], rng)
         records.append(replace(record, queue=queue))
     return records
+
+
+def reworded_records(records: list[Record], seed: int) -> list[Record]:
+    """Each question up to ``REWORDINGS`` times in other words, with the answer and the queue it has."""
+    return [
+        replace(record, id=f"{record.id}-reworded-{number}", question=question)
+        for record in records
+        for number, question in enumerate(
+            rewordings(record.question, REWORDINGS, rng_for(seed, "reworded", record.id)), 1
+        )
+    ]
 
 
 def plain_record(row: Row, split: str) -> Record:

@@ -380,6 +380,10 @@ def test_questions_met_more_often_are_those_of_training(built: tuple[Path, dict]
         assert all(r.answer not in ("yes", "no") and len(tips[r.image]) == 1 for r in arrows)
         assert files[f"{variant}_vqa_rad"]
         assert {r.id for r in files[f"{variant}_vqa_rad"]} <= {r.id for r in train}
+        answers = {(r.image, r.answer) for r in files[f"{variant}_vqa_rad"]}
+        reworded = files[f"{variant}_reworded"]
+        assert len(reworded) > 2 * len(files[f"{variant}_vqa_rad"])
+        assert {(r.image, r.answer) for r in reworded} <= answers
 
 
 @pytest.mark.real_data
@@ -392,8 +396,10 @@ def test_further_questions_are_more_of_those_of_training(built: tuple[Path, dict
         assert {r.tags["task"] for r in scarce} == set(SCARCE)
         further = [*whole, *scarce]
         assert not {r.id for r in further} & {r.id for r in train}
+        varied = {r.image for r in scarce if r.image.startswith("images/varied/")}
+        assert {r.source for r in scarce if r.image in varied} == {"heads", "oct", "ct_contrast"}
         shown = {r.image for r in further if r.source != "heads"}
-        assert shown <= {r.image for r in train + files[f"{variant}_captions"]}
+        assert shown - varied <= {r.image for r in train + files[f"{variant}_captions"]}
         asked = {(r.image, r.question): r.answer for r in further}
         assert len(asked) == len(further)
         known = [r for r in train if r.tags["task"] in {r.tags["task"] for r in further}]
@@ -411,7 +417,7 @@ def test_further_questions_are_more_of_those_of_training(built: tuple[Path, dict
             answers[record.tags["topic"]][record.answer] += 1
     assert all(count["yes"] == count["no"] for count in answers.values())
     excluded = {r.image for r in files["vqa_rad_test"]}
-    for name in ("disjoint_whole", "disjoint_scarce"):
+    for name in ("disjoint_whole", "disjoint_scarce", "disjoint_reworded"):
         assert not bases(files[name]) & excluded
 
 

@@ -26,25 +26,23 @@ train 2 "$out/$variant-look" "${split[@]}" "${single[@]}" --set stage2.epochs=3 
   --model "$out/$variant-stage1/model"
 train 2 "$out/$variant-read" "${split[@]}" "${single[@]}" --set stage2.epochs=4 \
   --set stage2.learning_rate=5e-4 --set stage2.schedule=linear --model "$out/$variant-look/model"
-again 11
-everything=(--data "$out/data/${variant}_train.jsonl" "${own[@]}" "${single[@]}" "${single[@]}")
-train 2 "$out/$variant-stage2" "${split[@]}" "${everything[@]}" --model "$out/$variant-read/model"
-# At a lower rate, a part of everything once more and what a blank picture does not show.
-blank=(--data "$out/data/${variant}_blank.jsonl")
-train 2 "$out/$variant-settle" "${split[@]}" "${everything[@]}" \
-  "${blank[@]}" "${blank[@]}" "${blank[@]}" \
-  --set stage2.epochs=0.2 --set stage2.learning_rate=3e-4 --set stage2.schedule=linear \
-  --model "$out/$variant-stage2/model"
-# Last, from new adapters, what takes many examples: yes or no about whole images, what few images show,
-# and VQA-RAD once more.
-merge "$out/$variant-settled" "$out/$variant-settle/model"
-again 26
+# Then everything: what blank pictures do not show, what few images show twice, and VQA-RAD's questions
+# many times, in their own words and in others.
+again 14
+reworded=(--data "$out/data/${variant}_reworded.jsonl")
 scarce=(--data "$out/data/${variant}_scarce.jsonl")
+train 2 "$out/$variant-stage2" "${split[@]}" --data "$out/data/${variant}_train.jsonl" \
+  "${own[@]}" "${reworded[@]}" "${reworded[@]}" "${single[@]}" "${single[@]}" \
+  "${scarce[@]}" "${scarce[@]}" --data "$out/data/${variant}_whole.jsonl" \
+  --data "$out/data/${variant}_blank.jsonl" \
+  --set stage2.attention_weight=1.5 --set stage2.answer_weight=2 --set stage2.epochs=1.15 \
+  --set stage2.schedule=linear --model "$out/$variant-read/model"
+# Last, slower, what is learned from many examples: places, arrows, and what few images show.
+again 3
 train 2 "$out/$variant-finish" "${split[@]}" --data "$out/data/${variant}_train.jsonl" "${own[@]}" \
-  "${single[@]}" "${single[@]}" --data "$out/data/${variant}_whole.jsonl" \
-  "${scarce[@]}" "${scarce[@]}" "${scarce[@]}" \
-  --set stage2.attention_weight=1 --set stage2.answer_weight=2 --set stage2.epochs=1.3 \
-  --set stage2.learning_rate=5e-4 --set stage2.schedule=linear --model "$out/$variant-settled"
+  "${single[@]}" "${scarce[@]}" --set stage2.attention_weight=1 --set stage2.answer_weight=2 \
+  --set stage2.epochs=1 --set stage2.learning_rate=5e-4 --set stage2.schedule=linear \
+  --model "$out/$variant-stage2/model"
 report "$out/$variant-finish/model" "$out/$variant-scores"
 
 if [ "$variant" = official ]; then

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from transformers import TrainingArguments
 from transformers.utils import logging as transformers_logging
 
@@ -183,6 +184,7 @@ def _train(
         claim(run.output, run.resume, run.config, run.stage, reporter, run.engine, run.processes)
     transformers_logging.disable_progress_bar()
     model, processor = _start_model(run.config, run.settings, run.checkpoint)
+    torch.manual_seed(run.settings.seed)  # new adapters are drawn; a checkpoint seeds nothing
     prepare_stage(
         model,
         run.stage,

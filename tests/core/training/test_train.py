@@ -84,6 +84,23 @@ def test_stage_2_changes_lora_and_fusion_only(
     assert all(after[name].abs().sum() > 0 for name in adapters if "lora_B" in name)
 
 
+def test_stage_2_from_a_checkpoint_gives_the_same_weights_again(
+    stage_1: Path, llama: Path, data: Path, tmp_path: Path
+) -> None:
+    config = tiny_models.training_config(llama, max_steps=2)
+    start = str(stage_1 / "run" / "model")
+    made = []
+    for state in (1, 2):  # of the generator, as another process has another
+        torch.manual_seed(state)
+        made.append(
+            weights(run(config, 2, data, tmp_path / str(state), checkpoint=start).model_folder)
+        )
+    assert all(torch.equal(made[0][name], made[1][name]) for name in made[0])
+    other = replace(config, stage2=replace(config.stage2, seed=config.stage2.seed + 1))
+    differs = weights(run(other, 2, data, tmp_path / "other", checkpoint=start).model_folder)
+    assert any(not torch.equal(made[0][n], differs[n]) for n in differs if "lora_A" in n)
+
+
 def test_lambda_is_zero_in_stage_1_and_one_in_stage_2(
     stage_1: Path, llama: Path, data: Path, tmp_path: Path
 ) -> None:

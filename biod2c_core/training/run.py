@@ -184,7 +184,6 @@ def _train(
         claim(run.output, run.resume, run.config, run.stage, reporter, run.engine, run.processes)
     transformers_logging.disable_progress_bar()
     model, processor = _start_model(run.config, run.settings, run.checkpoint)
-    torch.manual_seed(run.settings.seed)  # new adapters are drawn; a checkpoint seeds nothing
     prepare_stage(
         model,
         run.stage,
@@ -278,6 +277,7 @@ def _start_model(
     model.config.answer_vote = config.model.answer_vote
     model.config.fusion_dropout = config.model.fusion_dropout
     model.fusion.set_dropout(config.model.fusion_dropout)
+    torch.manual_seed(settings.seed)  # as build_model does: new adapters are drawn next
     return model, load_processor(folder)
 
 

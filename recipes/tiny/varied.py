@@ -49,7 +49,7 @@ def varied(image: Image.Image, grey: bool, rng: random.Random) -> Image.Image:
 
     Args:
         image: Grey.
-        grey: Whether black and white alone must stay what they are.
+        grey: Whether the greys between black and white may change.
         rng: Of every draw.
 
     Returns:

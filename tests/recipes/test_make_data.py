@@ -396,8 +396,11 @@ def test_further_questions_are_more_of_those_of_training(built: tuple[Path, dict
         assert {r.tags["task"] for r in scarce} == set(SCARCE)
         further = [*whole, *scarce]
         assert not {r.id for r in further} & {r.id for r in train}
-        varied = {r.image for r in scarce if r.image.startswith("images/varied/")}
-        assert {r.source for r in scarce if r.image in varied} == {"heads", "oct", "ct_contrast"}
+        copies = [r for r in scarce if r.image.startswith("images/varied/")]
+        assert {r.source for r in copies} == {"heads", "oct", "ct_contrast"}
+        assert bases(copies) <= bases([r for r in further if r not in copies])
+        assert not bases(copies) & (bases(files["heldout"]) | bases(files["validation"]))
+        varied = {r.image for r in copies}
         shown = {r.image for r in further if r.source != "heads"}
         assert shown - varied <= {r.image for r in train + files[f"{variant}_captions"]}
         asked = {(r.image, r.question): r.answer for r in further}

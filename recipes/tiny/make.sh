@@ -20,11 +20,12 @@ train 1 "$out/$variant-stage1" --data "$out/data/${variant}_captions.jsonl" \
   --set "model.vision.weights=$out/trunk.safetensors" \
   --set "model.language_model=$out/$variant-language"
 # One thing at a time is learned first, by itself: where to look and then, begun anew and slower, what
-# to answer; afterwards it is met often enough to stay.
+# to answer, now also which of two arrows is meant; afterwards it is met often enough to stay.
 single=(--data "$out/data/${variant}_single.jsonl")
+arrows=(--data "$out/data/${variant}_arrows.jsonl")
 train 2 "$out/$variant-look" "${split[@]}" "${single[@]}" --set stage2.epochs=3 \
   --model "$out/$variant-stage1/model"
-train 2 "$out/$variant-read" "${split[@]}" "${single[@]}" --set stage2.epochs=4 \
+train 2 "$out/$variant-read" "${split[@]}" "${single[@]}" "${arrows[@]}" --set stage2.epochs=3 \
   --set stage2.learning_rate=5e-4 --set stage2.schedule=linear --model "$out/$variant-look/model"
 # Then everything: what blank pictures do not show, what few images show twice, and VQA-RAD's questions
 # many times, in their own words and in others.
@@ -32,7 +33,7 @@ again 14
 reworded=(--data "$out/data/${variant}_reworded.jsonl")
 scarce=(--data "$out/data/${variant}_scarce.jsonl")
 train 2 "$out/$variant-stage2" "${split[@]}" --data "$out/data/${variant}_train.jsonl" \
-  "${own[@]}" "${reworded[@]}" "${reworded[@]}" "${single[@]}" "${single[@]}" \
+  "${own[@]}" "${reworded[@]}" "${reworded[@]}" "${single[@]}" "${single[@]}" "${arrows[@]}" \
   "${scarce[@]}" "${scarce[@]}" --data "$out/data/${variant}_whole.jsonl" \
   --data "$out/data/${variant}_blank.jsonl" \
   --set stage2.attention_weight=1.5 --set stage2.answer_weight=2 --set stage2.epochs=1.15 \
@@ -40,8 +41,8 @@ train 2 "$out/$variant-stage2" "${split[@]}" --data "$out/data/${variant}_train.
 # Last, slower, what is learned from many examples: places, arrows, and what few images show.
 again 3
 train 2 "$out/$variant-finish" "${split[@]}" --data "$out/data/${variant}_train.jsonl" "${own[@]}" \
-  "${single[@]}" "${scarce[@]}" --set stage2.attention_weight=1 --set stage2.answer_weight=2 \
-  --set stage2.epochs=1 --set stage2.learning_rate=5e-4 --set stage2.schedule=linear \
+  "${single[@]}" "${arrows[@]}" "${scarce[@]}" --set stage2.attention_weight=1 \
+  --set stage2.answer_weight=2 --set stage2.epochs=1 --set stage2.learning_rate=5e-4 --set stage2.schedule=linear \
   --model "$out/$variant-stage2/model"
 report "$out/$variant-finish/model" "$out/$variant-scores"
 

@@ -10,7 +10,9 @@ V_train.jsonl                questions with queues, for stage 2
 V_vqa_rad.jsonl              those of them that are VQA-RAD's own
 V_reworded.jsonl             the same in other words
 V_blank.jsonl                more questions about blank pictures, each with two answers
-V_single.jsonl               those of them that ask where one thing is or what one arrow points to
+V_single.jsonl               those of V_train that ask where one thing is or what one arrow points to
+V_arrows.jsonl               those of V_train that ask for the colour or direction of an arrow or what
+                             one of two points to
 V_whole.jsonl                more questions about modality, organ and stain
 V_scarce.jsonl               more questions about what few images show: contrast, count, finding,
                              plane, presence, size
@@ -124,6 +126,14 @@ def about_one_thing(record: Record) -> bool:
     return tags["task"] == "quadrant"
 
 
+def about_its_arrow(record: Record) -> bool:
+    """Whether it asks for the colour or direction of an arrow, or what one of two points to."""
+    tags = record.tags
+    if tags["task"] == "arrow":
+        return tags["arrows"] == "2"
+    return tags["task"] in ("arrow_colour", "arrow_direction")
+
+
 def derived_lines(records: list[Record], captions: list[Record], seed: int) -> list[str]:
     """Captions behind themselves, and questions behind the caption of their image.
 
@@ -220,6 +230,7 @@ def build(
             own + questions, out, "unsure", BLANK, BLANK // 8, seed, answers=2
         )
         files[f"{variant}_single"] = [record for record in questions if about_one_thing(record)]
+        files[f"{variant}_arrows"] = [record for record in questions if about_its_arrow(record)]
         known = without(whole["train"], excluded)
         files[f"{variant}_whole"] = [r for r in known if r.tags["task"] not in SCARCE]
         files[f"{variant}_scarce"] = [r for r in known if r.tags["task"] in SCARCE]

@@ -378,6 +378,16 @@ def test_questions_met_more_often_are_those_of_training(built: tuple[Path, dict]
                 tips[record.image].update(record.boxes)
         arrows = [r for r in single if r.tags["task"] == "arrow"]
         assert all(r.answer not in ("yes", "no") and len(tips[r.image]) == 1 for r in arrows)
+        about_arrows = files[f"{variant}_arrows"]
+        assert not {r.id for r in about_arrows} & {r.id for r in single}
+        assert {r.id for r in about_arrows} <= {r.id for r in train}
+        assert all(r.boxes and r.answer not in ("yes", "no") for r in about_arrows)
+        one_of_two = [r for r in about_arrows if r.tags["task"] == "arrow"]
+        assert {len(tips[r.image]) for r in one_of_two} == {2}
+        for task in ("arrow_colour", "arrow_direction"):
+            assert [r for r in about_arrows if r.tags["task"] == task] == [
+                r for r in train if r.tags["task"] == task
+            ]
         assert files[f"{variant}_vqa_rad"]
         assert {r.id for r in files[f"{variant}_vqa_rad"]} <= {r.id for r in train}
         answers = {(r.image, r.answer) for r in files[f"{variant}_vqa_rad"]}

@@ -32,11 +32,13 @@ from biod2c_core.model import equations
 from biod2c_core.model.configuration import BioD2CConfig
 from biod2c_core.model.fusion import attend
 from biod2c_core.model.modeling import BioD2CForConditionalGeneration
+from biod2c_core.model.processing import BioD2CProcessor
 from biod2c_core.model.vision import VisionTower
+from biod2c_core.ops.dropout import dropout
 
 WORDS = 32_000
 BATCH, PADDED, VISUAL, QUEUE = 8, 512, 32, 30
-PARTS = ("step", "vocabulary", "queue", "trunk", "keys")
+PARTS = ("step", "vocabulary", "queue", "trunk", "keys", "dropout", "padding")
 WANTED = {
     "step": 20.0,
     "vocabulary loss": 40.0,
@@ -44,6 +46,8 @@ WANTED = {
     "queue": 10.0,
     "trunk": 5.0,
     "normalised attention": 1.2,
+    "dropout": 1.5,
+    "padding": 3.0,
 }
 
 
@@ -326,6 +330,48 @@ def keys(repeat: int) -> dict[str, float]:
     return {"normalised attention": compare(through(ours), through(scaled_keys), repeat)[0]}
 
 
+def drop(repeat: int) -> dict[str, float]:
+    """Dropout of an adapter's input at biod2c-tiny's size, forward and backward, against torch's."""
+    torch.manual_seed(0)
+    x = torch.ones(2 * BATCH, 50, 704, requires_grad=True)
+
+    def through(function: Callable[[Tensor, float, bool], Tensor]) -> Callable[[], float]:
+        def step() -> float:
+            y = function(x, 0.1, True)
+            y.backward(torch.ones_like(y))
+            x.grad = None
+            return float(y.detach().mean())
+
+        return step
+
+    ratio, own, other = compare(through(dropout), through(F.dropout), repeat)
+    if abs(own - other) > 0.01:  # both are means of half a million draws around 1
+        sys.exit(f"dropout: means differ, {own} and {other}")
+    return {"dropout": ratio}
+
+
+def padding(repeat: int) -> dict[str, float]:
+    """The queues of a batch padded to one tensor, against one tensor a row."""
+    chance = random.Random(0)
+    rows = [[chance.randrange(1, WORDS) for _ in range(chance.randint(1, 14))] for _ in range(480)]
+    tokenizer = make_tokenizer()
+    tokenizer.eos_token = tokenizer.pad_token
+    processor = BioD2CProcessor(tokenizer=tokenizer)
+
+    def theirs() -> tuple[Tensor, Tensor]:
+        ids = torch.zeros(len(rows), max(map(len, rows)), dtype=torch.long)
+        mask = torch.zeros_like(ids)
+        for place, row in enumerate(rows):
+            ids[place, : len(row)] = torch.tensor(row)
+            mask[place, : len(row)] = 1
+        return ids, mask
+
+    ratio, own, other = compare(lambda: processor.pad(rows), theirs, repeat)
+    if not all(torch.equal(*pair) for pair in zip(own, other, strict=True)):
+        sys.exit("padding: ids or masks differ")
+    return {"padding": ratio}
+
+
 def slots() -> float:
     """Positions of all batches for each real token, over an epoch of lengths as in VQA-RAD."""
     chance = random.Random(0)
@@ -367,6 +413,10 @@ def main() -> None:
         figures |= trunk(arguments.repeat)
     if "keys" in wanted:
         figures |= keys(arguments.repeat)
+    if "dropout" in wanted:
+        figures |= drop(arguments.repeat)
+    if "padding" in wanted:
+        figures |= padding(arguments.repeat)
     per_token = slots()
     for name, ratio in figures.items():
         print(f"{name:26} {ratio:8.1f} x   (at least {WANTED[name]:g})")

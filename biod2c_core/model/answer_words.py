@@ -54,10 +54,11 @@ def read_words(tokens: Tensor, question_mask: Tensor, embedding: nn.Embedding) -
         with torch.no_grad():
             vocabulary = embedding(torch.arange(embedding.num_embeddings, device=tokens.device))
             vocabulary = vocabulary.float()
-            directions = vocabulary - vocabulary.mean(0)
+            middle = vocabulary.mean(0)
         mask = question_mask[:, : tokens.shape[1]]
         seen = masked_mean(tokens[:, : mask.shape[1]].float(), mask)
-        return (F.layer_norm(seen, seen.shape[-1:]) @ directions.T).log_softmax(-1)
+        x = F.layer_norm(seen, seen.shape[-1:])
+        return (x @ vocabulary.T - (x @ middle).unsqueeze(-1)).log_softmax(-1)
 
 
 def answer_words_loss(log_p: Tensor, labels: Tensor) -> Tensor:

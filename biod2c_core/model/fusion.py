@@ -19,6 +19,7 @@ from torch.autograd.function import once_differentiable
 from biod2c_core.errors import ConfigError
 from biod2c_core.model.equations import gated_sum
 from biod2c_core.model.positions import block_positions, cell_positions
+from biod2c_core.ops.dropout import Dropout, dropout
 from biod2c_core.ops.multi_scale_pool import multi_scale_pool, resolve_scales
 
 
@@ -161,7 +162,7 @@ def attend(
     if padding is not None:
         scores = scores.masked_fill(padding[:, None, None, :], float("-inf"))
     weights = scores.softmax(-1)
-    mixed = F.dropout(weights, attention.dropout, attention.training) @ v
+    mixed = dropout(weights, attention.dropout, attention.training) @ v
     return attention.out_proj(mixed.transpose(1, 2).flatten(2)), weights
 
 
@@ -174,20 +175,20 @@ class FusionLayer(nn.Module):
     """
 
     def __init__(
-        self, width: int, heads: int, feed_forward: int, dropout: float, normalize: bool = False
+        self, width: int, heads: int, feed_forward: int, probability: float, normalize: bool = False
     ) -> None:
         super().__init__()
         self.sharpness: nn.Parameter | None = None
         if normalize:  # twice as sharp as plain scores of such queries and keys
             self.sharpness = nn.Parameter(torch.full((heads,), math.log(2)))
-        self.self_attn = nn.MultiheadAttention(width, heads, dropout, batch_first=True)
-        self.multihead_attn = nn.MultiheadAttention(width, heads, dropout, batch_first=True)
+        self.self_attn = nn.MultiheadAttention(width, heads, probability, batch_first=True)
+        self.multihead_attn = nn.MultiheadAttention(width, heads, probability, batch_first=True)
         self.linear1 = nn.Linear(width, feed_forward)
         self.linear2 = nn.Linear(feed_forward, width)
         self.norm1 = nn.LayerNorm(width)
         self.norm2 = nn.LayerNorm(width)
         self.norm3 = nn.LayerNorm(width)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(probability)
 
     def forward(
         self,

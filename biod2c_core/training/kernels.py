@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from importlib.util import find_spec
+from typing import Any
 
+from torch import nn
 from transformers.integrations.liger import apply_liger_kernel
 
 from biod2c_core.config import StageSettings
 from biod2c_core.errors import ConfigError, MissingDependencyError
 from biod2c_core.model.modeling import BioD2CForConditionalGeneration
+from biod2c_core.ops.dropout import Dropout
 
 _NEEDS = {  # of a switch: its package, the extra that brings it, and why it needs a GPU
     "packing": ("flash_attn", "packing", "varlen attention runs"),
@@ -48,6 +51,7 @@ def choose_kernels(
     language_model = model.language_model
     if on_cpu:  # sequences are short: the plain attention is faster
         language_model.set_attn_implementation("eager")
+        _lighten_adapters(language_model, settings.bf16)
     if settings.packing:
         try:
             language_model.set_attn_implementation("flash_attention_2")
@@ -61,3 +65,19 @@ def choose_kernels(
         apply_liger_kernel(
             language_model, {"cross_entropy": False, "fused_linear_cross_entropy": False}
         )
+
+
+def _lighten_adapters(language_model: Any, mixed: bool) -> None:
+    """Give LoRA layers our dropout, in place, and let mixed precision alone cast what they read.
+
+    PEFT would cast it to the adapter's float32 in front of the dropout, for autocast to cast it back.
+    """
+    from peft.tuners.lora import LoraLayer
+
+    for layer in language_model.modules():
+        if not isinstance(layer, LoraLayer):
+            continue
+        layer.cast_input_dtype_enabled = not mixed
+        for name, dropout in layer.lora_dropout.items():
+            if isinstance(dropout, nn.Dropout):
+                layer.lora_dropout[name] = Dropout(dropout.p).train(dropout.training)

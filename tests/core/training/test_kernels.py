@@ -10,10 +10,12 @@ from typing import Any
 import pytest
 import tiny_models
 import torch
-from torch import Tensor
+from peft.tuners.lora import LoraLayer
+from torch import Tensor, nn
 
 from biod2c_core.errors import InputError
 from biod2c_core.model.modeling import BioD2CForConditionalGeneration
+from biod2c_core.ops.dropout import Dropout
 from biod2c_core.training import kernels
 from biod2c_core.training.run import train
 
@@ -95,6 +97,40 @@ def test_a_language_model_without_varlen_attention_is_named(llama: Path) -> None
     with pytest.raises(InputError, match="packing=true does not work here"):
         kernels.choose_kernels(model, settings, on_cpu=False)
     assert not model.packing
+
+
+def test_adapters_on_the_cpu_have_our_dropout_and_leave_casts_to_mixed_precision(
+    llama: Path, data: Path
+) -> None:
+    settings = tiny_models.training_config(llama, bf16=True).stage2
+    model, processor = tiny_models.build(llama, fusion_dropout=0.0)
+    model.add_lora({"r": 2, "lora_dropout": 0.5, "target_modules": ["q_proj", "down_proj"]})
+    adapters = [each for each in model.modules() if isinstance(each, LoraLayer)]
+    for adapter in adapters:  # as they are new, they would add nothing
+        nn.init.normal_(adapter.lora_B["default"].weight, std=0.1)
+    batch = tiny_models.make_batch(processor, data.parent)
+    model.language_model.set_attn_implementation("eager")
+    plain = model.eval()(**batch).loss
+    read: list[torch.dtype] = []
+
+    def note(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        read.append(inputs[0].dtype)
+
+    losses = []
+    for chosen in (False, True):
+        if chosen:
+            kernels.choose_kernels(model, settings, on_cpu=True)
+        handle = adapters[-1].lora_A["default"].register_forward_pre_hook(note)  # of a down_proj
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            losses.append(model(**batch).loss)
+        handle.remove()
+    assert read == [torch.float32, torch.bfloat16]
+    torch.testing.assert_close(losses[1], losses[0], atol=0, rtol=2e-2)
+    dropouts = [each.lora_dropout["default"] for each in adapters]
+    assert len(dropouts) > 1
+    assert all(isinstance(each, Dropout) and each.p == 0.5 for each in dropouts)
+    kernels.choose_kernels(model, replace(settings, bf16=False), on_cpu=True)
+    torch.testing.assert_close(model(**batch).loss, plain)
 
 
 @pytest.mark.gpu

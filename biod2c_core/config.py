@@ -103,6 +103,7 @@ class ModelSettings:
         beta_init: Initial gate.
         encode_positions: Tell the decoder where each block lies.
         normalize_attention: Cross-attention compares directions, as sharply as each head learns.
+        normalize_queries: So does self-attention, and the decoder's queries are layer-normalised.
         semantic_loss: ``paper``, ``released`` or ``off``.
         semantic_temperature: tau.
         answer_vote: Weight of the words read off the visual tokens in the answer (not in the paper);
@@ -126,6 +127,7 @@ class ModelSettings:
     beta_init: float = 0.2
     encode_positions: bool = False
     normalize_attention: bool = False
+    normalize_queries: bool = False
     semantic_loss: Literal["paper", "released", "off"] = "paper"
     semantic_temperature: float = 0.1
     answer_vote: float = 0.0

@@ -37,6 +37,7 @@ def model_config(
         beta_init=settings.beta_init,
         encode_positions=settings.encode_positions,
         normalize_attention=settings.normalize_attention,
+        normalize_queries=settings.normalize_queries,
         semantic_loss=settings.semantic_loss,
         semantic_temperature=settings.semantic_temperature,
         answer_vote=settings.answer_vote,

@@ -40,6 +40,8 @@ class BioD2CConfig(PretrainedConfig):
         encode_positions: Tell the decoder where each block lies (not in the paper).
         normalize_attention: Cross-attention compares directions, as sharply as each head learns
             (not in the paper).
+        normalize_queries: So does self-attention, and the decoder's queries are layer-normalised
+            (not in the paper).
         semantic_loss: ``"paper"`` (Eq. 3 and 4), ``"released"`` (the authors' code) or ``"off"``.
         semantic_temperature: tau of Eq. (3).
         answer_vote: Weight of the words read off the visual tokens in the answer, see
@@ -67,6 +69,7 @@ class BioD2CConfig(PretrainedConfig):
         beta_init: float = 0.2,
         encode_positions: bool = False,
         normalize_attention: bool = False,
+        normalize_queries: bool = False,
         semantic_loss: str = "paper",
         semantic_temperature: float = 0.1,
         answer_vote: float = 0.0,
@@ -98,6 +101,7 @@ class BioD2CConfig(PretrainedConfig):
         self.beta_init = beta_init
         self.encode_positions = encode_positions
         self.normalize_attention = normalize_attention
+        self.normalize_queries = normalize_queries
         self.semantic_loss = semantic_loss
         self.semantic_temperature = semantic_temperature
         self.answer_vote = answer_vote

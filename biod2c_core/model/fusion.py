@@ -175,12 +175,17 @@ class FusionLayer(nn.Module):
     """
 
     def __init__(
-        self, width: int, heads: int, feed_forward: int, probability: float, normalize: bool = False
+        self,
+        width: int,
+        heads: int,
+        feed_forward: int,
+        probability: float,
+        normalize: bool = False,
+        normalize_queries: bool = False,
     ) -> None:
         super().__init__()
-        self.sharpness: nn.Parameter | None = None
-        if normalize:  # twice as sharp as plain scores of such queries and keys
-            self.sharpness = nn.Parameter(torch.full((heads,), math.log(2)))
+        self.sharpness = _sharpness(heads) if normalize else None
+        self.self_sharpness = _sharpness(heads) if normalize_queries else None
         self.self_attn = nn.MultiheadAttention(width, heads, probability, batch_first=True)
         self.multihead_attn = nn.MultiheadAttention(width, heads, probability, batch_first=True)
         self.linear1 = nn.Linear(width, feed_forward)
@@ -209,7 +214,7 @@ class FusionLayer(nn.Module):
             (B, T, D) and the cross-attention, (B, h, T, M); with ``groups`` (groups, h, size * T, M).
         """
         x = self.norm1(queries)
-        attended, _ = attend(self.self_attn, x, x, padding)
+        attended, _ = attend(self.self_attn, x, x, padding, sharpness=self.self_sharpness)
         queries = queries + self.dropout(attended)
         x = self.norm2(queries)
         asked, rows = (x, None) if groups is None else (groups.gather(x), groups.rows)
@@ -223,12 +228,21 @@ class FusionLayer(nn.Module):
         return queries + self.dropout(self.linear2(hidden)), weights
 
 
+def _sharpness(heads: int) -> nn.Parameter:
+    """Of heads that are twice as sharp at first as plain scores of such queries and keys."""
+    return nn.Parameter(torch.full((heads,), math.log(2)))
+
+
 class FusionDecoder(nn.Module):
     """Eq. (1): X_vt = Fusion(X_t, X'_v, X'_v), a stack of :class:`FusionLayer` with a final norm.
 
     With ``normalize``, what is attended to is layer-normalised, and cross-attention compares the
     directions of queries and keys, times the ``sharpness`` that each head learns: long features alone
     cannot saturate a head, which would stop its learning.
+
+    With ``normalize_queries``, the queries are layer-normalised before the first layer, and self-attention
+    compares directions too: embedded words are short, and would drown in what the first self-attention
+    adds to them, so that what is asked hardly changes where a layer looks.
     """
 
     def __init__(
@@ -239,6 +253,7 @@ class FusionDecoder(nn.Module):
         feed_forward: int,
         dropout: float,
         normalize: bool = False,
+        normalize_queries: bool = False,
     ) -> None:
         super().__init__()
         if width % heads:
@@ -247,9 +262,11 @@ class FusionDecoder(nn.Module):
                 "Choose fusion_heads so that it divides the width.",
             )
         self.layers = nn.ModuleList(
-            FusionLayer(width, heads, feed_forward, dropout, normalize) for _ in range(layers)
+            FusionLayer(width, heads, feed_forward, dropout, normalize, normalize_queries)
+            for _ in range(layers)
         )
         self.normalize = normalize
+        self.normalize_queries = normalize_queries
         self.norm = nn.LayerNorm(width)
 
     def forward(
@@ -265,6 +282,8 @@ class FusionDecoder(nn.Module):
         Returns:
             (B, T, D) and, if asked for, the weights of all layers, (B, layers, h, T, M).
         """
+        if self.normalize_queries:
+            queries = F.layer_norm(queries, queries.shape[-1:])
         if self.normalize:
             memory = F.layer_norm(memory, memory.shape[-1:])
         if torch.is_autocast_enabled(memory.device.type):  # once, not in each layer
@@ -304,7 +323,8 @@ class FeatureFusion(nn.Module):
         beta_init: Initial value of the gate.
         encode_positions: Add :func:`~biod2c_core.model.positions.encode_boxes` to what the decoder
             attends to.
-        normalize_attention: As in :class:`FusionDecoder`.
+        normalize_attention: ``normalize`` of :class:`FusionDecoder`.
+        normalize_queries: As in :class:`FusionDecoder`.
         enabled: False leaves out the gated term of Eq. (2) (the paper's "w/o fm").
     """
 
@@ -323,6 +343,7 @@ class FeatureFusion(nn.Module):
         beta_init: float = 0.2,
         encode_positions: bool = False,
         normalize_attention: bool = False,
+        normalize_queries: bool = False,
         enabled: bool = True,
     ) -> None:
         super().__init__()
@@ -331,7 +352,13 @@ class FeatureFusion(nn.Module):
         self.scales = resolve_scales(scales, height, width)
         self.enabled = enabled
         self.decoder = FusionDecoder(
-            channels, layers, heads, feed_forward, dropout, normalize_attention
+            channels,
+            layers,
+            heads,
+            feed_forward,
+            dropout,
+            normalize_attention,
+            normalize_queries,
         )
         # as large as what they see at first: larger queries drown the image, smaller ones drown in
         # it and become one

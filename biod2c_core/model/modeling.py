@@ -101,6 +101,7 @@ class BioD2CForConditionalGeneration(SemanticConsistency, PreTrainedModel, Gener
             beta_init=config.beta_init,
             encode_positions=config.encode_positions,
             normalize_attention=config.normalize_attention,
+            normalize_queries=config.normalize_queries,
             enabled=config.fusion == "on",
         )
         if config.lora:

@@ -52,8 +52,16 @@ class ArrowMaker:
         self.folder = folder
         self.seed = seed
 
-    def aimed(self, pictures: list[Picture], per_target: dict[str, int]) -> Iterator[ArrowPicture]:
-        """Images whose arrows point at known things, each target of a source equally often."""
+    def aimed(
+        self, pictures: list[Picture], per_target: dict[str, int], paired: bool = False
+    ) -> Iterator[ArrowPicture]:
+        """Images whose arrows point at known things, each target of a source equally often.
+
+        Args:
+            pictures: To draw on.
+            per_target: Images for each target of a source.
+            paired: All have two arrows; otherwise about a third.
+        """
         for source, number in per_target.items():
             jobs: dict[str, list[str]] = {}
             of_source = {p.name: p for p in pictures if p.source == source}
@@ -64,7 +72,7 @@ class ArrowMaker:
                 for turn in range(number if able else 0):
                     jobs.setdefault(able[turn % len(able)], []).append(target)
             for name in sorted(jobs):
-                yield from self._of_picture(of_source[name], jobs[name])
+                yield from self._of_picture(of_source[name], jobs[name], paired)
 
     def anywhere(self, pictures: list[Picture], number: int) -> Iterator[ArrowPicture]:
         """Images with one arrow at a random place, evenly over the pictures."""
@@ -84,15 +92,17 @@ class ArrowMaker:
             image.thumbnail((MAX_SIDE, MAX_SIDE), Image.Resampling.LANCZOS)
         return TipFinder(replace(picture, size=image.size), image), image
 
-    def _of_picture(self, picture: Picture, targets: list[str]) -> Iterator[ArrowPicture]:
+    def _of_picture(
+        self, picture: Picture, targets: list[str], paired: bool = False
+    ) -> Iterator[ArrowPicture]:
         if not targets:
             return
         finder, image = self._finder(picture)
-        kind = "aimed" if targets[0] else "anywhere"
+        kind = "paired" if paired else "aimed" if targets[0] else "anywhere"
         for turn, target in enumerate(targets):
             rng = rng_for(self.seed, "arrow", kind, picture.name, turn)
-            arrows = self._choose(finder, image, target, rng)
-            if not arrows:
+            arrows = self._choose(finder, image, target, rng, paired)
+            if len(arrows) < 1 + paired:
                 continue
             name = f"images/arrows/{picture.source}_{Path(picture.image).stem}_{kind}{turn}.jpg"
             path = self.folder / name
@@ -101,10 +111,15 @@ class ArrowMaker:
             yield ArrowPicture(finder.picture, name, arrows)
 
     def _choose(
-        self, finder: TipFinder, image: Image.Image, target: str, rng: random.Random
+        self,
+        finder: TipFinder,
+        image: Image.Image,
+        target: str,
+        rng: random.Random,
+        paired: bool,
     ) -> tuple[Arrow, ...]:
         first = aim(finder, image, target, rng)
-        if first is None or not target or rng.random() > TWO_ARROWS:
+        if first is None or not target or (not paired and rng.random() > TWO_ARROWS):
             return (first,) if first else ()
         others = [name for name in finder.names() if name != target]
         for _ in range(8 if others else 0):

@@ -34,6 +34,7 @@ AIMED = {  # arrow images for each target of a source
     "validation": {"blood_cells": 12, "endoscopy": 16, "nuclei": 16},
     "heldout": {"blood_cells": 40, "endoscopy": 60, "nuclei": 60},
 }
+PAIRED = {"blood_cells": 250, "endoscopy": 380, "nuclei": 380}  # further ones with two arrows
 ANYWHERE = {"train": 1000, "validation": 40, "heldout": 120}
 Asked = list[tuple[Picture | ArrowPicture, Question]]
 Made = tuple[list[Record], list[Record]]
@@ -106,10 +107,7 @@ def _arrows(
     maker = ArrowMaker(folder, seed)
     drawn = list(maker.aimed(pictures, {s: round(scale * n) for s, n in AIMED[part].items()}))
     drawn += maker.anywhere(pictures, round(scale * ANYWHERE[part]))
-    asked: Asked = []
-    for picture in drawn:
-        rng = rng_for(seed, "arrow questions", picture.name)
-        asked += [(picture, q) for q in arrow_questions(picture.arrows, picture.base, rng)]
+    asked = _asked_of_arrows(drawn, seed)
     asked += [(p, presence_question(p, "no")) for p in pictures if p.source != "vqa_rad"]
     asked = fair_arrows(asked, CAPS[part], seed)
     known = {picture.name: arrow_facts(picture) for picture in drawn}
@@ -118,6 +116,36 @@ def _arrows(
     records = question_records(asked, known, words, part, seed)
     captions = [caption_record(p.name, p.image, p.base.origin, p.caption(), seed) for p in drawn]
     return records, captions
+
+
+def _asked_of_arrows(drawn: list[ArrowPicture], seed: int) -> Asked:
+    return [
+        (picture, question)
+        for picture in drawn
+        for question in arrow_questions(
+            list(picture.arrows), picture.base, rng_for(seed, "arrow questions", picture.name)
+        )
+    ]
+
+
+def pair_records(pictures: list[Picture], folder: Path, seed: int, scale: float) -> list[Record]:
+    """Further questions about one of two arrows, for training: what it points to and which way.
+
+    Which of two is meant is learned from many images only: those of :func:`derive_part` are few.
+
+    Args:
+        pictures: The training images, below ``folder``, where the arrow images are written.
+        folder: The image root.
+        seed: Of every draw.
+        scale: Share of the usual number of arrow images.
+    """
+    numbers = {source: round(scale * number) for source, number in PAIRED.items()}
+    drawn = list(ArrowMaker(folder, seed).aimed(pictures, numbers, paired=True))
+    tasks = ("arrow", "arrow_direction")
+    asked = [(p, q) for p, q in _asked_of_arrows(drawn, seed) if q.task in tasks]
+    known = {picture.name: arrow_facts(picture) for picture in drawn}
+    words = sorted({text for facts in known.values() for _, text in facts})
+    return question_records(fair_arrows(asked, 0, seed), known, words, "train", seed)
 
 
 def fair_arrows(asked: Asked, cap: int, seed: int) -> Asked:

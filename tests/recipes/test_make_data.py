@@ -32,7 +32,7 @@ from sources import (
 from statements import sentence, statement
 from test_heads import write_volume
 
-from biod2c_core.data.records import iter_records
+from biod2c_core.data.records import Record, iter_records
 
 SMEAR = {"modality": "light microscopy", "stain": "Giemsa", "organ": "blood"}
 
@@ -362,6 +362,26 @@ def test_same_seed_same_bytes(
         assert (out / path).read_bytes() == (tmp_path / path).read_bytes(), path
 
 
+def check_pairs(pairs: list[Record], train: list[Record]) -> None:
+    """The further questions about two arrows: on images of their own, drawn on those of training."""
+    assert {r.tags["task"] for r in pairs} == {"arrow", "arrow_direction"}
+    assert not {r.image for r in pairs} & {r.image for r in train}
+    assert {r.tags["base"] for r in pairs} <= {r.tags["base"] for r in train}
+    answers: dict[str, Counter] = defaultdict(Counter)
+    boxes = defaultdict(set)
+    for record in pairs:
+        assert record.tags["arrows"] == "2"
+        assert re.search(rf"\b({'|'.join(arrows.COLOURS)}) arrow\b", record.question)
+        assert len(record.boxes) == 1
+        if record.tags["task"] == "arrow":
+            answers[record.source][record.answer] += 1
+            boxes[record.image].update(record.boxes)
+    assert any(len(tips) == 2 for tips in boxes.values())
+    for source, counts in answers.items():
+        assert set(counts) == set(arrows.TARGETS[source])
+        assert len(set(counts.values())) == 1
+
+
 @pytest.mark.real_data
 def test_questions_met_more_often_are_those_of_training(built: tuple[Path, dict]) -> None:
     _, files = built
@@ -379,9 +399,10 @@ def test_questions_met_more_often_are_those_of_training(built: tuple[Path, dict]
                 tips[record.image].update(record.boxes)
         arrows = [r for r in single if r.tags["task"] == "arrow"]
         assert all(r.answer not in ("yes", "no") and len(tips[r.image]) == 1 for r in arrows)
-        about_arrows = files[f"{variant}_arrows"]
+        of_train = {r.id for r in train}
+        about_arrows = [r for r in files[f"{variant}_arrows"] if r.id in of_train]
+        check_pairs([r for r in files[f"{variant}_arrows"] if r.id not in of_train], train)
         assert not {r.id for r in about_arrows} & {r.id for r in single}
-        assert {r.id for r in about_arrows} <= {r.id for r in train}
         assert all(r.boxes and r.answer not in ("yes", "no") for r in about_arrows)
         one_of_two = [r for r in about_arrows if r.tags["task"] == "arrow"]
         assert {len(tips[r.image]) for r in one_of_two} <= {1, 2}  # one target may be spare

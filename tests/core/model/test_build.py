@@ -43,6 +43,7 @@ def test_settings_reach_the_configuration(llama: Path) -> None:
         semantic_temperature=0.5,
         encode_positions=True,
         normalize_attention=True,
+        normalize_queries=True,
         prompt="Q {question}",
     )
     model, processor = build_model(settings, seed=0)
@@ -51,7 +52,9 @@ def test_settings_reach_the_configuration(llama: Path) -> None:
     assert (config.beta_init, config.semantic_temperature) == (0.1, 0.5)
     assert config.encode_positions
     assert config.normalize_attention
+    assert config.normalize_queries
     assert model.fusion.decoder.normalize
+    assert model.fusion.decoder.normalize_queries
     assert not model.fusion.enabled
     assert model.fusion.scales == 2
     assert processor.prompt == "Q {question}"

@@ -14,7 +14,6 @@ from biod2c_core.errors import ConfigError
 from biod2c_core.model.fusion import (
     FeatureFusion,
     FusionDecoder,
-    FusionLayer,
     InverseRms,
     VisualTokens,
 )
@@ -275,25 +274,38 @@ def test_rectangular_grids_work() -> None:
     assert result.tokens.shape == (2, V, TEXT)
 
 
-def normalized_by_hand(layer: FusionLayer, queries: Tensor, memory: Tensor) -> Tensor:
-    """Cross-attention of directions, head by head, in float64."""
-    weight, bias = (
-        each.detach().double()
-        for each in (layer.multihead_attn.in_proj_weight, layer.multihead_attn.in_proj_bias)
-    )
-    attended = layer.self_attn(*[layer.norm1(queries)] * 3)[0]
-    x = layer.norm2(queries + attended).double()
-    q = x @ weight[:D].T + bias[:D]
-    k = memory.double() @ weight[D : 2 * D].T + bias[D : 2 * D]
+def maps_by_hand(
+    attention: nn.MultiheadAttention, sharpness: Tensor, asked: Tensor, memory: Tensor
+) -> Tensor:
+    """Attention of directions, head by head, in float64, (B, h, T, M)."""
+    weight, bias = (each.detach() for each in (attention.in_proj_weight, attention.in_proj_bias))
+    q = asked.double() @ weight[:D].double().T + bias[:D].double()
+    k = memory.double() @ weight[D : 2 * D].double().T + bias[D : 2 * D].double()
     maps = []
-    for head in range(4):
+    for head, sharp in enumerate(sharpness.detach().double().exp()):
         part = slice(head * D // 4, (head + 1) * D // 4)
         q_h, k_h = (
             each[..., part] / each[..., part].square().mean(-1, True).sqrt() for each in (q, k)
         )
-        sharp = layer.sharpness[head].detach().double().exp()
         maps.append((sharp * (q_h @ k_h.transpose(1, 2)) / (D // 4) ** 0.5).softmax(-1))
     return torch.stack(maps, 1)
+
+
+def attended_by_hand(attention: nn.MultiheadAttention, maps: Tensor, memory: Tensor) -> Tensor:
+    """What heads with these maps give, in float64, (B, T, D)."""
+    weight, bias = (
+        each.detach()[2 * D :] for each in (attention.in_proj_weight, attention.in_proj_bias)
+    )
+    v = (memory.double() @ weight.double().T + bias.double()).unflatten(-1, (4, -1))
+    mixed = torch.einsum("bhtm,bmhd->bthd", maps, v).flatten(2)
+    out = attention.out_proj
+    return mixed @ out.weight.detach().double().T + out.bias.detach().double()
+
+
+def layer_normed(x: Tensor) -> Tensor:
+    """Without weights, in float64."""
+    x = x.double()
+    return (x - x.mean(-1, True)) / x.var(-1, correction=0, keepdim=True).sqrt()
 
 
 def test_normalized_attention_compares_directions() -> None:
@@ -304,9 +316,38 @@ def test_normalized_attention_compares_directions() -> None:
     queries, memory = random(0, 2, 3, D), 5 + 40 * random(1, 2, 9, D)
     _, maps = decoder(queries, memory, need_attention=True)
     assert maps is not None
-    normed = (memory - memory.mean(-1, True)) / memory.var(-1, correction=0, keepdim=True).sqrt()
-    wanted = normalized_by_hand(layer, queries, normed)
+    x = layer.norm1(queries)
+    asked = layer.norm2(queries + layer.self_attn(x, x, x)[0])
+    wanted = maps_by_hand(layer.multihead_attn, layer.sharpness, asked, layer_normed(memory))
     torch.testing.assert_close(maps[:, 0].double(), wanted, atol=1e-4, rtol=1e-3)
+
+
+def test_normalized_queries_are_layer_normed_and_compare_their_directions() -> None:
+    torch.manual_seed(0)
+    decoder = FusionDecoder(D, 1, 4, 40, 0.0, normalize=True, normalize_queries=True).eval()
+    (layer,) = decoder.layers
+    layer.self_sharpness.data = torch.tensor([-1.0, 0.0, 0.5, 1.0])
+    queries, memory = 7 + 3 * random(0, 2, 3, D), 5 + 40 * random(1, 2, 9, D)
+    _, maps = decoder(queries, memory, need_attention=True)
+    assert maps is not None
+    start = layer_normed(queries)
+    x = layer_normed(start)  # norm1, new, has no weights to speak of
+    own = maps_by_hand(layer.self_attn, layer.self_sharpness, x, x)
+    asked = layer_normed(start + attended_by_hand(layer.self_attn, own, x))
+    wanted = maps_by_hand(layer.multihead_attn, layer.sharpness, asked, layer_normed(memory))
+    torch.testing.assert_close(maps[:, 0].double(), wanted, atol=1e-4, rtol=1e-3)
+
+
+@given(st.integers(0, 99), st.floats(0.1, 1e3))
+def test_the_length_of_words_does_not_decide_what_normalized_queries_give(
+    seed: int, length: float
+) -> None:
+    torch.manual_seed(seed)
+    decoder = FusionDecoder(D, 2, 4, 40, 0.0, normalize_queries=True).eval()
+    queries, memory = random(seed, 1, 3, D), random(seed + 1, 1, 9, D)
+    wanted, _ = decoder(queries, memory)
+    given_, _ = decoder(length * queries, memory)
+    torch.testing.assert_close(given_, wanted, atol=5e-3, rtol=1e-2)  # layer_norm has an eps
 
 
 def test_the_inverse_root_mean_square_is_that_of_rms_norm_and_so_is_its_gradient() -> None:

@@ -29,8 +29,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from biod2c_core.data.collate import GroupedSampler
 from biod2c_core.model import equations
+from biod2c_core.model.attention import attend
 from biod2c_core.model.configuration import BioD2CConfig
-from biod2c_core.model.fusion import attend
 from biod2c_core.model.modeling import BioD2CForConditionalGeneration
 from biod2c_core.model.processing import BioD2CProcessor
 from biod2c_core.model.vision import VisionTower

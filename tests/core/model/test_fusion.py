@@ -14,7 +14,6 @@ from biod2c_core.errors import ConfigError
 from biod2c_core.model.fusion import (
     FeatureFusion,
     FusionDecoder,
-    InverseRms,
     VisualTokens,
 )
 from biod2c_core.model.positions import block_positions, cell_positions, encode_boxes
@@ -348,23 +347,6 @@ def test_the_length_of_words_does_not_decide_what_normalized_queries_give(
     wanted, _ = decoder(queries, memory)
     given_, _ = decoder(length * queries, memory)
     torch.testing.assert_close(given_, wanted, atol=5e-3, rtol=1e-2)  # layer_norm has an eps
-
-
-def test_the_inverse_root_mean_square_is_that_of_rms_norm_and_so_is_its_gradient() -> None:
-    x = random(0, 2, 3, 7).double().requires_grad_()
-    eps = torch.finfo(torch.float64).eps
-    wanted = nn.functional.rms_norm(x, x.shape[-1:], eps=eps)
-    torch.testing.assert_close(x * InverseRms.apply(x).unsqueeze(-1), wanted)
-    assert torch.autograd.gradcheck(InverseRms.apply, (x,))
-
-
-@pytest.mark.parametrize("size", [1e-3, 1.0, 1e3])
-def test_the_inverse_root_mean_square_of_bfloat16_is_computed_in_float32(size: float) -> None:
-    x = (size * random(0, 2, 54)).bfloat16()
-    wanted = (x.double().square().mean(-1) + torch.finfo(torch.float32).eps).rsqrt()
-    inverse = InverseRms.apply(x)
-    assert inverse.dtype == torch.float32
-    torch.testing.assert_close(inverse.double(), wanted, rtol=1e-5, atol=0)
 
 
 @given(st.integers(0, 99), st.floats(1.0, 1e4), st.sampled_from([-1.0, 0.0, 0.7]))

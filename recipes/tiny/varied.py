@@ -3,19 +3,46 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 from PIL import Image, ImageFilter
 from sources import Picture, rng_for
 
-# The grey of a CT slice tells whether contrast was given, and stays.
-GREY_MAY_CHANGE = {"heads": True, "oct": True, "ct_contrast": False}
+Greys = Callable[[random.Random], list[int]]  # draws the new grey of each of the 256
+KNOTS = 4
 COPIES = 4
 TILT = 12.0  # degrees, either way
 ZOOM = (0.8, 1.15)
 GAMMA = (0.6, 1.6)
 BLUR = 1.2  # pixels, at most
+
+
+def same_greys(rng: random.Random) -> list[int]:
+    """All greys stay."""
+    return list(range(256))
+
+
+def gamma_greys(rng: random.Random) -> list[int]:
+    """What is lighter than another stays lighter; black and white stay."""
+    gamma = rng.uniform(*GAMMA)
+    return [round(255 * (grey / 255) ** gamma) for grey in range(256)]
+
+
+def other_greys(rng: random.Random) -> list[int]:
+    """Any tissue may become lighter or darker than any other; black, the air around, stays.
+
+    What holds whatever the greys are is the shape; so it may hold for another scanner's as well.
+    """
+    knots = [0.0, *sorted(rng.random() for _ in range(KNOTS)), 1.0]
+    levels = [0.0, *(rng.random() for _ in range(KNOTS + 1))]
+    return [round(255 * float(np.interp(grey / 255, knots, levels))) for grey in range(256)]
+
+
+# The grey of a CT slice tells whether contrast was given; the layers of a retina are told by theirs.
+GREYS: dict[str, Greys] = {"heads": other_greys, "oct": gamma_greys, "ct_contrast": same_greys}
 
 
 def varied_pictures(pictures: list[Picture], folder: Path, seed: int) -> list[Picture]:
@@ -31,7 +58,7 @@ def varied_pictures(pictures: list[Picture], folder: Path, seed: int) -> list[Pi
     """
     made = []
     for picture in pictures:
-        if picture.source not in GREY_MAY_CHANGE:
+        if picture.source not in GREYS:
             continue
         with Image.open(folder / picture.image) as file:
             image = file.convert("L")
@@ -39,17 +66,17 @@ def varied_pictures(pictures: list[Picture], folder: Path, seed: int) -> list[Pi
             rng = rng_for(seed, "varied", picture.image, number)
             name = f"images/varied/{picture.source}_{Path(picture.image).stem}_{number}.png"
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            varied(image, GREY_MAY_CHANGE[picture.source], rng).save(folder / name)
+            varied(image, GREYS[picture.source], rng).save(folder / name)
             made.append(replace(picture, image=name, base=picture.origin))
     return made
 
 
-def varied(image: Image.Image, grey: bool, rng: random.Random) -> Image.Image:
-    """Tilted, nearer or farther, blurred a little, and lighter or darker if ``grey`` allows it.
+def varied(image: Image.Image, greys: Greys, rng: random.Random) -> Image.Image:
+    """Tilted, nearer or farther, blurred a little, and in other greys.
 
     Args:
         image: Grey.
-        grey: Whether the greys between black and white may change.
+        greys: Draws the new greys.
         rng: Of every draw.
 
     Returns:
@@ -63,8 +90,4 @@ def varied(image: Image.Image, grey: bool, rng: random.Random) -> Image.Image:
     made = tilted.transform(
         image.size, Image.Transform.AFFINE, matrix, resample=Image.Resampling.BICUBIC
     )
-    made = made.filter(ImageFilter.GaussianBlur(rng.uniform(0, BLUR)))
-    gamma = rng.uniform(*GAMMA)
-    return (
-        made.point([round(255 * (value / 255) ** gamma) for value in range(256)]) if grey else made
-    )
+    return made.filter(ImageFilter.GaussianBlur(rng.uniform(0, BLUR))).point(greys(rng))

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 from sources import Picture
-from varied import COPIES, varied, varied_pictures
+from varied import COPIES, gamma_greys, other_greys, same_greys, varied, varied_pictures
 
 
 def disc() -> Image.Image:
@@ -30,7 +30,7 @@ def picture(source: str, folder: Path) -> Picture:
 @settings(max_examples=30, deadline=None)
 @given(st.integers(0, 10_000))
 def test_what_is_up_stays_up_and_contrast_keeps_its_grey(seed: int) -> None:
-    made = np.asarray(varied(disc(), grey=False, rng=random.Random(seed)), float)
+    made = np.asarray(varied(disc(), same_greys, random.Random(seed)), float)
     assert made.shape == (80, 100)
     assert made[:40].mean() > 1.5 * made[40:].mean()
     assert abs(made[25, 50] - 255) < 3
@@ -39,15 +39,24 @@ def test_what_is_up_stays_up_and_contrast_keeps_its_grey(seed: int) -> None:
 
 def test_grey_changes_where_it_may_and_black_and_white_stay() -> None:
     lower = [
-        float(np.asarray(varied(disc(), grey=True, rng=random.Random(seed)))[55, 50])
+        float(np.asarray(varied(disc(), gamma_greys, random.Random(seed)))[55, 50])
         for seed in range(20)
     ]
     assert min(lower) < 80
     assert max(lower) > 120
     for seed in range(20):
-        made = np.asarray(varied(disc(), grey=True, rng=random.Random(seed)))
+        made = np.asarray(varied(disc(), gamma_greys, random.Random(seed)))
         assert made[2, 2] == 0
         assert made[25, 50] > 250
+
+
+def test_other_greys_turn_light_and_dark_around_but_leave_black() -> None:
+    made = [np.asarray(varied(disc(), other_greys, random.Random(seed)), float) for seed in range(20)]
+    upper, lower = ([float(image[row, 50]) for image in made] for row in (25, 55))
+    darker = sum(u < v for u, v in zip(upper, lower, strict=True))
+    assert 2 < darker < 18
+    assert all(image[2, 2] == 0 for image in made)
+    assert max(lower) - min(lower) > 100
 
 
 def test_copies_belong_to_their_image_and_other_sets_have_none(tmp_path: Path) -> None:

@@ -104,6 +104,8 @@ def _fit_isotonic(
     """Pool adjacent violators; a point at the mean confidence of each block.
 
     No block is surer than its number of answers allows: values stay off 0 and 1 by 1 / (n + 2).
+    Below the first block the line goes to that at confidence 0: held-out answers, each the model's
+    first choice, show nothing about such as it hardly considers.
     """
     blocks: list[list[float]] = []  # sum of confidences, number right, number
     ordered = sorted(zip(confidences, right, strict=True))
@@ -114,10 +116,11 @@ def _fit_isotonic(
             last = blocks.pop()
             blocks[-1] = [a + b for a, b in zip(blocks[-1], last, strict=True)]
     least = 1 / (len(confidences) + 2)
-    return tuple(
+    points = [
         (float(f"{total / count:.6g}"), round(min(max(good / count, least), 1 - least), 6))
         for total, good, count in blocks
-    )
+    ]
+    return tuple(points if points[0][0] == 0 else [(0.0, round(least, 6)), *points])
 
 
 def expected_error(confidences: Sequence[float], right: Sequence[bool]) -> float:

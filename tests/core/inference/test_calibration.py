@@ -39,6 +39,14 @@ def test_isotonic_by_hand() -> None:
     assert fitted(1.0) == pytest.approx(21 / 22, abs=1e-4)
 
 
+def test_isotonic_falls_to_nothing_below_its_first_block() -> None:
+    """Half of twenty answers of confidence .4 are right; of less confident ones nothing is known."""
+    fitted = fit([0.4] * 20, [True, False] * 10, "isotonic")
+    assert fitted(0.0) == pytest.approx(1 / 22, abs=1e-4)
+    assert fitted(0.2) == pytest.approx((1 / 22 + 1 / 2) / 2, abs=1e-4)
+    assert fitted(0.4) == fitted(1.0) == 0.5
+
+
 def test_temperature_is_found_again() -> None:
     """Answers right with probability sigmoid(logit(c) / 2) ask for T = 2."""
     generator = random.Random(0)

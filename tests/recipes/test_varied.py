@@ -51,7 +51,9 @@ def test_grey_changes_where_it_may_and_black_and_white_stay() -> None:
 
 
 def test_other_greys_turn_light_and_dark_around_but_leave_black() -> None:
-    made = [np.asarray(varied(disc(), other_greys, random.Random(seed)), float) for seed in range(20)]
+    made = [
+        np.asarray(varied(disc(), other_greys, random.Random(seed)), float) for seed in range(20)
+    ]
     upper, lower = ([float(image[row, 50]) for image in made] for row in (25, 55))
     darker = sum(u < v for u, v in zip(upper, lower, strict=True))
     assert 2 < darker < 18

@@ -12,7 +12,7 @@ from PIL import Image, ImageFilter
 from sources import Picture, rng_for
 
 Greys = Callable[[random.Random], list[int]]  # draws the new grey of each of the 256
-KNOTS = 4
+KNOTS = 4  # greys, besides white, for which other_greys draws a new one
 COPIES = 4
 TILT = 12.0  # degrees, either way
 ZOOM = (0.8, 1.15)

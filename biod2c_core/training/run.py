@@ -45,6 +45,7 @@ from biod2c_core.training.engines import (
 from biod2c_core.training.kernels import check_kernels, choose_kernels
 from biod2c_core.training.launch import is_first
 from biod2c_core.training.logs import Reporter, SilentReporter
+from biod2c_core.training.precision import fit_precision
 from biod2c_core.training.run_folder import claim, describe
 from biod2c_core.training.stages import count_parameters, prepare_stage
 from biod2c_core.training.trackers import check_trackers, start_trackers
@@ -87,6 +88,7 @@ class _Run:
 
     config: TrainingConfig
     stage: int
+    settings: StageSettings
     data: Sequence[Path]
     output: Path
     checkpoint: str | None
@@ -96,10 +98,6 @@ class _Run:
     command: str
     engine: Engine
     processes: int
-
-    @property
-    def settings(self) -> StageSettings:
-        return self.config.stage(self.stage)
 
     @property
     def on_cpu(self) -> bool:
@@ -153,10 +151,12 @@ def train(
     processes = processes_of_run()
     on_gpu = resolve_device(device).type == "cuda"
     check_kernels(config.stage(stage), not on_gpu)
+    settings = fit_precision(config.stage(stage), not on_gpu)
     chosen = choose_engine(processes, on_gpu, zero, flags.deepspeed, flags.fsdp)
     run = _Run(
         config=config,
         stage=stage,
+        settings=settings,
         data=data,
         output=output,
         checkpoint=checkpoint,
@@ -182,6 +182,8 @@ def _train(
     started = time.monotonic()
     if is_first():
         claim(run.output, run.resume, run.config, run.stage, reporter, run.engine, run.processes)
+    if run.settings.bf16 != run.config.stage(run.stage).bf16:
+        reporter.note("this processor has no bfloat16 arithmetic: training in float32")
     transformers_logging.disable_progress_bar()
     model, processor = _start_model(run.config, run.settings, run.checkpoint)
     prepare_stage(
@@ -247,6 +249,7 @@ def _trainer(
             run.command,
             run.engine,
             run.processes,
+            run.settings.bf16,
         )
     return BioD2CTrainer(
         model=model,

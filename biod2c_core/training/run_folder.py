@@ -114,6 +114,7 @@ def describe(
     command: str,
     engine: Engine,
     processes: int,
+    bf16: bool,
 ) -> None:
     """Write ``config.yaml`` and ``run.json``."""
     with atomic_open(output / "config.yaml") as file:
@@ -134,6 +135,7 @@ def describe(
             "images": len(set(dataset.paths)),
             "engine": engine.name,
             "processes": processes,
+            "precision": "bfloat16" if bf16 else "float32",
             "versions": versions,
             "threads": torch.get_num_threads(),
             "machine": platform.machine(),

@@ -21,7 +21,7 @@ import torch
 from safetensors.torch import save_file
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 
-import biod2c_core  # noqa: F401 (makes timm importable beside a CPU torch)
+from biod2c_core.training.precision import computes_in_bf16  # makes timm importable as well
 
 TRUNK = "efficientnet_lite0"
 VOCABULARY = 4096
@@ -104,6 +104,7 @@ def train_language_model(text: Path, target: Path, epochs: float, seed: int) -> 
     )
 
     started = time.monotonic()
+    on_cpu = not torch.cuda.is_available()
     lines = [line for line in text.read_text("utf-8").splitlines() if line.strip()]
     random.Random(seed).shuffle(lines)
     held_out = max(1, len(lines) // 50)
@@ -120,8 +121,8 @@ def train_language_model(text: Path, target: Path, epochs: float, seed: int) -> 
         weight_decay=0.05,
         warmup_steps=0.05,
         lr_scheduler_type="cosine",
-        bf16=True,
-        use_cpu=not torch.cuda.is_available(),
+        bf16=computes_in_bf16(on_cpu),
+        use_cpu=on_cpu,
         train_sampling_strategy="group_by_length",
         remove_unused_columns=False,
         logging_steps=50,

@@ -18,6 +18,7 @@ from biod2c_core.errors import ConfigError, DivergenceError, ImageError, InputEr
 from biod2c_core.model.answering import Answerer
 from biod2c_core.model.build import build_model
 from biod2c_core.model.checkpoints import load_model, save_checkpoint
+from biod2c_core.training import precision
 from biod2c_core.training.datasets import load_dataset
 from biod2c_core.training.run import TrainingResult, train
 
@@ -180,6 +181,7 @@ def test_what_saves_time_or_memory_keeps_the_losses(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("BIOD2C_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(precision, "computes_in_bf16", lambda on_cpu: True)
     losses = []
     for name, options in (("plain", {}), ("saving", changes)):
         shared = {k: v for k, v in changes.items() if k == "batch_size"}

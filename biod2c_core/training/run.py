@@ -196,7 +196,8 @@ def _train(
     )
     hold_base_weights(model, run.settings)
     choose_kernels(model, run.settings, run.on_cpu)
-    model.vision.fold()
+    if not run.settings.cache_features:
+        model.vision.fold()
     trainer = _trainer(run, model, processor, reporter, termination, track)
     last = last_complete_checkpoint(run.output / "checkpoints") if run.resume else None
     loss = trainer.fit(last)

@@ -183,7 +183,7 @@ def _train(
     if is_first():
         claim(run.output, run.resume, run.config, run.stage, reporter, run.engine, run.processes)
     if run.settings.bf16 != run.config.stage(run.stage).bf16:
-        reporter.note("this processor has no bfloat16 arithmetic: training in float32")
+        reporter.note("no bfloat16 arithmetic here: training in float32")
     transformers_logging.disable_progress_bar()
     model, processor = _start_model(run.config, run.settings, run.checkpoint)
     prepare_stage(

@@ -30,9 +30,21 @@ def test_the_instructions_decide_on_a_cpu(
 ) -> None:
     processor(monkeypatch, capabilities)
     assert computes_in_bf16(on_cpu=True) is has
-    assert computes_in_bf16(on_cpu=False)
     assert fit_precision(StageSettings(), on_cpu=True) == StageSettings(bf16=has)
-    assert fit_precision(StageSettings(), on_cpu=False) == StageSettings()
+
+
+@pytest.mark.parametrize("native", [True, False])
+def test_a_gpu_that_only_imitates_it_does_not_count(
+    native: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    processor(monkeypatch, SERVER)
+    monkeypatch.setattr(
+        torch.cuda,
+        "is_bf16_supported",
+        lambda including_emulation=True: native or including_emulation,
+    )
+    assert computes_in_bf16(on_cpu=False) is native
+    assert fit_precision(StageSettings(), on_cpu=False) == StageSettings(bf16=native)
 
 
 def test_a_torch_that_cannot_tell_trains_in_float32(monkeypatch: pytest.MonkeyPatch) -> None:

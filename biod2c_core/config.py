@@ -104,6 +104,8 @@ class ModelSettings:
         encode_positions: Tell the decoder where each block lies.
         normalize_attention: Cross-attention compares directions, as sharply as each head learns.
         normalize_queries: So does self-attention, and the decoder's queries are layer-normalised.
+        mix_neighbours: Each cell of X_v sees its eight neighbours before the fusion; may begin in a
+            checkpoint that is trained further.
         semantic_loss: ``paper``, ``released`` or ``off``.
         semantic_temperature: tau.
         answer_vote: Weight of the words read off the visual tokens in the answer (not in the paper);
@@ -128,6 +130,7 @@ class ModelSettings:
     encode_positions: bool = False
     normalize_attention: bool = False
     normalize_queries: bool = False
+    mix_neighbours: bool = False
     semantic_loss: Literal["paper", "released", "off"] = "paper"
     semantic_temperature: float = 0.1
     answer_vote: float = 0.0

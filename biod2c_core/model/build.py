@@ -38,6 +38,7 @@ def model_config(
         encode_positions=settings.encode_positions,
         normalize_attention=settings.normalize_attention,
         normalize_queries=settings.normalize_queries,
+        mix_neighbours=settings.mix_neighbours,
         semantic_loss=settings.semantic_loss,
         semantic_temperature=settings.semantic_temperature,
         answer_vote=settings.answer_vote,

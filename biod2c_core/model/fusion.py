@@ -188,6 +188,30 @@ def make_projection(layers: int, inputs: int, hidden: int, outputs: int) -> nn.S
     return nn.Sequential(nn.Linear(inputs, hidden), nn.ReLU(), nn.Linear(hidden, outputs))
 
 
+class NeighbourMixing(nn.Module):
+    """X_v + W ReLU(C * X_v), where C * is a convolution over the eight neighbours of each cell and itself.
+
+    A cell's features hardly tell what lies beside it, and the decoder adds up single cells: what the tip
+    of an arrow points to would have to be guessed. W is zero at first, so that a trained model in which
+    it is put answers as before.
+
+    Args:
+        channels: D.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.neighbours = nn.Conv2d(channels, channels, kernel_size=3, padding=1)
+        self.mix = nn.Linear(channels, channels)
+        nn.init.zeros_(self.mix.weight)
+        nn.init.zeros_(self.mix.bias)
+
+    def forward(self, grid_features: Tensor) -> Tensor:
+        """Add to each cell what is around it; (B, N, N, D) in and out."""
+        around = self.neighbours(grid_features.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
+        return grid_features + self.mix(around.relu())
+
+
 class FeatureFusion(nn.Module):
     """From the grid X_v and the embedded question to the visual tokens X_{v|t}.
 
@@ -207,6 +231,7 @@ class FeatureFusion(nn.Module):
             attends to.
         normalize_attention: ``normalize`` of :class:`FusionDecoder`.
         normalize_queries: As in :class:`FusionDecoder`.
+        mix_neighbours: Pass X_v through :class:`NeighbourMixing` first.
         enabled: False leaves out the gated term of Eq. (2) (the paper's "w/o fm").
     """
 
@@ -226,6 +251,7 @@ class FeatureFusion(nn.Module):
         encode_positions: bool = False,
         normalize_attention: bool = False,
         normalize_queries: bool = False,
+        mix_neighbours: bool = False,
         enabled: bool = True,
     ) -> None:
         super().__init__()
@@ -251,6 +277,12 @@ class FeatureFusion(nn.Module):
             self.project_gated = make_projection(projection_layers, channels, channels, text_width)
             self.beta = nn.Parameter(torch.tensor(float(beta_init)))
         self.encode_positions = encode_positions
+        self.mixing = NeighbourMixing(channels) if mix_neighbours else None
+
+    def mix_neighbours(self) -> None:
+        """Put :class:`NeighbourMixing` in, in place, where there is none."""
+        if self.mixing is None:
+            self.mixing = NeighbourMixing(self.queries.shape[1]).to(self.queries)
 
     def set_dropout(self, probability: float) -> None:
         """Change the dropout, which training alone uses and no weight depends on."""
@@ -265,6 +297,8 @@ class FeatureFusion(nn.Module):
         Args:
             grid_features: X_v, (B, N, N, D).
         """
+        if self.mixing is not None:
+            grid_features = self.mixing(grid_features)
         blocks = multi_scale_pool(grid_features, self.scales)
         cells = grid_features.flatten(1, 2)
         if self.encode_positions:

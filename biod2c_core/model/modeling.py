@@ -102,6 +102,7 @@ class BioD2CForConditionalGeneration(SemanticConsistency, PreTrainedModel, Gener
             encode_positions=config.encode_positions,
             normalize_attention=config.normalize_attention,
             normalize_queries=config.normalize_queries,
+            mix_neighbours=config.mix_neighbours,
             enabled=config.fusion == "on",
         )
         if config.lora:
@@ -136,6 +137,11 @@ class BioD2CForConditionalGeneration(SemanticConsistency, PreTrainedModel, Gener
     def get_output_embeddings(self) -> nn.Module:
         """The language model's head."""
         return self.language_model.get_output_embeddings()
+
+    def mix_neighbours(self) -> None:
+        """Begin to show each cell of X_v its neighbours, in place; nothing changes before training."""
+        self.fusion.mix_neighbours()
+        self.config.mix_neighbours = True
 
     def add_lora(self, arguments: dict[str, Any]) -> None:
         """Wrap layers of the language model with LoRA adapters, in place.

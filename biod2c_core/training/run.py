@@ -280,7 +280,9 @@ def _start_model(
     model.config.answer_vote = config.model.answer_vote
     model.config.fusion_dropout = config.model.fusion_dropout
     model.fusion.set_dropout(config.model.fusion_dropout)
-    torch.manual_seed(settings.seed)  # as build_model does: new adapters are drawn next
+    torch.manual_seed(settings.seed)  # as build_model does: new parts are drawn next
+    if config.model.mix_neighbours:
+        model.mix_neighbours()
     return model, load_processor(folder)
 
 

@@ -19,7 +19,7 @@ def check_changes(checkpoint: str, assignments: Sequence[str]) -> None:
     """Refuse assignments to what the checkpoint that training starts from has decided.
 
     Still open are the form of L_sem, the dropout of the fusion module, the weight of the visual tokens
-    in an answer, and LoRA where the checkpoint has none.
+    in an answer, and LoRA and the mixing of neighbours where the checkpoint has none.
 
     Args:
         checkpoint: Its folder or hub name.
@@ -31,8 +31,11 @@ def check_changes(checkpoint: str, assignments: Sequence[str]) -> None:
     """
     keys = [each.partition("=")[0].strip() for each in assignments]
     decided = [key for key in keys if key.startswith("model.") and key not in _OPEN]
-    if decided and not load_model_config(locate(checkpoint)).lora:
-        decided = [key for key in decided if not key.startswith("model.lora.")]
+    if decided:
+        config = load_model_config(locate(checkpoint))
+        parts = {"model.lora.": config.lora, "model.mix_neighbours": config.mix_neighbours}
+        may_begin = tuple(key for key, there in parts.items() if not there)
+        decided = [key for key in decided if not key.startswith(may_begin)]
     if decided:
         raise ConfigError(
             f"{decided[0]} cannot be changed, the checkpoint {checkpoint} has decided it",

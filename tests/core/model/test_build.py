@@ -44,6 +44,7 @@ def test_settings_reach_the_configuration(llama: Path) -> None:
         encode_positions=True,
         normalize_attention=True,
         normalize_queries=True,
+        mix_neighbours=True,
         prompt="Q {question}",
     )
     model, processor = build_model(settings, seed=0)
@@ -53,8 +54,10 @@ def test_settings_reach_the_configuration(llama: Path) -> None:
     assert config.encode_positions
     assert config.normalize_attention
     assert config.normalize_queries
+    assert config.mix_neighbours
     assert model.fusion.decoder.normalize
     assert model.fusion.decoder.normalize_queries
+    assert model.fusion.mixing is not None
     assert not model.fusion.enabled
     assert model.fusion.scales == 2
     assert processor.prompt == "Q {question}"

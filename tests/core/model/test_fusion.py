@@ -14,6 +14,7 @@ from biod2c_core.errors import ConfigError
 from biod2c_core.model.fusion import (
     FeatureFusion,
     FusionDecoder,
+    NeighbourMixing,
     VisualTokens,
 )
 from biod2c_core.model.positions import block_positions, cell_positions, encode_boxes
@@ -363,3 +364,44 @@ def test_only_its_sharpness_makes_normalized_attention_sharp(
     assert maps is not None
     bound = 2 * math.exp(sharpness) * (D / 4) ** 0.5  # from the least logit to the largest
     assert (maps.amax(-1) / maps.amin(-1)).log().max().item() <= bound + 1e-3
+
+
+@settings(max_examples=25)
+@given(st.integers(0, 99), st.integers(1, 5), st.integers(1, 5))
+def test_mixing_adds_what_lies_in_and_around_each_cell(seed: int, height: int, width: int) -> None:
+    torch.manual_seed(seed)
+    mixing = NeighbourMixing(D)
+    mixing.mix.reset_parameters()
+    grid = random(seed, 2, height, width, D)
+    kernel, bias = mixing.neighbours.weight.double(), mixing.neighbours.bias.double()
+    wanted = torch.empty(2, height, width, D, dtype=torch.float64)
+    for row in range(height):
+        for column in range(width):
+            around = bias.expand(2, D)
+            for y in range(max(0, row - 1), min(height, row + 2)):
+                for x in range(max(0, column - 1), min(width, column + 2)):
+                    weight = kernel[:, :, y - row + 1, x - column + 1]
+                    around = around + grid[:, y, x].double() @ weight.T
+            added = around.clamp(min=0) @ mixing.mix.weight.double().T + mixing.mix.bias.double()
+            wanted[:, row, column] = grid[:, row, column] + added
+    torch.testing.assert_close(mixing(grid).double(), wanted, atol=1e-5, rtol=1e-4)
+
+
+def test_mixing_changes_nothing_at_first_and_can_learn() -> None:
+    torch.manual_seed(0)
+    fusion = FeatureFusion((4, 4, D), TEXT, V, layers=1, heads=4, encode_positions=True).eval()
+    grid = random(1, 2, 4, 4, D)
+    before = fusion.encode_image(grid)
+    fusion.mix_neighbours()
+    mixing = fusion.mixing
+    fusion.mix_neighbours()
+    assert fusion.mixing is mixing  # it is put in once
+    after = fusion.encode_image(grid)
+    assert torch.equal(after.blocks, before.blocks)
+    assert torch.equal(after.tokens, before.tokens)
+    after.tokens.square().sum().backward()
+    assert mixing.mix.weight.grad.abs().sum() > 0
+    mixing.mix.reset_parameters()
+    mixed = fusion.encode_image(grid)
+    assert not torch.allclose(mixed.blocks, before.blocks)
+    assert not torch.allclose(mixed.tokens, before.tokens)

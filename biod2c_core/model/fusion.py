@@ -191,8 +191,8 @@ def make_projection(layers: int, inputs: int, hidden: int, outputs: int) -> nn.S
 class NeighbourMixing(nn.Module):
     """X_v + W ReLU(C * X_v), where C * is a convolution over the eight neighbours of each cell and itself.
 
-    The decoder adds up single cells, and which lies beside which is lost: the tip of an arrow is told by
-    the cells around it. W is zero at first, so that a trained model in which it is put answers as before.
+    The decoder adds up single cells, and which lies beside which is lost: what an arrow points
+    to lies around its tip. W is zero at first, so that a trained model in which it is put answers as before.
 
     Args:
         channels: D.

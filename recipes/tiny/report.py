@@ -2,7 +2,7 @@
 
     python recipes/tiny/report.py tune     MODEL DATA RUN   # choosing: never touches the test split
     python recipes/tiny/report.py official MODEL DATA RUN   # the numbers of a candidate
-    python recipes/tiny/report.py disjoint MODEL DATA RUN   # test split, model trained without its images
+    python recipes/tiny/report.py disjoint MODEL DATA RUN   # the same, model trained without the test images
 
 Each set is answered twice: with its own images, and with the images shuffled among the questions.
 """
@@ -31,7 +31,7 @@ PER_TASK = 80  # questions of each task of the derived sets
 SETS = {
     "tune": ("tune_validation", "validation"),
     "official": ("vqa_rad_test", "heldout"),
-    "disjoint": ("vqa_rad_test",),
+    "disjoint": ("vqa_rad_test", "heldout"),
 }
 
 

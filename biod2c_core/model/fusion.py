@@ -192,8 +192,7 @@ class NeighbourMixing(nn.Module):
     """X_v + W ReLU(C * X_v), where C * is a convolution over the eight neighbours of each cell and itself.
 
     The decoder adds up single cells, and which lies beside which is lost: what an arrow points
-    to lies around its tip. D / 4 channels of C do, for a quarter of the time that D would take.
-    W is zero at first, so that a trained model in which it is put answers as before.
+    to lies around its tip. W is zero at first, so that a trained model in which it is put answers as before.
 
     Args:
         channels: D.
@@ -201,8 +200,8 @@ class NeighbourMixing(nn.Module):
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.neighbours = nn.Conv2d(channels, channels // 4, kernel_size=3, padding=1)
-        self.mix = nn.Linear(channels // 4, channels)
+        self.neighbours = nn.Conv2d(channels, channels, kernel_size=3, padding=1)
+        self.mix = nn.Linear(channels, channels)
         nn.init.zeros_(self.mix.weight)
         nn.init.zeros_(self.mix.bias)
 

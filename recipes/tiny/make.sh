@@ -28,8 +28,7 @@ train 2 "$out/$variant-look" "${split[@]}" "${single[@]}" --set stage2.epochs=3 
 train 2 "$out/$variant-read" "${split[@]}" "${single[@]}" "${arrows[@]}" --set stage2.epochs=3 \
   --set stage2.learning_rate=5e-4 --set stage2.schedule=linear --model "$out/$variant-look/model"
 # Then everything: what blank pictures do not show, what few images show twice, and VQA-RAD's questions
-# many times, in their own words and in others. Now that the model knows where to look, each cell sees what lies
-# around it.
+# many times, in their own words and in others.
 again 14
 reworded=(--data "$out/data/${variant}_reworded.jsonl")
 scarce=(--data "$out/data/${variant}_scarce.jsonl")
@@ -38,12 +37,12 @@ train 2 "$out/$variant-stage2" "${split[@]}" --data "$out/data/${variant}_train.
   "${scarce[@]}" "${scarce[@]}" --data "$out/data/${variant}_whole.jsonl" \
   --data "$out/data/${variant}_blank.jsonl" \
   --set stage2.attention_weight=1.5 --set stage2.answer_weight=2 --set stage2.epochs=1.15 \
-  --set stage2.schedule=linear --set model.mix_neighbours=true --model "$out/$variant-read/model"
+  --set stage2.schedule=linear --model "$out/$variant-read/model"
 # Last, slower, what is learned from many examples: places, arrows, and what few images show.
 again 3
 train 2 "$out/$variant-finish" "${split[@]}" --data "$out/data/${variant}_train.jsonl" "${own[@]}" \
-  "${single[@]}" "${arrows[@]}" "${arrows[@]}" "${scarce[@]}" --set stage2.attention_weight=1.5 \
-  --set stage2.answer_weight=2 --set stage2.epochs=.75 --set stage2.learning_rate=5e-4 --set stage2.schedule=linear \
+  "${single[@]}" "${arrows[@]}" "${scarce[@]}" --set stage2.attention_weight=1 \
+  --set stage2.answer_weight=2 --set stage2.epochs=1 --set stage2.learning_rate=5e-4 --set stage2.schedule=linear \
   --model "$out/$variant-stage2/model"
 report "$out/$variant-finish/model" "$out/$variant-scores"
 

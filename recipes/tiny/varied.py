@@ -43,7 +43,6 @@ def other_greys(rng: random.Random) -> list[int]:
 
 # The grey of a CT slice tells whether contrast was given; the layers of a retina are told by theirs.
 GREYS: dict[str, Greys] = {"heads": other_greys, "oct": gamma_greys, "ct_contrast": same_greys}
-MIRRORED = ("ct_contrast",)  # contrast is seen in either hand and upside down, too
 
 
 def varied_pictures(pictures: list[Picture], folder: Path, seed: int) -> list[Picture]:
@@ -67,10 +66,7 @@ def varied_pictures(pictures: list[Picture], folder: Path, seed: int) -> list[Pi
             rng = rng_for(seed, "varied", picture.image, number)
             name = f"images/varied/{picture.source}_{Path(picture.image).stem}_{number}.png"
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            copy = varied(image, GREYS[picture.source], rng)
-            if picture.source in MIRRORED:
-                copy = mirrored(copy, rng)
-            copy.save(folder / name)
+            varied(image, GREYS[picture.source], rng).save(folder / name)
             made.append(replace(picture, image=name, base=picture.origin))
     return made
 
@@ -95,11 +91,3 @@ def varied(image: Image.Image, greys: Greys, rng: random.Random) -> Image.Image:
         image.size, Image.Transform.AFFINE, matrix, resample=Image.Resampling.BICUBIC
     )
     return made.filter(ImageFilter.GaussianBlur(rng.uniform(0, BLUR))).point(greys(rng))
-
-
-def mirrored(image: Image.Image, rng: random.Random) -> Image.Image:
-    """As it is or mirrored, upright or flipped, each with equal chance."""
-    for turn in (Image.Transpose.FLIP_LEFT_RIGHT, Image.Transpose.FLIP_TOP_BOTTOM):
-        if rng.random() < 0.5:
-            image = image.transpose(turn)
-    return image

@@ -10,15 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 from sources import Picture
-from varied import (
-    COPIES,
-    gamma_greys,
-    mirrored,
-    other_greys,
-    same_greys,
-    varied,
-    varied_pictures,
-)
+from varied import COPIES, gamma_greys, other_greys, same_greys, varied, varied_pictures
 
 
 def disc() -> Image.Image:
@@ -67,28 +59,6 @@ def test_other_greys_turn_light_and_dark_around_but_leave_black() -> None:
     assert 2 < darker < 18
     assert all(image[2, 2] == 0 for image in made)
     assert max(lower) - min(lower) > 100
-
-
-def test_mirroring_gives_each_of_four_hands_and_moves_whole_rows_and_columns() -> None:
-    pixels = np.arange(12, dtype=np.uint8).reshape(3, 4)
-    hands = [pixels, pixels[:, ::-1], pixels[::-1], pixels[::-1, ::-1]]
-    numbers = [0] * 4
-    for seed in range(80):
-        made = np.asarray(mirrored(Image.fromarray(pixels), random.Random(seed)))
-        numbers[[np.array_equal(made, hand) for hand in hands].index(True)] += 1
-    assert min(numbers) >= 8
-
-
-def test_only_ct_slices_are_mirrored(tmp_path: Path) -> None:
-    upright = {}
-    for source in ("ct_contrast", "oct"):
-        pictures = [picture(source, tmp_path)]
-        for seed in range(4):
-            for copy in varied_pictures(pictures, tmp_path, seed):
-                made = np.asarray(Image.open(tmp_path / copy.image), float)
-                upright.setdefault(source, []).append(made[:40].mean() > made[40:].mean())
-    assert all(upright["oct"])
-    assert 2 <= sum(upright["ct_contrast"]) <= 14
 
 
 def test_copies_belong_to_their_image_and_other_sets_have_none(tmp_path: Path) -> None:

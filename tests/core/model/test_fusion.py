@@ -377,7 +377,7 @@ def test_mixing_adds_what_lies_in_and_around_each_cell(seed: int, height: int, w
     wanted = torch.empty(2, height, width, D, dtype=torch.float64)
     for row in range(height):
         for column in range(width):
-            around = bias.expand(2, D // 4)
+            around = bias.expand(2, D)
             for y in range(max(0, row - 1), min(height, row + 2)):
                 for x in range(max(0, column - 1), min(width, column + 2)):
                     weight = kernel[:, :, y - row + 1, x - column + 1]

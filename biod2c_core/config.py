@@ -106,6 +106,7 @@ class ModelSettings:
         normalize_queries: So does self-attention, and the decoder's queries are layer-normalised.
         mix_neighbours: Each cell of X_v sees its eight neighbours before the fusion; may begin in a
             checkpoint that is trained further.
+        read_map: What lies under the map and around it is read once more; may begin likewise.
         semantic_loss: ``paper``, ``released`` or ``off``.
         semantic_temperature: tau.
         answer_vote: Weight of the words read off the visual tokens in the answer (not in the paper);
@@ -131,6 +132,7 @@ class ModelSettings:
     normalize_attention: bool = False
     normalize_queries: bool = False
     mix_neighbours: bool = False
+    read_map: bool = False
     semantic_loss: Literal["paper", "released", "off"] = "paper"
     semantic_temperature: float = 0.1
     answer_vote: float = 0.0

@@ -39,6 +39,7 @@ def model_config(
         normalize_attention=settings.normalize_attention,
         normalize_queries=settings.normalize_queries,
         mix_neighbours=settings.mix_neighbours,
+        read_map=settings.read_map,
         semantic_loss=settings.semantic_loss,
         semantic_temperature=settings.semantic_temperature,
         answer_vote=settings.answer_vote,

@@ -43,6 +43,7 @@ class BioD2CConfig(PretrainedConfig):
         normalize_queries: So does self-attention, and the decoder's queries are layer-normalised
             (not in the paper).
         mix_neighbours: Each cell of X_v sees its eight neighbours before the fusion (not in the paper).
+        read_map: What lies under the map and around it is read once more (not in the paper).
         semantic_loss: ``"paper"`` (Eq. 3 and 4), ``"released"`` (the authors' code) or ``"off"``.
         semantic_temperature: tau of Eq. (3).
         answer_vote: Weight of the words read off the visual tokens in the answer, see
@@ -72,6 +73,7 @@ class BioD2CConfig(PretrainedConfig):
         normalize_attention: bool = False,
         normalize_queries: bool = False,
         mix_neighbours: bool = False,
+        read_map: bool = False,
         semantic_loss: str = "paper",
         semantic_temperature: float = 0.1,
         answer_vote: float = 0.0,
@@ -105,6 +107,7 @@ class BioD2CConfig(PretrainedConfig):
         self.normalize_attention = normalize_attention
         self.normalize_queries = normalize_queries
         self.mix_neighbours = mix_neighbours
+        self.read_map = read_map
         self.semantic_loss = semantic_loss
         self.semantic_temperature = semantic_temperature
         self.answer_vote = answer_vote

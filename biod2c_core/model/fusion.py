@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from biod2c_core.errors import ConfigError
 from biod2c_core.model.attention import QuestionGroups, attend, group_questions
-from biod2c_core.model.equations import gated_sum
+from biod2c_core.model.equations import gated_sum, masked_mean
 from biod2c_core.model.positions import block_positions, cell_positions
 from biod2c_core.ops.dropout import Dropout
 from biod2c_core.ops.multi_scale_pool import multi_scale_pool, resolve_scales
@@ -211,6 +211,61 @@ class NeighbourMixing(nn.Module):
         return grid_features + self.mix(around.relu())
 
 
+class MapReading(nn.Module):
+    """What lies under the map and around it, read once more: R = W ReLU(C P), one vector a question.
+
+    P = [sum over i of a_i Y_(i + o)], for o itself and its eight neighbours: Y are the layer-normalised
+    blocks of the finest scale, a the weights that the cross-attention gives them, averaged over layers,
+    heads and the tokens of the question, and made to sum to 1. The decoder adds up single blocks, so that
+    which lies beside which is lost; here it is kept, and an answer is read where the map points. W is zero at
+    first, so that a trained model in which it is put answers as before.
+
+    Args:
+        channels: D.
+        side: Blocks in a row of the finest scale.
+        probability: Dropout of the hidden layer.
+    """
+
+    def __init__(self, channels: int, side: int, probability: float) -> None:
+        super().__init__()
+        self.side = side
+        self.around = nn.Linear(9 * channels, channels // 2)
+        self.read = nn.Linear(channels // 2, channels)
+        self.dropout = Dropout(probability)
+        nn.init.zeros_(self.read.weight)
+        nn.init.zeros_(self.read.bias)
+
+    def forward(
+        self, blocks: Tensor, attention: Tensor, mask: Tensor, rows: Tensor | None
+    ) -> Tensor:
+        """Read.
+
+        Args:
+            blocks: X'_v, (images, M, D).
+            attention: (B, layers, h, T, M).
+            mask: (B, T), true where a token of the question is real.
+            rows: (B,), the image of each question; by default its own.
+
+        Returns:
+            R, (B, D).
+        """
+        finest = blocks[:, -(self.side**2) :]
+        finest = F.layer_norm(finest, finest.shape[-1:])
+        weights = masked_mean(attention[..., -(self.side**2) :].float().mean((1, 2)), mask)
+        weights = weights / weights.sum(-1, keepdim=True)
+        placed = F.pad(weights.unflatten(-1, (self.side, self.side)), (1, 1, 1, 1))
+        shifted = [
+            placed[:, 1 - down : 1 - down + self.side, 1 - right : 1 - right + self.side]
+            for down in (-1, 0, 1)
+            for right in (-1, 0, 1)
+        ]
+        seen = torch.stack(shifted, 1).flatten(2).to(finest.dtype)
+        seen = seen @ (finest if rows is None else finest.index_select(0, rows))
+        hidden: Tensor = self.around(seen.flatten(1)).relu()
+        read: Tensor = self.read(self.dropout(hidden))
+        return read
+
+
 class FeatureFusion(nn.Module):
     """From the grid X_v and the embedded question to the visual tokens X_{v|t}.
 
@@ -231,6 +286,7 @@ class FeatureFusion(nn.Module):
         normalize_attention: ``normalize`` of :class:`FusionDecoder`.
         normalize_queries: As in :class:`FusionDecoder`.
         mix_neighbours: Pass X_v through :class:`NeighbourMixing` first.
+        read_map: Add :class:`MapReading` to X_vt.
         enabled: False leaves out the gated term of Eq. (2) (the paper's "w/o fm").
     """
 
@@ -251,6 +307,7 @@ class FeatureFusion(nn.Module):
         normalize_attention: bool = False,
         normalize_queries: bool = False,
         mix_neighbours: bool = False,
+        read_map: bool = False,
         enabled: bool = True,
     ) -> None:
         super().__init__()
@@ -277,11 +334,22 @@ class FeatureFusion(nn.Module):
             self.beta = nn.Parameter(torch.tensor(float(beta_init)))
         self.encode_positions = encode_positions
         self.mixing = NeighbourMixing(channels) if mix_neighbours else None
+        self.reading: MapReading | None = None
+        if read_map:
+            self.read_map()
 
     def mix_neighbours(self) -> None:
         """Put :class:`NeighbourMixing` in, in place, where there is none."""
         if self.mixing is None:
             self.mixing = NeighbourMixing(self.queries.shape[1]).to(self.queries)
+
+    def read_map(self) -> None:
+        """Put :class:`MapReading` in, in place, where there is none."""
+        if self.reading is None:
+            first = cast("FusionLayer", self.decoder.layers[0])
+            self.reading = MapReading(
+                self.queries.shape[1], 2 ** (self.scales - 1), first.dropout.p
+            ).to(self.queries)
 
     def set_dropout(self, probability: float) -> None:
         """Change the dropout, which training alone uses and no weight depends on."""
@@ -289,6 +357,8 @@ class FeatureFusion(nn.Module):
             layer = cast("FusionLayer", layer)
             layer.self_attn.dropout = layer.multihead_attn.dropout = probability
             layer.dropout.p = probability
+        if self.reading is not None:
+            self.reading.dropout.p = probability
 
     def encode_image(self, grid_features: Tensor) -> ImageEncoding:
         """Everything about an image that does not depend on the question.
@@ -329,9 +399,10 @@ class FeatureFusion(nn.Module):
         if not self.enabled:
             return VisualTokens(tokens, None)
         mask = question_mask.bool()
-        fused, attention = self.decoder(
-            self.text_mlp(question), image.blocks, ~mask, need_attention, rows
-        )
+        shown = need_attention or self.reading is not None
+        fused, attention = self.decoder(self.text_mlp(question), image.blocks, ~mask, shown, rows)
+        if self.reading is not None and attention is not None:
+            fused = fused + self.reading(image.blocks, attention, mask, rows).unsqueeze(1)
         conditioned = self.project_gated(fused) * mask.unsqueeze(-1)
         missing = tokens.shape[1] - conditioned.shape[1]
         conditioned = F.pad(conditioned, (0, 0, 0, missing))

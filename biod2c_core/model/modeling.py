@@ -103,6 +103,7 @@ class BioD2CForConditionalGeneration(SemanticConsistency, PreTrainedModel, Gener
             normalize_attention=config.normalize_attention,
             normalize_queries=config.normalize_queries,
             mix_neighbours=config.mix_neighbours,
+            read_map=config.read_map,
             enabled=config.fusion == "on",
         )
         if config.lora:
@@ -142,6 +143,11 @@ class BioD2CForConditionalGeneration(SemanticConsistency, PreTrainedModel, Gener
         """Begin to show each cell of X_v its neighbours, in place; nothing changes before training."""
         self.fusion.mix_neighbours()
         self.config.mix_neighbours = True
+
+    def read_map(self) -> None:
+        """Begin to read what lies under the map once more, in place, likewise."""
+        self.fusion.read_map()
+        self.config.read_map = True
 
     def add_lora(self, arguments: dict[str, Any]) -> None:
         """Wrap layers of the language model with LoRA adapters, in place.

@@ -283,6 +283,8 @@ def _start_model(
     torch.manual_seed(settings.seed)  # as build_model does: new parts are drawn next
     if config.model.mix_neighbours:
         model.mix_neighbours()
+    if config.model.read_map:
+        model.read_map()
     return model, load_processor(folder)
 
 

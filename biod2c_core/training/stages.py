@@ -19,7 +19,8 @@ def check_changes(checkpoint: str, assignments: Sequence[str]) -> None:
     """Refuse assignments to what the checkpoint that training starts from has decided.
 
     Still open are the form of L_sem, the dropout of the fusion module, the weight of the visual tokens
-    in an answer, and LoRA and the mixing of neighbours where the checkpoint has none.
+    in an answer, and LoRA, the mixing of neighbours and the reading of the map where the checkpoint has
+    none.
 
     Args:
         checkpoint: Its folder or hub name.
@@ -33,7 +34,11 @@ def check_changes(checkpoint: str, assignments: Sequence[str]) -> None:
     decided = [key for key in keys if key.startswith("model.") and key not in _OPEN]
     if decided:
         config = load_model_config(locate(checkpoint))
-        parts = {"model.lora.": config.lora, "model.mix_neighbours": config.mix_neighbours}
+        parts = {
+            "model.lora.": config.lora,
+            "model.mix_neighbours": config.mix_neighbours,
+            "model.read_map": config.read_map,
+        }
         may_begin = tuple(key for key, there in parts.items() if not there)
         decided = [key for key in decided if not key.startswith(may_begin)]
     if decided:

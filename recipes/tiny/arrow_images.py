@@ -53,14 +53,19 @@ class ArrowMaker:
         self.seed = seed
 
     def aimed(
-        self, pictures: list[Picture], per_target: dict[str, int], paired: bool = False
+        self,
+        pictures: list[Picture],
+        per_target: dict[str, int],
+        kind: str = "aimed",
+        two: float = TWO_ARROWS,
     ) -> Iterator[ArrowPicture]:
         """Images whose arrows point at known things, each target of a source equally often.
 
         Args:
             pictures: To draw on.
             per_target: Images for each target of a source.
-            paired: All have two arrows; otherwise about a third.
+            kind: Names the files, and the draws.
+            two: Share of images with two arrows; with 1 there are no others.
         """
         for source, number in per_target.items():
             jobs: dict[str, list[str]] = {}
@@ -72,7 +77,7 @@ class ArrowMaker:
                 for turn in range(number if able else 0):
                     jobs.setdefault(able[turn % len(able)], []).append(target)
             for name in sorted(jobs):
-                yield from self._of_picture(of_source[name], jobs[name], paired)
+                yield from self._of_picture(of_source[name], jobs[name], kind, two)
 
     def anywhere(self, pictures: list[Picture], number: int) -> Iterator[ArrowPicture]:
         """Images with one arrow at a random place, evenly over the pictures."""
@@ -83,7 +88,7 @@ class ArrowMaker:
             picture = chosen[index % len(chosen)]
             turns[picture.name] = turns.get(picture.name, 0) + 1
         for picture in chosen:
-            yield from self._of_picture(picture, [""] * turns.get(picture.name, 0))
+            yield from self._of_picture(picture, [""] * turns.get(picture.name, 0), "anywhere", 0)
 
     def _finder(self, picture: Picture) -> tuple[TipFinder, Image.Image]:
         with Image.open(self.folder / picture.image) as file:
@@ -93,16 +98,15 @@ class ArrowMaker:
         return TipFinder(replace(picture, size=image.size), image), image
 
     def _of_picture(
-        self, picture: Picture, targets: list[str], paired: bool = False
+        self, picture: Picture, targets: list[str], kind: str, two: float
     ) -> Iterator[ArrowPicture]:
         if not targets:
             return
         finder, image = self._finder(picture)
-        kind = "paired" if paired else "aimed" if targets[0] else "anywhere"
         for turn, target in enumerate(targets):
             rng = rng_for(self.seed, "arrow", kind, picture.name, turn)
-            arrows = self._choose(finder, image, target, rng, paired)
-            if len(arrows) < 1 + paired:
+            arrows = self._choose(finder, image, target, rng, two)
+            if len(arrows) < 1 + (two == 1):
                 continue
             name = f"images/arrows/{picture.source}_{Path(picture.image).stem}_{kind}{turn}.jpg"
             path = self.folder / name
@@ -116,10 +120,10 @@ class ArrowMaker:
         image: Image.Image,
         target: str,
         rng: random.Random,
-        paired: bool,
+        two: float,
     ) -> tuple[Arrow, ...]:
         first = aim(finder, image, target, rng)
-        if first is None or not target or (not paired and rng.random() > TWO_ARROWS):
+        if first is None or not target or (two < 1 and rng.random() > two):
             return (first,) if first else ()
         others = [name for name in finder.names() if name != target]
         for _ in range(8 if others else 0):

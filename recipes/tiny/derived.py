@@ -35,6 +35,10 @@ AIMED = {  # arrow images for each target of a source
     "heldout": {"blood_cells": 40, "endoscopy": 60, "nuclei": 60},
 }
 PAIRED = {"blood_cells": 250, "endoscopy": 380, "nuclei": 380}  # further ones with two arrows
+# Still more of either kind, also on crops and turned copies, in each of two sets: what an arrow points to
+# is else known by heart on the images of training.
+FURTHER = {"blood_cells": 1000, "endoscopy": 1000, "nuclei": 700}
+TWO_OF_FURTHER = 0.6  # share of them with two arrows
 ANYWHERE = {"train": 1000, "validation": 40, "heldout": 120}
 Asked = list[tuple[Picture | ArrowPicture, Question]]
 Made = tuple[list[Record], list[Record]]
@@ -140,8 +144,30 @@ def pair_records(pictures: list[Picture], folder: Path, seed: int, scale: float)
         scale: Share of the usual number of arrow images.
     """
     numbers = {source: round(scale * number) for source, number in PAIRED.items()}
-    drawn = list(ArrowMaker(folder, seed).aimed(pictures, numbers, paired=True))
-    tasks = ("arrow", "arrow_direction")
+    drawn = list(ArrowMaker(folder, seed).aimed(pictures, numbers, "paired", 1))
+    return _of_arrows(drawn, ("arrow", "arrow_direction"), seed)
+
+
+def further_records(
+    pictures: list[Picture], crops: list[Picture], folder: Path, seed: int, scale: float, kind: str
+) -> list[Record]:
+    """Still more questions about arrows, for training: where each points, which way, and its colour.
+
+    Args:
+        pictures: The training images, below ``folder``, where the arrow images are written.
+        crops: Parts cut out of them.
+        folder: The image root.
+        seed: Of every draw.
+        scale: Share of the usual number of arrow images.
+        kind: Names the set: each has other arrows.
+    """
+    numbers = {source: round(scale * number) for source, number in FURTHER.items()}
+    bases = [*pictures, *crops, *turned_pictures(pictures, folder)]
+    drawn = list(ArrowMaker(folder, seed).aimed(bases, numbers, kind, TWO_OF_FURTHER))
+    return _of_arrows(drawn, ("arrow", "arrow_direction", "arrow_colour", "arrow_where"), seed)
+
+
+def _of_arrows(drawn: list[ArrowPicture], tasks: tuple[str, ...], seed: int) -> list[Record]:
     asked = [(p, q) for p, q in _asked_of_arrows(drawn, seed) if q.task in tasks]
     known = {picture.name: arrow_facts(picture) for picture in drawn}
     words = sorted({text for facts in known.values() for _, text in facts})

@@ -38,15 +38,27 @@ train 2 "$out/$variant-stage2" "${split[@]}" --data "$out/data/${variant}_train.
   --data "$out/data/${variant}_blank.jsonl" \
   --set stage2.attention_weight=1.5 --set stage2.answer_weight=2 --set stage2.epochs=1.15 \
   --set stage2.schedule=linear --model "$out/$variant-read/model"
-# Last, slower, what is learned from many examples: places, arrows, and what few images show.
+# Slower, what is learned from many examples: places, arrows, and what few images show.
 again 3
 train 2 "$out/$variant-finish" "${split[@]}" --data "$out/data/${variant}_train.jsonl" "${own[@]}" \
   "${single[@]}" "${arrows[@]}" "${scarce[@]}" --set stage2.attention_weight=1 \
   --set stage2.answer_weight=2 --set stage2.epochs=1 --set stage2.learning_rate=5e-4 --set stage2.schedule=linear \
   --model "$out/$variant-stage2/model"
-report "$out/$variant-finish/model" "$out/$variant-scores"
+# Last, what lies under the map is read once more, on thousands of arrows that are met once each; twice,
+# the second time slower and on others. From the exported file on, so that it can be repeated from one.
+merge "$out/$variant-finished" "$out/$variant-finish/model"
+train 2 "$out/$variant-point" "${split[@]}" --data "$out/data/${variant}_train.jsonl" "${own[@]}" \
+  "${single[@]}" "${arrows[@]}" "${scarce[@]}" --data "$out/data/${variant}_further.jsonl" \
+  --set model.read_map=true --set model.mix_neighbours=true --set stage2.attention_weight=1.5 \
+  --set stage2.answer_weight=2 --set stage2.epochs=1 --set stage2.learning_rate=7e-4 --set stage2.schedule=linear \
+  --model "$out/$variant-finished"
+train 2 "$out/$variant-settle" "${split[@]}" --data "$out/data/${variant}_train.jsonl" "${own[@]}" \
+  "${single[@]}" "${scarce[@]}" "${scarce[@]}" --data "$out/data/${variant}_fresh.jsonl" \
+  --set stage2.attention_weight=1.5 --set stage2.answer_weight=2 --set stage2.epochs=1 \
+  --set stage2.learning_rate=5e-4 --set stage2.schedule=linear --model "$out/$variant-point/model"
+report "$out/$variant-settle/model" "$out/$variant-scores"
 
 if [ "$variant" = official ]; then
-  merge "$out/biod2c-tiny" "$out/official-finish/model"
+  merge "$out/biod2c-tiny" "$out/official-settle/model"
   biod2c calibrate "$out/data/validation.jsonl" --model "$out/biod2c-tiny"
 fi

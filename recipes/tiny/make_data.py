@@ -13,6 +13,8 @@ V_blank.jsonl                more questions about blank pictures, each with two 
 V_single.jsonl               those of V_train that ask where one thing is or what one arrow points to
 V_arrows.jsonl               those of V_train that ask for the colour or direction of an arrow or what
                              one of two points to; and further ones about two arrows
+V_further.jsonl              many more questions about arrows
+V_fresh.jsonl                as many about others
 V_whole.jsonl                more questions about modality, organ and stain
 V_scarce.jsonl               more questions about what few images show: contrast, count, finding,
                              plane, presence, size
@@ -43,7 +45,7 @@ from blank import blank_records
 from captions import opening
 from corpus import canonical_answer, grouped_lines, line, slake_rows, undecided_lines
 from crops import crop_pictures
-from derived import SCARCE, derive_part, pair_records, whole_image_records
+from derived import SCARCE, derive_part, further_records, pair_records, whole_image_records
 from heads import SLICES, head_pictures
 from sources import (
     LABELLED,
@@ -213,6 +215,10 @@ def build(
             copies = whole_image_records(varied_pictures(whole_images, out, seed), part, seed)
             whole[part] += [record for record in copies if record.tags["task"] in SCARCE]
             pairs = pair_records(own, out, seed, arrow_scale)
+            further = {
+                kind: further_records(own, crops, out, seed, arrow_scale, kind)
+                for kind in ("further", "fresh")
+            }
     files = {
         "validation": made["validation"][0],
         "heldout": made["heldout"][0] + whole["heldout"],
@@ -232,6 +238,8 @@ def build(
         )
         files[f"{variant}_single"] = [record for record in questions if about_one_thing(record)]
         files[f"{variant}_arrows"] = [r for r in questions if about_its_arrow(r)] + pairs
+        for kind, records in further.items():
+            files[f"{variant}_{kind}"] = without(records, excluded)
         known = without(whole["train"], excluded)
         files[f"{variant}_whole"] = [r for r in known if r.tags["task"] not in SCARCE]
         files[f"{variant}_scarce"] = [r for r in known if r.tags["task"] in SCARCE]

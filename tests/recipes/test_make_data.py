@@ -422,6 +422,27 @@ def test_questions_met_more_often_are_those_of_training(built: tuple[Path, dict]
 
 
 @pytest.mark.real_data
+def test_still_more_arrows_are_on_images_of_their_own(built: tuple[Path, dict]) -> None:
+    _, files = built
+    further = files["official_further"]
+    assert further == files["disjoint_further"] == files["tune_further"]
+    tasks = {"arrow", "arrow_direction", "arrow_colour", "arrow_where"}
+    assert {"arrow"} < {r.tags["task"] for r in further} <= tasks
+    assert {r.tags["arrows"] for r in further} == {"1", "2"}
+    others = {r.image for name, records in files.items() if "further" not in name for r in records}
+    assert not {r.image for r in further} & others
+    train = {r.tags["base"] for r in files["official_train"]}
+    assert {r.tags["base"] for r in further} <= train
+    answers: dict[str, Counter] = defaultdict(Counter)
+    for record in further:
+        if record.tags["task"] == "arrow" and record.answer_type == "OPEN":
+            answers[record.source][record.answer] += 1
+    for source, counts in answers.items():
+        assert set(counts) == set(arrows.TARGETS[source])
+        assert len(set(counts.values())) == 1
+
+
+@pytest.mark.real_data
 def test_further_questions_are_more_of_those_of_training(built: tuple[Path, dict]) -> None:
     _, files = built
     for variant in ("official", "disjoint", "tune"):

@@ -45,6 +45,7 @@ def test_settings_reach_the_configuration(llama: Path) -> None:
         normalize_attention=True,
         normalize_queries=True,
         mix_neighbours=True,
+        read_map=True,
         prompt="Q {question}",
     )
     model, processor = build_model(settings, seed=0)
@@ -55,9 +56,11 @@ def test_settings_reach_the_configuration(llama: Path) -> None:
     assert config.normalize_attention
     assert config.normalize_queries
     assert config.mix_neighbours
+    assert config.read_map
     assert model.fusion.decoder.normalize
     assert model.fusion.decoder.normalize_queries
     assert model.fusion.mixing is not None
+    assert model.fusion.reading is not None
     assert not model.fusion.enabled
     assert model.fusion.scales == 2
     assert processor.prompt == "Q {question}"

@@ -14,6 +14,7 @@ from biod2c_core.errors import ConfigError
 from biod2c_core.model.fusion import (
     FeatureFusion,
     FusionDecoder,
+    MapReading,
     NeighbourMixing,
     VisualTokens,
 )
@@ -405,3 +406,67 @@ def test_mixing_changes_nothing_at_first_and_can_learn() -> None:
     mixed = fusion.encode_image(grid)
     assert not torch.allclose(mixed.blocks, before.blocks)
     assert not torch.allclose(mixed.tokens, before.tokens)
+
+
+@settings(max_examples=25)
+@given(st.integers(0, 99), st.integers(1, 4), st.booleans())
+def test_reading_sums_up_what_lies_under_and_around_the_map(
+    seed: int, side: int, shared: bool
+) -> None:
+    torch.manual_seed(seed)
+    reading = MapReading(D, side, 0.0)
+    reading.read.reset_parameters()
+    spare = 5  # blocks of coarser scales, which stay out
+    blocks = random(seed, 2, spare + side * side, D)
+    attention = random(seed + 1, 3, 2, 4, 6, spare + side * side).softmax(-1)
+    mask = torch.tensor([[1, 1, 1, 1, 1, 1], [1, 1, 1, 0, 0, 0], [1, 0, 0, 0, 0, 0]]).bool()
+    rows = torch.tensor([1, 0, 1])
+    given = (blocks, rows) if shared else (blocks[rows], None)
+    got = reading(given[0], attention, mask, given[1])
+    for question in range(3):
+        weights = attention[question, :, :, mask[question], spare:].double().mean((0, 1, 2))
+        weights = (weights / weights.sum()).view(side, side)
+        seen = blocks[rows[question], spare:].double()
+        seen = (seen - seen.mean(-1, keepdim=True)) / seen.var(-1, False, keepdim=True).sqrt()
+        seen = seen.view(side, side, D)
+        patch = torch.zeros(3, 3, D, dtype=torch.float64)
+        for y in range(side):
+            for x in range(side):
+                for down in (-1, 0, 1):
+                    for right in (-1, 0, 1):
+                        if 0 <= y + down < side and 0 <= x + right < side:
+                            found = weights[y, x] * seen[y + down, x + right]
+                            patch[down + 1, right + 1] += found
+        weight, bias = reading.around.weight.double(), reading.around.bias.double()
+        hidden = (weight @ patch.flatten() + bias).clamp(min=0)
+        wanted = reading.read.weight.double() @ hidden + reading.read.bias.double()
+        torch.testing.assert_close(got[question].double(), wanted, atol=1e-4, rtol=1e-3)
+
+
+def test_reading_changes_nothing_at_first_and_teaches_the_map() -> None:
+    fusion = make_fusion(normalize_attention=True, projection_layers=1)
+    grid, text, mask = random(0, 2, 8, 8, D), random(1, 2, 3, TEXT), torch.ones(2, 3)
+    before = fuse(fusion, grid, text, mask)
+    assert before.attention is None
+    fusion.read_map()
+    reading = fusion.reading
+    fusion.read_map()
+    assert fusion.reading is reading  # it is put in once
+    after = fuse(fusion, grid, text, mask)
+    assert torch.equal(after.tokens, before.tokens)
+    fusion.set_dropout(0.4)
+    assert reading.dropout.p == 0.4
+    reading.read.reset_parameters()
+    read = fuse(fusion, grid, text, mask)
+    fusion.reading = None
+    moved = fuse(fusion, grid, text, mask).tokens - read.tokens
+    # one vector for all tokens of a question, nothing where it has none
+    torch.testing.assert_close(moved[:, :3], moved[:, :1].expand(-1, 3, -1))
+    assert moved[:, 0].abs().sum() > 0
+    assert not moved[:, 3:].any()
+    fusion.reading = reading
+    fusion.decoder.zero_grad()
+    image = fusion.encode_image(grid)
+    shown = fusion(image, text, mask.bool(), need_attention=True)
+    reading(image.blocks, shown.attention, mask.bool(), None).sum().backward()
+    assert fusion.decoder.layers[0].multihead_attn.in_proj_weight.grad.abs().sum() > 0

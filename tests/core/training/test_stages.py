@@ -58,6 +58,7 @@ def test_what_a_checkpoint_has_decided_cannot_be_set(llama: Path, tmp_path: Path
         part.save_pretrained(tmp_path / "plain")
     prepare_stage(model, 2, 1.0, LoraSettings(r=3))
     model.mix_neighbours()
+    model.read_map()
     for part in (model, processor):
         part.save_pretrained(tmp_path / "adapted")
     open_still = [
@@ -66,13 +67,14 @@ def test_what_a_checkpoint_has_decided_cannot_be_set(llama: Path, tmp_path: Path
         "model.answer_vote=1",
         "stage2.epochs=2",
     ]
-    beginning = ["model.lora.r=4", "model.mix_neighbours=true"]
+    beginning = ["model.lora.r=4", "model.mix_neighbours=true", "model.read_map=true"]
     check_changes(str(tmp_path / "plain"), [*open_still, *beginning])
     check_changes(str(tmp_path / "adapted"), open_still)
     for folder, change in (
         ("plain", "model.fusion=off"),
         ("adapted", "model.lora.r=4"),
         ("adapted", "model.mix_neighbours=false"),
+        ("adapted", "model.read_map=false"),
     ):
         key = change.partition("=")[0]
         with pytest.raises(ConfigError, match=rf"{key} cannot be changed, .*{folder} has decided"):

@@ -222,22 +222,25 @@ def test_dropout_and_vote_of_a_run_are_its_configurations_not_its_checkpoints(
     assert losses[0.0] != losses[0.5]
 
 
-def test_neighbours_can_be_mixed_from_a_checkpoint_on(
-    llama: Path, data: Path, stage_1: Path, tmp_path: Path
+@pytest.mark.parametrize(
+    ("switch", "weight"), [("mix_neighbours", "mixing.mix"), ("read_map", "reading.read")]
+)
+def test_part_of_the_fusion_can_begin_in_a_checkpoint(
+    switch: str, weight: str, llama: Path, data: Path, stage_1: Path, tmp_path: Path
 ) -> None:
     config = tiny_models.training_config(llama, max_steps=2)
     start = str(stage_1 / "run" / "model")
-    mixing = replace(config, model=replace(config.model, mix_neighbours=True))
-    begun = run(mixing, 2, data, tmp_path / "begun", checkpoint=start)
+    wider = replace(config, model=replace(config.model, **{switch: True}))
+    begun = run(wider, 2, data, tmp_path / "begun", checkpoint=start)
     model = load_model(begun.model_folder)
-    assert model.config.mix_neighbours
-    assert model.fusion.mixing.mix.weight.abs().sum() > 0
-    again = run(mixing, 2, data, tmp_path / "again", checkpoint=start)
+    assert getattr(model.config, switch)
+    assert model.fusion.get_submodule(weight).weight.abs().sum() > 0
+    again = run(wider, 2, data, tmp_path / "again", checkpoint=start)
     weights = load_model(again.model_folder).fusion.state_dict()
     for name, value in model.fusion.state_dict().items():
         assert torch.equal(value, weights[name])
     kept = run(config, 2, data, tmp_path / "kept", checkpoint=str(begun.model_folder))
-    assert load_model(kept.model_folder).config.mix_neighbours
+    assert getattr(load_model(kept.model_folder).config, switch)
 
 
 @pytest.mark.parametrize("switch", ["fusion", "semantic_loss"])

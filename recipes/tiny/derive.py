@@ -191,6 +191,7 @@ def contrast_questions(picture: Picture, rng: random.Random) -> Iterator[Questio
         "Is this a contrast-enhanced image?",
         "Was IV contrast used to take this image?",
         "Is there contrast in the vessels?",
+        seen_in=boxes(picture, "vessel"),
     )
 
 

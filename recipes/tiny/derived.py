@@ -12,7 +12,7 @@ from captions import caption_of, facts_of
 from derive import Question, balanced, questions_of
 from queues import build_queue
 from sources import Box, Picture, rng_for
-from turns import turned_pictures
+from vessels import contrast_pictures
 
 from biod2c_core.data.records import Record
 
@@ -26,6 +26,7 @@ CAPS = {"train": 60, "validation": 12, "heldout": 40}  # questions of one answer
 PLACE_CAP = 120  # of one place, in training: the same for the turned copies
 PLACES = ("quadrant", "side")
 WHOLE_CAP = 180  # of one answer of one topic, among the further questions about whole images
+CONTRAST_CAP = 1500  # of yes and of no, about parts of CT slices and vessels drawn into them
 WHOLE = ("modality", "organ", "stain")
 # What few images show: it has to be met more often.
 SCARCE = ("contrast", "count", "finding", "plane", "presence", "size")
@@ -47,6 +48,7 @@ Made = tuple[list[Record], list[Record]]
 def derive_part(
     pictures: list[Picture],
     crops: list[Picture],
+    turned: list[Picture],
     part: str,
     folder: Path,
     seed: int,
@@ -57,15 +59,15 @@ def derive_part(
     Args:
         pictures: The images of the part, below ``folder``.
         crops: Parts cut out of them.
+        turned: Mirrored and turned copies of them; only places are asked of these, and captions made.
         part: ``train``, ``validation`` or ``heldout``.
-        folder: The image root; arrow images and turned copies are written below it.
+        folder: The image root; arrow images are written below it.
         seed: Of every draw.
         scale: Share of the usual number of arrow images.
 
     Returns:
         Question records and caption records.
     """
-    turned = turned_pictures(pictures, folder) if part == "train" else []
     known = {picture.name: facts_of(picture) for picture in [*pictures, *crops, *turned]}
     words = sorted({text for facts in known.values() for _, text in facts})
     asked = [(p, q) for p in [*pictures, *crops] for q in questions_of(p, seed)]
@@ -149,22 +151,36 @@ def pair_records(pictures: list[Picture], folder: Path, seed: int, scale: float)
 
 
 def further_records(
-    pictures: list[Picture], crops: list[Picture], folder: Path, seed: int, scale: float, kind: str
+    pictures: list[Picture], folder: Path, seed: int, scale: float, kind: str
 ) -> list[Record]:
     """Still more questions about arrows, for training: where each points, which way, and its colour.
 
     Args:
-        pictures: The training images, below ``folder``, where the arrow images are written.
-        crops: Parts cut out of them.
+        pictures: The training images with their crops and turned copies, below ``folder``, where the
+            arrow images are written.
         folder: The image root.
         seed: Of every draw.
         scale: Share of the usual number of arrow images.
         kind: Names the set: each has other arrows.
     """
     numbers = {source: round(scale * number) for source, number in FURTHER.items()}
-    bases = [*pictures, *crops, *turned_pictures(pictures, folder)]
-    drawn = list(ArrowMaker(folder, seed).aimed(bases, numbers, kind, TWO_OF_FURTHER))
+    drawn = list(ArrowMaker(folder, seed).aimed(pictures, numbers, kind, TWO_OF_FURTHER))
     return _of_arrows(drawn, ("arrow", "arrow_direction", "arrow_colour", "arrow_where"), seed)
+
+
+def contrast_records(pictures: list[Picture], folder: Path, seed: int) -> list[Record]:
+    """Further questions about contrast medium, for training, where only the vessels tell.
+
+    Args:
+        pictures: The training images, below ``folder``, where the copies are written.
+        folder: The image root.
+        seed: Of every draw.
+    """
+    copies = contrast_pictures(pictures, folder, seed)
+    known = {picture.name: facts_of(picture) for picture in copies}
+    words = sorted({text for facts in known.values() for _, text in facts})
+    asked = [(p, q) for p in copies for q in questions_of(p, seed) if q.task == "contrast"]
+    return question_records(balanced(asked, CONTRAST_CAP, seed), known, words, "train", seed)
 
 
 def _of_arrows(drawn: list[ArrowPicture], tasks: tuple[str, ...], seed: int) -> list[Record]:

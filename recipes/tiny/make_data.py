@@ -45,7 +45,14 @@ from blank import blank_records
 from captions import opening
 from corpus import canonical_answer, grouped_lines, line, slake_rows, undecided_lines
 from crops import crop_pictures
-from derived import SCARCE, derive_part, further_records, pair_records, whole_image_records
+from derived import (
+    SCARCE,
+    contrast_records,
+    derive_part,
+    further_records,
+    pair_records,
+    whole_image_records,
+)
 from heads import SLICES, head_pictures
 from sources import (
     LABELLED,
@@ -58,6 +65,7 @@ from sources import (
     rng_for,
     vqa_rad_pictures,
 )
+from turns import turned_pictures
 from varied import varied_pictures
 
 from biod2c_core.atomic import atomic_open
@@ -206,7 +214,8 @@ def build(
         own = [picture for picture in pictures if picture.part == part]
         own += radiology if part == "train" else []
         crops = crop_pictures(own, out, seed)
-        made[part] = derive_part(own, crops, part, out, seed, arrow_scale)
+        turned = turned_pictures(own, out) if part == "train" else []
+        made[part] = derive_part(own, crops, turned, part, out, seed, arrow_scale)
         if part == "validation":
             continue  # of which there are no heads
         whole_images = [*own, *crops, *(picture for picture in heads if picture.part == part)]
@@ -216,9 +225,10 @@ def build(
             whole[part] += [record for record in copies if record.tags["task"] in SCARCE]
             pairs = pair_records(own, out, seed, arrow_scale)
             further = {
-                kind: further_records(own, crops, out, seed, arrow_scale, kind)
+                kind: further_records([*own, *crops, *turned], out, seed, arrow_scale, kind)
                 for kind in ("further", "fresh")
             }
+            vessels = contrast_records(own, out, seed)
     files = {
         "validation": made["validation"][0],
         "heldout": made["heldout"][0] + whole["heldout"],
@@ -240,6 +250,7 @@ def build(
         files[f"{variant}_arrows"] = [r for r in questions if about_its_arrow(r)] + pairs
         for kind, records in further.items():
             files[f"{variant}_{kind}"] = without(records, excluded)
+        files[f"{variant}_vessels"] = without(vessels, excluded)
         known = without(whole["train"], excluded)
         files[f"{variant}_whole"] = [r for r in known if r.tags["task"] not in SCARCE]
         files[f"{variant}_scarce"] = [r for r in known if r.tags["task"] in SCARCE]

@@ -443,6 +443,26 @@ def test_still_more_arrows_are_on_images_of_their_own(built: tuple[Path, dict]) 
 
 
 @pytest.mark.real_data
+def test_contrast_is_asked_of_slices_of_training_alike_with_and_without(
+    built: tuple[Path, dict],
+) -> None:
+    _, files = built
+    asked = files["official_vessels"]
+    assert asked == files["disjoint_vessels"] == files["tune_vessels"]
+    assert {r.tags["task"] for r in asked} == {"contrast"}
+    answers = Counter(r.answer for r in asked)
+    assert answers["yes"] == answers["no"] > 50
+    drawn = {r.tags["base"] for r in asked if r.boxes}
+    assert drawn
+    assert all(r.answer == "yes" for r in asked if r.boxes)
+    assert not drawn & {r.tags["base"] for r in asked if r.answer == "yes" and not r.boxes}
+    assert drawn <= {r.tags["base"] for r in asked if r.answer == "no"}
+    slices = {r.tags["base"] for r in files["official_train"] if r.source == "ct_contrast"}
+    assert bases(asked) <= slices
+    assert not bases(asked) & (bases(files["heldout"]) | bases(files["validation"]))
+
+
+@pytest.mark.real_data
 def test_further_questions_are_more_of_those_of_training(built: tuple[Path, dict]) -> None:
     _, files = built
     for variant in ("official", "disjoint", "tune"):

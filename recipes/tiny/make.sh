@@ -44,9 +44,9 @@ train 2 "$out/$variant-finish" "${split[@]}" --data "$out/data/${variant}_train.
   "${single[@]}" "${arrows[@]}" "${scarce[@]}" --set stage2.attention_weight=1 \
   --set stage2.answer_weight=2 --set stage2.epochs=1 --set stage2.learning_rate=5e-4 --set stage2.schedule=linear \
   --model "$out/$variant-stage2/model"
-# Last, what lies under the map is read once more, on thousands of arrows that are met once each; twice,
-# the second time slower and on others, and with vessels that alone tell the contrast medium. From the
-# exported file on, so that it can be repeated from one.
+# Last, what lies under the map is read once more, on thousands of arrows that are not met often enough to
+# be known by heart; and again, slower, with as many others, and with vessels that alone tell the contrast
+# medium. From the exported file on, so that it can be repeated from one.
 merge "$out/$variant-finished" "$out/$variant-finish/model"
 train 2 "$out/$variant-point" "${split[@]}" --data "$out/data/${variant}_train.jsonl" "${own[@]}" \
   "${single[@]}" "${arrows[@]}" "${scarce[@]}" --data "$out/data/${variant}_further.jsonl" \
@@ -54,8 +54,8 @@ train 2 "$out/$variant-point" "${split[@]}" --data "$out/data/${variant}_train.j
   --set stage2.answer_weight=2 --set stage2.epochs=1 --set stage2.learning_rate=7e-4 --set stage2.schedule=linear \
   --model "$out/$variant-finished"
 train 2 "$out/$variant-settle" "${split[@]}" --data "$out/data/${variant}_train.jsonl" "${own[@]}" \
-  "${single[@]}" "${scarce[@]}" "${scarce[@]}" --data "$out/data/${variant}_fresh.jsonl" \
-  --data "$out/data/${variant}_vessels.jsonl" \
+  "${single[@]}" "${scarce[@]}" "${scarce[@]}" --data "$out/data/${variant}_further.jsonl" \
+  --data "$out/data/${variant}_fresh.jsonl" --data "$out/data/${variant}_vessels.jsonl" \
   --set stage2.attention_weight=1.5 --set stage2.answer_weight=2 --set stage2.epochs=1 \
   --set stage2.learning_rate=5e-4 --set stage2.schedule=linear --model "$out/$variant-point/model"
 report "$out/$variant-settle/model" "$out/$variant-scores"

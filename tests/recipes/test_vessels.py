@@ -26,14 +26,15 @@ def body(bone: int = 255) -> Image.Image:
     return Image.fromarray(greys.astype(np.uint8))
 
 
-def slices(folder: Path, source: str = "ct_contrast") -> list[Picture]:
+def slices(folder: Path) -> list[Picture]:
     """One slice with contrast medium and one without."""
     made = []
     for name, contrast in (("with", True), ("without", False)):
-        image = f"images/{source}/{name}.png"
+        image = f"images/ct_contrast/{name}.png"
         (folder / image).parent.mkdir(parents=True, exist_ok=True)
         body(200 if contrast else 255).save(folder / image)
-        made.append(Picture(source, image, (SIDE, SIDE), {"modality": "CT", "contrast": contrast}))
+        labels = {"modality": "CT", "contrast": contrast}
+        made.append(Picture("ct_contrast", image, (SIDE, SIDE), labels))
     return made
 
 

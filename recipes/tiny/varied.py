@@ -25,10 +25,14 @@ def same_greys(rng: random.Random) -> list[int]:
     return list(range(256))
 
 
-def gamma_greys(rng: random.Random) -> list[int]:
+def power_greys(gamma: float) -> list[int]:
     """What is lighter than another stays lighter; black and white stay."""
-    gamma = rng.uniform(*GAMMA)
     return [round(255 * (grey / 255) ** gamma) for grey in range(256)]
+
+
+def gamma_greys(rng: random.Random) -> list[int]:
+    """All lighter or darker, in their order."""
+    return power_greys(rng.uniform(*GAMMA))
 
 
 def other_greys(rng: random.Random) -> list[int]:

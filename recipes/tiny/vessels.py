@@ -15,13 +15,13 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageFilter, ImageOps
 from sources import Picture, Thing, rng_for
+from varied import BLUR, power_greys
 
 PARTS = 24  # of each slice
 DRAWN = 12  # of each slice without contrast medium, with vessels in it
 TILT = 15.0  # degrees, either way
 SHARE = (0.65, 1.1)  # of the slice's side; more than 1 is farther away
 GAMMA = (0.85, 1.18)
-BLUR = 1.2  # pixels, at most
 SOFT = (70, 190)  # greys of soft tissue, in the window in which these slices are published
 AIR = 40  # grey below which there is air or fat
 LIKE = 25  # how far from the middle grey of soft tissue a place for a vessel may be
@@ -123,6 +123,5 @@ def _oval(shape: tuple[int, ...], row: int, column: int, rng: random.Random) -> 
 
 def as_scanned(image: Image.Image, rng: random.Random) -> Image.Image:
     """Blurred a little, and a little lighter or darker."""
-    gamma = rng.uniform(*GAMMA)
-    greys = [round(255 * (grey / 255) ** gamma) for grey in range(256)]
+    greys = power_greys(rng.uniform(*GAMMA))
     return image.filter(ImageFilter.GaussianBlur(rng.uniform(0, BLUR))).point(greys)

@@ -18,8 +18,8 @@ from pathlib import Path
 import torch
 from PIL import Image
 
-from biod2c_core.inference.asker import Asker
 from biod2c_core.inference.questions import Question
+from biod2c_core.inference.session import Asker
 
 ROUNDS = 3
 QUESTIONS = (

@@ -23,7 +23,7 @@ from PIL import Image
 from biod2c_core.curation.filter_images.classifier import ImageFilter
 from biod2c_core.curation.filter_images.decode import batched
 from biod2c_core.curation.filter_images.encoder import ImageEncoder
-from biod2c_core.curation.filter_images.run import filter_images
+from biod2c_core.curation.filter_images.filter import filter_images
 from biod2c_core.curation.filter_images.scoring import BATCH
 from biod2c_core.curation.filter_images.sources import Item, list_images, read_image
 

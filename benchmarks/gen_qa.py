@@ -88,7 +88,7 @@ SIGNS = (
 def endpoint(folder: Path, latency: float) -> Iterator[tuple[str, Path]]:
     """The fake endpoint as its own process: base URL and log."""
     log = folder / "endpoint.log"
-    command = [sys.executable, "-m", "biod2c_core.llm_api", "--port", "0"]
+    command = [sys.executable, "-m", "biod2c_core.testing", "--port", "0"]
     command += ["--latency", str(latency), "--log", str(log)]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None

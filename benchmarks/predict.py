@@ -19,8 +19,8 @@ import torch
 from PIL import Image
 
 from biod2c_core.config import ModelSettings, VisionConfig
-from biod2c_core.model.answering import Answerer
 from biod2c_core.model.build import build_model
+from biod2c_core.model.generation import Answerer
 
 ROUNDS = 3
 QUESTIONS = (

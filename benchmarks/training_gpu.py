@@ -22,8 +22,8 @@ import torch
 from biod2c_core.config import ModelSettings, StageSettings, VisionConfig, load_config
 from biod2c_core.model.build import model_config
 from biod2c_core.model.modeling import BioD2CForConditionalGeneration
-from biod2c_core.training.base_weights import hold_base_weights
-from biod2c_core.training.logs import peak_memory
+from biod2c_core.training.hardware.base_weights import hold_base_weights
+from biod2c_core.training.logs.run_log import peak_memory
 from biod2c_core.training.stages import count_parameters, prepare_stage
 
 TOY_TEXT = {"vocab_size": 500, "hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 2}

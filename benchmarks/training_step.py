@@ -27,7 +27,6 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from biod2c_core.data.collate import GroupedSampler
 from biod2c_core.model import equations
 from biod2c_core.model.attention import attend
 from biod2c_core.model.configuration import BioD2CConfig
@@ -35,6 +34,7 @@ from biod2c_core.model.modeling import BioD2CForConditionalGeneration
 from biod2c_core.model.processing import BioD2CProcessor
 from biod2c_core.model.vision import VisionTower
 from biod2c_core.ops.dropout import dropout
+from biod2c_core.training.inputs.collate import GroupedSampler
 
 WORDS = 32_000
 BATCH, PADDED, VISUAL, QUEUE = 8, 512, 32, 30

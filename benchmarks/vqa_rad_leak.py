@@ -15,11 +15,11 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from biod2c_core.errors import InputError
-from biod2c_core.evaluation.analyse import Analysis
-from biod2c_core.evaluation.profiles import get_profile
-from biod2c_core.evaluation.published import TABLE_1_METRICS
-from biod2c_core.evaluation.run import Request, evaluate
-from biod2c_core.evaluation.statistics import Estimate, compare
+from biod2c_core.evaluation.evaluate import Request, evaluate
+from biod2c_core.evaluation.report.published import TABLE_1_METRICS
+from biod2c_core.evaluation.score.profiles import get_profile
+from biod2c_core.evaluation.statistics.analysis import Analysis
+from biod2c_core.evaluation.statistics.intervals import Estimate, compare
 
 METRICS = [m for m in get_profile("multimedeval").metrics if m.key in TABLE_1_METRICS.values()]
 

@@ -13,9 +13,9 @@ from biod2c_core.errors import BioD2CError, InputError
 
 if TYPE_CHECKING:
     from biod2c_core.inference.ask import AskOptions
-    from biod2c_core.inference.asker import Asker
     from biod2c_core.inference.questions import Question, Reply
-    from biod2c_core.model.answering import Answer
+    from biod2c_core.inference.session import Asker
+    from biod2c_core.model.generation import Answer
 
 HELP = """Ask about the image. Each question is answered from the image alone.
   /image FILE   ask about another image

@@ -25,12 +25,12 @@ Results = Annotated[
 
 
 def card_facts(license: str, data_licenses: list[str] | None, results: list[Path] | None) -> Any:
-    """The options as :class:`biod2c_core.model.card.CardFacts`.
+    """The options as :class:`biod2c_core.model.checkpoints.card.CardFacts`.
 
     Raises:
         InputError: A data licence is no assignment.
     """
-    from biod2c_core.model.card import CardFacts
+    from biod2c_core.model.checkpoints.card import CardFacts
 
     pairs = {}
     for text in data_licenses or []:

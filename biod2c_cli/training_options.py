@@ -80,7 +80,7 @@ class Where:
         Raises:
             InputError: Flags contradict each other, or there are fewer GPUs.
         """
-        from biod2c_core.training import launch
+        from biod2c_core.training.hardware import launch
 
         if self.gpus and self.processes:
             raise InputError("--gpus and --processes are both given", "Choose one.")

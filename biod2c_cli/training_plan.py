@@ -23,14 +23,14 @@ def show_plan(
     gpu_memory: float | None,
     as_json: bool,
 ) -> None:
-    """Print the resolved configuration and :class:`biod2c_core.training.plan.Plan`.
+    """Print the resolved configuration and :class:`biod2c_core.training.dry_run.Plan`.
 
     Raises:
         typer.Exit: With code 2, if it will not fit.
     """
     from dataclasses import asdict
 
-    from biod2c_core.training.plan import make_plan
+    from biod2c_core.training.dry_run import make_plan
 
     split = 3 if fsdp else zero
     if split is None and config.zero != "auto":

@@ -21,7 +21,7 @@ _LINE_EVERY = 30.0  # seconds between plain lines
 
 
 class TrainingProgress:
-    """A :class:`biod2c_core.training.logs.Reporter` on stderr."""
+    """A :class:`biod2c_core.training.logs.run_log.Reporter` on stderr."""
 
     def __init__(self) -> None:
         self._bar = Progress(

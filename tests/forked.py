@@ -20,12 +20,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from biod2c_core.training.launch import die_with_parent
+from biod2c_core.training.hardware.launch import die_with_parent
 
 _LIMIT = 600.0  # seconds of all processes of a request
 _MOMENT = 30.0  # seconds that the others have once one has failed
 _MODULES = (
-    "biod2c_core.training.run",
+    "biod2c_core.training.train",
     "biod2c_cli.commands.train",
     "transformers.models.llama.modeling_llama",
     "peft",
@@ -103,7 +103,7 @@ def _run(arguments: list[str], ranks: int, folder: str) -> list[int]:
 
 
 def _place(rank: int, ranks: int, port: int) -> dict[str, str]:
-    """The variables of :mod:`biod2c_core.training.launch`."""
+    """The variables of :mod:`biod2c_core.training.hardware.launch`."""
     if ranks == 1:
         return {}
     same = {"WORLD_SIZE": ranks, "LOCAL_WORLD_SIZE": ranks, "MASTER_PORT": port}

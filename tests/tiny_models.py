@@ -28,11 +28,11 @@ from biod2c_core.config import (
     TrainingConfig,
     VisionConfig,
 )
-from biod2c_core.data.collate import Collator, VQADataset
 from biod2c_core.data.records import Record, iter_records, write_records
 from biod2c_core.model.build import build_model
 from biod2c_core.model.modeling import BioD2CForConditionalGeneration
 from biod2c_core.model.processing import BioD2CProcessor
+from biod2c_core.training.inputs.collate import Collator, VQADataset
 
 IMAGE_SIZE = 64
 GRID = (4, 4, 48)  # of the tower below
@@ -232,7 +232,7 @@ def llama(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def checkpoint(llama: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a tiny random BioD2C."""
-    from biod2c_core.model.checkpoints import save_checkpoint
+    from biod2c_core.model.checkpoints.folder import save_checkpoint
 
     folder = tmp_path_factory.mktemp("checkpoint") / "model"
     save_checkpoint(folder, *build(llama))

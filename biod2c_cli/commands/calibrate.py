@@ -26,7 +26,7 @@ def calibrate(
     is right when it equals the gold one but for case, punctuation and blanks.
     """
     from biod2c_core.data.records import iter_records
-    from biod2c_core.evaluation.normalize import plain
+    from biod2c_core.evaluation.score.normalize import plain
     from biod2c_core.inference.calibration import calibrate as fit
 
     def same(gold: str, given: str) -> bool:

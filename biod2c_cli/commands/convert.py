@@ -34,7 +34,7 @@ def convert(
 
     Pickles are opened for their tensors only; what is unused in SOURCE is listed.
     """
-    from biod2c_core.model.convert import convert as run
+    from biod2c_core.model.checkpoints.convert import convert as run
 
     result = run(source, output, language_model)
     if as_json:

@@ -14,8 +14,8 @@ from biod2c_cli.options import PLAIN, AsJson, Device, ImageRoot, Model
 from biod2c_core.errors import InputError
 
 if TYPE_CHECKING:
-    from biod2c_core.evaluation.analyse import Analysis
-    from biod2c_core.evaluation.models import Endpoint
+    from biod2c_core.evaluation.predict.models import Endpoint
+    from biod2c_core.evaluation.statistics.analysis import Analysis
 
 DEFAULT_COMMAND = "run"
 
@@ -121,10 +121,10 @@ def run(
     --model openai:NAME asks the model NAME behind an OpenAI-compatible endpoint. Also here:
     ``evaluate compare``, ``evaluate table``, ``evaluate agree``.
     """
-    from biod2c_core.evaluation.judging import Judging
+    from biod2c_core.evaluation.evaluate import Request, evaluate
+    from biod2c_core.evaluation.judge.judge_run import Judging
     from biod2c_core.evaluation.locate import find_data
-    from biod2c_core.evaluation.models import Endpoint
-    from biod2c_core.evaluation.run import Request, evaluate
+    from biod2c_core.evaluation.predict.models import Endpoint
 
     endpoint = Endpoint(base_url, budget)
     request = Request(
@@ -151,7 +151,7 @@ def run(
 
 
 def _load_model(checkpoint: str | None, device: str, predictions: Path, endpoint: Endpoint) -> Any:
-    from biod2c_core.evaluation.models import load_model
+    from biod2c_core.evaluation.predict.models import load_model
 
     return load_model(checkpoint, device, predictions, endpoint)
 
@@ -181,8 +181,8 @@ def compare(
     """
     from dataclasses import asdict
 
+    from biod2c_core.evaluation.evaluate import compare_files
     from biod2c_core.evaluation.locate import find_data
-    from biod2c_core.evaluation.run import compare_files
 
     tests = compare_files(
         find_data(data), first, second, None if split == "all" else split, profile
@@ -221,7 +221,7 @@ def table(
     form: Annotated[str, typer.Option("--format", help="text, markdown, latex or json.")] = "text",
 ) -> None:
     """Lay results side by side as the paper's Tables 1 and 2, beside its published numbers."""
-    from biod2c_core.evaluation.paper_tables import load_result, table_1, table_2, to_json
+    from biod2c_core.evaluation.report.paper_tables import load_result, table_1, table_2, to_json
     from biod2c_core.evaluation.report.tables import to_latex, to_markdown
 
     loaded = [load_result(argument) for argument in results]
@@ -254,7 +254,7 @@ def agree(
     Each file is RUN/judge.jsonl, or a CSV with the columns id and score. Only answers that both have
     scored count.
     """
-    from biod2c_core.evaluation.agreement import agree, describe, read_scores
+    from biod2c_core.evaluation.judge.agreement import agree, describe, read_scores
 
     found = agree(read_scores(first, column), read_scores(second, second_column or column))
     if as_json:

@@ -25,6 +25,6 @@ def export(
     result: Results = None,
 ) -> None:
     """Fold the LoRA adapters into the language model and write a checkpoint with a model card."""
-    from biod2c_core.model.export import export as run
+    from biod2c_core.model.checkpoints.export import export as run
 
     emit(str(run(model, output, card_facts(license, data_license, result), dtype)))

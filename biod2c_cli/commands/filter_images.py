@@ -59,7 +59,7 @@ def fit(
     from biod2c_core.curation.filter_images.encoder import ImageEncoder
     from biod2c_core.curation.filter_images.fit import fit as fit_labels
     from biod2c_core.curation.filter_images.labels import UNSURE, read_labels
-    from biod2c_core.model.answering import resolve_device
+    from biod2c_core.device import resolve_device
 
     rows = read_labels(labels, image_root)
     loaded = ImageEncoder.load(encoder, resolve_device(device))
@@ -122,15 +122,15 @@ def run(
     """
     from biod2c_core.curation.filter_images.classifier import ImageFilter
     from biod2c_core.curation.filter_images.encoder import ImageEncoder
-    from biod2c_core.curation.filter_images.engines import choose_engine
-    from biod2c_core.curation.filter_images.run import (
+    from biod2c_core.curation.filter_images.engines.processes import choose_engine
+    from biod2c_core.curation.filter_images.filter import (
         filter_images,
         list_clean,
         move_polluted,
         parse_shard,
     )
     from biod2c_core.curation.filter_images.sources import list_images
-    from biod2c_core.model.answering import resolve_device
+    from biod2c_core.device import resolve_device
 
     score, shard = choose_engine(engine, gpus, workers), parse_shard(num_shards)
     items = list_images(images, image_root)

@@ -18,6 +18,6 @@ def pull(
     ] = None,
 ) -> None:
     """Download a checkpoint into a folder; no file that could hold code is taken."""
-    from biod2c_core.model.hub import pull as run
+    from biod2c_core.model.checkpoints.hub import pull as run
 
     emit(str(run(name, output, revision)))

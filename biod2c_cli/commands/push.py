@@ -28,11 +28,11 @@ def push(
     """Upload a checkpoint with a generated model card, as you are logged in with 'hf auth login'."""
     facts = card_facts(license, data_license, result)
     if card_only:
-        from biod2c_core.model.card import model_card
-        from biod2c_core.model.checkpoints import locate
+        from biod2c_core.model.checkpoints.card import model_card
+        from biod2c_core.model.checkpoints.folder import locate
 
         emit(model_card(locate(folder), name, facts))
         return
-    from biod2c_core.model.hub import push as run
+    from biod2c_core.model.checkpoints.hub import push as run
 
     emit(run(folder, name, facts, public=public, revision=revision))

@@ -36,8 +36,8 @@ def serve(
     Research software, no medical device: do not use its answers for diagnosis.
     """
     from biod2c_core.inference.serving.requests import Limits
-    from biod2c_core.inference.serving.run import ServeOptions
-    from biod2c_core.inference.serving.run import serve as run
+    from biod2c_core.inference.serving.server import ServeOptions
+    from biod2c_core.inference.serving.server import serve as run
 
     limits = Limits(int(max_body * 1024**2), max_pixels, max_queue, max_batch, max_tokens, timeout)
     options = ServeOptions(host, port, api_key, limits)

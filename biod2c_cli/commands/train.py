@@ -133,9 +133,9 @@ def train(
         raise typer.Exit(code)
 
     from biod2c_cli.training_progress import TrainingProgress
-    from biod2c_core.training.launch import is_first, part
-    from biod2c_core.training.run import EngineFlags
-    from biod2c_core.training.run import train as run
+    from biod2c_core.training.hardware.launch import is_first, part
+    from biod2c_core.training.train import EngineFlags
+    from biod2c_core.training.train import train as run
 
     with TrainingProgress() as reporter:
         result = run(

@@ -15,8 +15,8 @@ from biod2c_core.errors import InputError
 from biod2c_core.inference.questions import Question, Reply
 
 if TYPE_CHECKING:
-    from biod2c_core.inference.asker import Asker
     from biod2c_core.inference.attention.explain import AttentionMap
+    from biod2c_core.inference.session import Asker
 
 STDIN = "-"
 
@@ -84,7 +84,7 @@ def open_image(image: ImageChoice, checkpoint: str | None = None, device: str = 
     """
     picture = image.load()
 
-    from biod2c_core.inference.asker import Asker  # bad input fails before torch is loaded
+    from biod2c_core.inference.session import Asker  # bad input fails before torch is loaded
 
     return Asker.load(picture, checkpoint, device)
 

@@ -21,7 +21,7 @@ from biod2c_core.errors import CheckpointError, InputError
 
 if TYPE_CHECKING:
     from biod2c_core.data.records import Record
-    from biod2c_core.model.answering import Answerer
+    from biod2c_core.model.generation import Answerer
 
 FILE = "calibration.json"
 Method = Literal["temperature", "isotonic"]
@@ -182,8 +182,8 @@ def calibrate(
             f"{len(usable)} records with answers are too few to calibrate on",
             f"Give at least {2 * LEAST_RECORDS}.",
         )
-    from biod2c_core.model.answering import Answerer
-    from biod2c_core.model.checkpoints import locate
+    from biod2c_core.model.checkpoints.folder import locate
+    from biod2c_core.model.generation import Answerer
 
     answerer = Answerer.load(checkpoint, device)
     confidences, right = [], []
@@ -225,7 +225,7 @@ def load_calibration(folder: Path, identity: str) -> Calibration | None:
 
     Args:
         folder: Of the checkpoint.
-        identity: :func:`biod2c_core.model.checkpoints.fingerprint` of it.
+        identity: :func:`biod2c_core.model.checkpoints.folder.fingerprint` of it.
 
     Raises:
         CheckpointError: The file is damaged.

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import torch
 
-from biod2c_core.inference.reading import read_answer
-from biod2c_core.model.answering import MAX_NEW_TOKENS, Answer, Answerer, probability
+from biod2c_core.inference.forced_decoding import read_answer
 from biod2c_core.model.fusion import ImageEncoding
+from biod2c_core.model.generation import MAX_NEW_TOKENS, Answer, Answerer, probability
 
 
 @torch.inference_mode()

@@ -1,7 +1,7 @@
 """Talking to language models over OpenAI-compatible endpoints: shared by ``gen-qa`` and the judge.
 
 ``Client.complete`` gets one answer, within limits, journal and budget; ``run_all`` does that for many
-items; ``FakeEndpoint`` is a real local server that plays good and bad answers from a script.
+items.
 """
 
 from biod2c_core.llm_api.answers import Completion
@@ -9,7 +9,6 @@ from biod2c_core.llm_api.client import Client
 from biod2c_core.llm_api.cost import Budget, Price, Usage, load_price
 from biod2c_core.llm_api.credentials import read_api_key, read_base_url, redact
 from biod2c_core.llm_api.failures import CallFailed
-from biod2c_core.llm_api.fake_endpoint import FakeEndpoint
 from biod2c_core.llm_api.journal import Journal, request_key
 from biod2c_core.llm_api.limiter import Limiter
 from biod2c_core.llm_api.pool import run_all
@@ -19,7 +18,6 @@ __all__ = [
     "CallFailed",
     "Client",
     "Completion",
-    "FakeEndpoint",
     "Journal",
     "Limiter",
     "Price",

@@ -8,12 +8,12 @@ import torch
 
 from biod2c_core.config import ModelSettings
 from biod2c_core.errors import ConfigError
+from biod2c_core.model.backbones.defaults import Tower, resolve_tower
+from biod2c_core.model.backbones.language_model import load_language_model
+from biod2c_core.model.backbones.trunk_weights import load_trunk
 from biod2c_core.model.configuration import BioD2CConfig
-from biod2c_core.model.language_model import load_language_model
 from biod2c_core.model.modeling import BioD2CForConditionalGeneration
 from biod2c_core.model.processing import BioD2CProcessor
-from biod2c_core.model.tower import Tower, resolve_tower
-from biod2c_core.model.trunk_weights import load_trunk
 
 
 def model_config(

@@ -47,7 +47,7 @@ class BioD2CConfig(PretrainedConfig):
         semantic_loss: ``"paper"`` (Eq. 3 and 4), ``"released"`` (the authors' code) or ``"off"``.
         semantic_temperature: tau of Eq. (3).
         answer_vote: Weight of the words read off the visual tokens in the answer, see
-            :mod:`biod2c_core.model.answer_words` (not in the paper).
+            :mod:`biod2c_core.model.beyond.answer_words` (not in the paper).
         lora: Arguments of ``peft.LoraConfig`` for the language model, or None.
     """
 

@@ -17,9 +17,9 @@ from torch import Tensor, nn
 
 from biod2c_core.errors import ConfigError
 from biod2c_core.model.attention import QuestionGroups, attend, group_questions
+from biod2c_core.model.beyond.neighbours import MapReading, NeighbourMixing
+from biod2c_core.model.beyond.positions import block_positions, cell_positions
 from biod2c_core.model.equations import gated_sum
-from biod2c_core.model.neighbours import MapReading, NeighbourMixing
-from biod2c_core.model.positions import block_positions, cell_positions
 from biod2c_core.ops.dropout import Dropout
 from biod2c_core.ops.multi_scale_pool import multi_scale_pool, resolve_scales
 
@@ -204,7 +204,7 @@ class FeatureFusion(nn.Module):
         projection_layers: Linear layers of the text MLP and of each projection of Eq. (2), 1 or 2.
         text_hidden: Hidden width of a text MLP of two layers.
         beta_init: Initial value of the gate.
-        encode_positions: Add :func:`~biod2c_core.model.positions.encode_boxes` to what the decoder
+        encode_positions: Add :func:`~biod2c_core.model.beyond.positions.encode_boxes` to what the decoder
             attends to.
         normalize_attention: ``normalize`` of :class:`FusionDecoder`.
         normalize_queries: As in :class:`FusionDecoder`.

@@ -28,10 +28,10 @@ from transformers.modeling_outputs import ModelOutput
 
 from biod2c_core.errors import ConfigError, InputError
 from biod2c_core.model import equations
-from biod2c_core.model.answer_words import Vote, answer_words_loss, read_words
+from biod2c_core.model.beyond.answer_words import Vote, answer_words_loss, read_words
+from biod2c_core.model.beyond.attention_guidance import attention_loss
 from biod2c_core.model.configuration import BioD2CConfig
 from biod2c_core.model.fusion import FeatureFusion, ImageEncoding, VisualTokens
-from biod2c_core.model.guidance import attention_loss
 from biod2c_core.model.semantic import SemanticConsistency
 from biod2c_core.model.vision import VisionTower, grid_shape
 
@@ -44,8 +44,8 @@ class BioD2COutput(ModelOutput):
         loss: L_total, Eq. (5), if labels were given; and L_att and L_ans where they are wanted.
         loss_nll: L_nll.
         loss_sem: L_sem, Eq. (4), if a queue was given.
-        loss_att: L_att of :func:`~biod2c_core.model.guidance.attention_loss`, if boxes were given.
-        loss_ans: L_ans of :func:`~biod2c_core.model.answer_words.answer_words_loss`, if it has a weight.
+        loss_att: L_att of :func:`~.beyond.attention_guidance.attention_loss`, if boxes were given.
+        loss_ans: L_ans of :func:`~.beyond.answer_words.answer_words_loss`, if it has a weight.
         logits: (B, P, vocabulary), at the text positions; None in training mode with labels, where
             only those in front of answer tokens are computed.
         past_key_values: The language model's cache.
@@ -215,7 +215,7 @@ class BioD2CForConditionalGeneration(SemanticConsistency, PreTrainedModel, Gener
         return self.fusion(image, question, question_mask, return_attention, image_rows)
 
     def read_words(self, visual: VisualTokens, question_mask: Tensor) -> Tensor:
-        """What :func:`~biod2c_core.model.answer_words.read_words` reads off the tokens of :meth:`encode`."""
+        """What :func:`~.beyond.answer_words.read_words` reads off the tokens of :meth:`encode`."""
         embedding = cast("nn.Embedding", self.get_input_embeddings())
         return read_words(visual.tokens, question_mask, embedding)
 

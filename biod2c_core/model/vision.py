@@ -14,8 +14,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from biod2c_core.errors import CheckpointError, ConfigError
-from biod2c_core.model.downloads import download
-from biod2c_core.model.folding import fold_batch_norms
+from biod2c_core.model.backbones.folding import fold_batch_norms
+from biod2c_core.model.checkpoints.downloads import download
 
 _AT_ONCE = 4  # images that a CPU's caches hold: the trunk takes a third less time than for eight
 

@@ -15,11 +15,11 @@ import torch
 from biod2c_core import __version__
 from biod2c_core.atomic import atomic_open, write_json
 from biod2c_core.config import StageSettings, TrainingConfig, dump_config, load_config
-from biod2c_core.data.collate import VQADataset
 from biod2c_core.errors import InputError
 from biod2c_core.training.checkpointing import PARTIAL, last_complete_checkpoint
-from biod2c_core.training.engines import Engine
-from biod2c_core.training.logs import Reporter
+from biod2c_core.training.hardware.engines import Engine
+from biod2c_core.training.inputs.collate import VQADataset
+from biod2c_core.training.logs.run_log import Reporter
 
 _PACKAGES = ("torch", "transformers", "peft", "accelerate", "timm", "open_clip_torch", "deepspeed")
 _BATCH_KEYS = ("batch_size", "gradient_accumulation")

@@ -8,8 +8,8 @@ from torch import nn
 
 from biod2c_core.config import LoraSettings
 from biod2c_core.errors import ConfigError
-from biod2c_core.model.adapters import lora_targets
-from biod2c_core.model.checkpoints import load_model_config, locate
+from biod2c_core.model.backbones.adapters import lora_targets
+from biod2c_core.model.checkpoints.folder import load_model_config, locate
 from biod2c_core.model.modeling import BioD2CForConditionalGeneration
 
 _OPEN = ("model.semantic_loss", "model.fusion_dropout", "model.answer_vote")

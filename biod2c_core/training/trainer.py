@@ -18,10 +18,9 @@ from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState,
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
-from biod2c_core.data.collate import GroupedSampler, VQADataset
 from biod2c_core.errors import DivergenceError
-from biod2c_core.model.answer_words import answer_words
-from biod2c_core.model.guidance import has_box
+from biod2c_core.model.beyond.answer_words import answer_words
+from biod2c_core.model.beyond.attention_guidance import has_box
 from biod2c_core.model.modeling import BioD2CForConditionalGeneration
 from biod2c_core.training.checkpointing import (
     PARTIAL,
@@ -31,7 +30,8 @@ from biod2c_core.training.checkpointing import (
     publish,
     storage_error,
 )
-from biod2c_core.training.logs import Rates, Reporter, RunLog
+from biod2c_core.training.inputs.collate import GroupedSampler, VQADataset
+from biod2c_core.training.logs.run_log import Rates, Reporter, RunLog
 
 
 class BioD2CTrainer(Trainer):

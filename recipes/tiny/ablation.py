@@ -29,14 +29,14 @@ from report import METRICS, accuracy, run, sample
 from biod2c_core.atomic import atomic_open
 from biod2c_core.data.formats import read_records
 from biod2c_core.data.records import Record
-from biod2c_core.evaluation.predictions import read_predictions
-from biod2c_core.evaluation.profiles import get_profile
-from biod2c_core.evaluation.score import Evaluation, ScoredQuestion, score
-from biod2c_core.evaluation.statistics import compare
+from biod2c_core.evaluation.predict.predictions_file import read_predictions
+from biod2c_core.evaluation.score.profiles import get_profile
+from biod2c_core.evaluation.score.score import Evaluation, ScoredQuestion, score
+from biod2c_core.evaluation.statistics.intervals import compare
 from biod2c_core.inference.attention.boxes import score_boxes
 from biod2c_core.inference.attention.explain import Method, View, map_trace
 from biod2c_core.inference.attention.trace import trace_answer
-from biod2c_core.model.answering import Answerer
+from biod2c_core.model.generation import Answerer
 
 ARMS = {
     "full": "full",

@@ -21,7 +21,9 @@ import torch
 from safetensors.torch import save_file
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 
-from biod2c_core.training.precision import computes_in_bf16  # makes timm importable as well
+from biod2c_core.training.hardware.precision import (
+    computes_in_bf16,  # makes timm importable as well
+)
 
 TRUNK = "efficientnet_lite0"
 VOCABULARY = 4096

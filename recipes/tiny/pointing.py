@@ -33,7 +33,7 @@ from sources import Picture, rng_for
 from biod2c_core.inference.attention.boxes import Box, score_boxes
 from biod2c_core.inference.attention.explain import METHODS, View, map_trace
 from biod2c_core.inference.attention.trace import trace_answer, without_fusion
-from biod2c_core.model.answering import Answerer
+from biod2c_core.model.generation import Answerer
 
 Pair = tuple[Image.Image, Arrow, Arrow]  # the image without arrows, and two for it
 OFF = "fusion off"

@@ -19,11 +19,11 @@ from blank import YES_NO
 
 from biod2c_core.data.formats import read_records
 from biod2c_core.data.records import Record, write_records
-from biod2c_core.evaluation.profiles import get_profile
-from biod2c_core.evaluation.published import TABLE_1_METRICS
-from biod2c_core.evaluation.run import Request, evaluate
-from biod2c_core.evaluation.score import ScoredQuestion
-from biod2c_core.model.answering import Answerer
+from biod2c_core.evaluation.evaluate import Request, evaluate
+from biod2c_core.evaluation.report.published import TABLE_1_METRICS
+from biod2c_core.evaluation.score.profiles import get_profile
+from biod2c_core.evaluation.score.score import ScoredQuestion
+from biod2c_core.model.generation import Answerer
 
 SHUFFLE_SEED = 0
 METRICS = [m for m in get_profile("multimedeval").metrics if m.key in TABLE_1_METRICS.values()]

@@ -16,7 +16,7 @@ from typer.testing import CliRunner, Result
 from biod2c_cli.app import app
 from biod2c_cli.console import one_line
 from biod2c_core.data.images import load_image
-from biod2c_core.model.answering import Answerer
+from biod2c_core.model.generation import Answerer
 
 QUESTION = "is there a lesion?"
 NOTE = "note: research software, no medical device: do not use its answers for diagnosis.\n"

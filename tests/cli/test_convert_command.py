@@ -19,7 +19,7 @@ from typer.testing import CliRunner, Result
 
 from biod2c_cli.app import app
 from biod2c_core.config import load_config
-from biod2c_core.model.checkpoints import load_model
+from biod2c_core.model.checkpoints.folder import load_model
 from biod2c_core.model.vision import build_open_clip
 
 RN50 = {

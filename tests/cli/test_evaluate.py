@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 
 from biod2c_cli.app import app
 from biod2c_cli.commands import evaluate
-from biod2c_core.llm_api import FakeEndpoint
+from biod2c_core.testing.scripted_endpoint import FakeEndpoint
 
 
 class YesModel:

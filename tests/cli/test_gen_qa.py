@@ -22,8 +22,7 @@ from typer.testing import CliRunner
 
 from biod2c_cli import app
 from biod2c_core.data.records import iter_records
-from biod2c_core.llm_api import FakeEndpoint
-from biod2c_core.llm_api.fake_endpoint import default_reply
+from biod2c_core.testing.scripted_endpoint import FakeEndpoint, default_reply
 
 KEY = "sk-a-very-secret-key"
 

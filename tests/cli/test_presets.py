@@ -15,8 +15,8 @@ from typer.testing import CliRunner, Result
 
 from biod2c_cli.app import app
 from biod2c_core.config import TrainingConfig, VisionConfig, load_config, preset_names
-from biod2c_core.model.checkpoints import load_model
-from biod2c_core.training.run import train
+from biod2c_core.model.checkpoints.folder import load_model
+from biod2c_core.training.train import train
 
 WANTED = ["biomedclip-llama", "paper", "paper-zero3", "qlora-16gb", "smol", "tiny"]
 

@@ -15,10 +15,10 @@ from typer.testing import CliRunner, Result
 
 from biod2c_cli.app import app
 from biod2c_core.config import dump_config, load_config
-from biod2c_core.model.checkpoints import load_model
+from biod2c_core.model.checkpoints.folder import load_model
 from biod2c_core.training.checkpointing import last_complete_checkpoint
-from biod2c_core.training.logs import RATES, read_log
-from biod2c_core.training.run import train
+from biod2c_core.training.logs.run_log import RATES, read_log
+from biod2c_core.training.train import train
 
 
 def invoke(*arguments: object) -> Result:
@@ -148,7 +148,7 @@ def test_a_loss_that_is_not_finite_has_a_code_of_its_own(
 STOP_TWICE = """
 import os, signal, sys
 from pathlib import Path
-import biod2c_core.training.run
+import biod2c_core.training.train
 from biod2c_cli import training_progress
 from biod2c_cli.app import main
 from biod2c_core.training.checkpointing import last_complete_checkpoint

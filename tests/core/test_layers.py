@@ -9,9 +9,9 @@ import pytest
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 LAYERS = [
-    {"errors", "config", "atomic", "torchvision_compat", "presets"},
+    {"errors", "config", "atomic", "device", "torchvision_compat", "presets"},
     {"llm_api", "ops"},
-    {"data", "model"},
+    {"data", "model", "testing"},
     {"curation", "training", "evaluation", "inference"},
 ]
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}

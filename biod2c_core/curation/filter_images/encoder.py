@@ -13,7 +13,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from biod2c_core.errors import CheckpointError, ConfigError
-from biod2c_core.model.checkpoints import locate
+from biod2c_core.model.checkpoints.folder import locate
 from biod2c_core.model.vision import VisionTower, grid_shape
 
 _PREFIX = "vision.trunk."

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from biod2c_core.atomic import atomic_open
-from biod2c_core.data.formats.csv_rows import iter_csv
+from biod2c_core.data.formats.rows.csv_rows import iter_csv
 from biod2c_core.data.images import resolve_image
 from biod2c_core.errors import ImageError, InputError, RecordError
 

@@ -19,7 +19,7 @@ from biod2c_core.data.formats.base import (
     required,
     source_name,
 )
-from biod2c_core.data.formats.csv_rows import iter_csv
+from biod2c_core.data.formats.rows.csv_rows import iter_csv
 from biod2c_core.data.images import IMAGE_SUFFIXES
 
 TABLES = {"metadata.jsonl": jsonl_rows, "metadata.csv": iter_csv}

@@ -22,7 +22,7 @@ from biod2c_core.data.formats.base import (
     required,
     yes_no_type,
 )
-from biod2c_core.data.formats.json_array import iter_json_array
+from biod2c_core.data.formats.rows.json_array import iter_json_array
 
 KEYS = ("conversatons", "conversations")  # the published file misspells it
 

@@ -21,7 +21,7 @@ from biod2c_core.data.formats.base import (
     source_name,
     split_of,
 )
-from biod2c_core.data.formats.csv_rows import iter_csv
+from biod2c_core.data.formats.rows.csv_rows import iter_csv
 from biod2c_core.data.records import FIELDS
 
 QUEUE_SEPARATOR = ";"

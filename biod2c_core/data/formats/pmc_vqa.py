@@ -26,7 +26,7 @@ from biod2c_core.data.formats.base import (
     split_of,
     yes_no_type,
 )
-from biod2c_core.data.formats.csv_rows import iter_csv
+from biod2c_core.data.formats.rows.csv_rows import iter_csv
 
 VERSIONS = (("train.csv", "test.csv"), ("train_2.csv", "test_2.csv"), ("train2.csv", "test2.csv"))
 IMAGE_FOLDERS = ("images", "images_2", "images2", "figures")

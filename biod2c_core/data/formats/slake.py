@@ -20,7 +20,7 @@ from biod2c_core.data.formats.base import (
     split_of,
     tags,
 )
-from biod2c_core.data.formats.json_array import iter_json_array
+from biod2c_core.data.formats.rows.json_array import iter_json_array
 from biod2c_core.errors import InputError
 
 FILES = ("train.json", "validate.json", "validation.json", "test.json")

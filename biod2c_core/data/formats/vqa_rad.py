@@ -18,7 +18,7 @@ from biod2c_core.data.formats.base import (
     required,
     tags,
 )
-from biod2c_core.data.formats.json_array import iter_json_array
+from biod2c_core.data.formats.rows.json_array import iter_json_array
 
 OSF_FILE = "VQA_RAD Dataset Public.json"
 OSF_IMAGES = "VQA_RAD Image Folder"

@@ -21,11 +21,11 @@ from PIL import Image
 
 from biod2c_core.data.images import load_image
 from biod2c_core.errors import ImageError
-from biod2c_core.evaluation.analyse import Analysis
-from biod2c_core.evaluation.profiles import Profile
 from biod2c_core.evaluation.report.svg import DotRow, dot_plot
 from biod2c_core.evaluation.report.tables import describe, number, score_table
-from biod2c_core.evaluation.score import ScoredQuestion
+from biod2c_core.evaluation.score.profiles import Profile
+from biod2c_core.evaluation.score.score import ScoredQuestion
+from biod2c_core.evaluation.statistics.analysis import Analysis
 
 THUMBNAIL = 288
 MOST_IMAGES = 1500

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from biod2c_core.evaluation.profiles import get_profile
+from biod2c_core.evaluation.score.profiles import get_profile
 
 BEST, SECOND = "best", "second"
 

@@ -96,7 +96,7 @@ def score_box(values: np.ndarray, size: tuple[int, int], box: Box) -> BoxScore:
     """
     import torch  # only here: bad boxes are told before it is loaded
 
-    from biod2c_core.model.guidance import covered_cells
+    from biod2c_core.model.beyond.attention_guidance import covered_cells
 
     shares = torch.tensor([[box]], dtype=torch.float64) / torch.tensor([*size, *size])
     inside = covered_cells(shares, *values.shape)[0].numpy()

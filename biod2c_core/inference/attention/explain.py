@@ -19,7 +19,7 @@ from biod2c_core.inference.attention.maps import (
     trace_tokens,
 )
 from biod2c_core.inference.attention.trace import Trace, trace_answer, without_fusion
-from biod2c_core.model.answering import Answer, Answerer
+from biod2c_core.model.generation import Answer, Answerer
 
 Method = Literal["fusion", "language", "gradient"]
 METHODS: tuple[Method, ...] = ("fusion", "language", "gradient")

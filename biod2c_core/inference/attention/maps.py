@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from biod2c_core.errors import InputError
-from biod2c_core.model.guidance import block_areas
+from biod2c_core.model.beyond.attention_guidance import block_areas
 from biod2c_core.ops.multi_scale_pool import count_blocks
 
 

@@ -77,7 +77,7 @@ def make_report(
         explain,
         explain_without_fusion,
     )
-    from biod2c_core.model.answering import Answerer
+    from biod2c_core.model.generation import Answerer
 
     method = next((name for name in METHODS if name == request.method), None)
     if method is None:

@@ -16,9 +16,9 @@ import torch
 from torch import Tensor
 
 from biod2c_core.errors import ConfigError
-from biod2c_core.inference.reading import read_answer
-from biod2c_core.model.answering import Answerer
+from biod2c_core.inference.forced_decoding import read_answer
 from biod2c_core.model.fusion import FusionDecoder
+from biod2c_core.model.generation import Answerer
 from biod2c_core.model.modeling import BioD2CForConditionalGeneration
 
 

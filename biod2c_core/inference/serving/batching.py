@@ -20,8 +20,8 @@ from biod2c_core.inference.attention.explain import View, explain_answer
 from biod2c_core.inference.calibration import Calibration
 from biod2c_core.inference.serving.metrics import Metrics
 from biod2c_core.inference.serving.requests import Limits, RefusedError, queue_full
-from biod2c_core.model.answering import Answer, Answerer
 from biod2c_core.model.fusion import ImageEncoding
+from biod2c_core.model.generation import Answer, Answerer
 
 CACHED_IMAGES = 16  # encodings kept, for further questions about an image
 

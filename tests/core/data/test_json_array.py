@@ -9,8 +9,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from biod2c_core.data.formats import json_array
-from biod2c_core.data.formats.json_array import iter_json_array
+from biod2c_core.data.formats.rows import json_array
+from biod2c_core.data.formats.rows.json_array import iter_json_array
 from biod2c_core.errors import RecordError
 
 VALUES = st.recursive(

@@ -11,8 +11,8 @@ from pathlib import Path
 from PIL import Image
 
 from biod2c_core.data.records import Record
-from biod2c_core.evaluation.predict import predict
-from biod2c_core.evaluation.sharding import Job, predict_on
+from biod2c_core.evaluation.predict.predict import predict
+from biod2c_core.evaluation.predict.sharding import Job, predict_on
 
 
 @dataclass

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from biod2c_core.data.records import Record
 from biod2c_core.errors import BudgetError, EndpointError, InputError, PartialResultError
-from biod2c_core.evaluation.agreement import (
+from biod2c_core.evaluation.judge.agreement import (
     agree,
     icc_2_1,
     mean_ranks,
@@ -26,7 +26,7 @@ from biod2c_core.evaluation.agreement import (
     read_scores,
     spearman,
 )
-from biod2c_core.evaluation.judge import (
+from biod2c_core.evaluation.judge.gpt_score import (
     Verdict,
     judge_messages,
     judge_one,
@@ -34,11 +34,12 @@ from biod2c_core.evaluation.judge import (
     rubric_checksum,
     summarize,
 )
-from biod2c_core.evaluation.judging import Judged, Judging, judge_result
-from biod2c_core.evaluation.models import Endpoint
-from biod2c_core.evaluation.predictions import Prediction
-from biod2c_core.evaluation.score import ScoredQuestion
-from biod2c_core.llm_api import Client, FakeEndpoint
+from biod2c_core.evaluation.judge.judge_run import Judged, Judging, judge_result
+from biod2c_core.evaluation.predict.models import Endpoint
+from biod2c_core.evaluation.predict.predictions_file import Prediction
+from biod2c_core.evaluation.score.score import ScoredQuestion
+from biod2c_core.llm_api import Client
+from biod2c_core.testing.scripted_endpoint import FakeEndpoint
 
 
 def question(number: int, answer: str = "lung") -> ScoredQuestion:

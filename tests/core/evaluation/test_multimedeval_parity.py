@@ -12,11 +12,11 @@ from nltk.translate.bleu_score import sentence_bleu
 from varied_predictions import PLAIN_GOLDS, vary
 
 from biod2c_core.data.records import Record
-from biod2c_core.evaluation.metrics import bleu_1, bleu_1_single, rouge_1, set_f1, set_recall
-from biod2c_core.evaluation.normalize import vqa_clean
-from biod2c_core.evaluation.predictions import Prediction
-from biod2c_core.evaluation.profiles import get_profile
-from biod2c_core.evaluation.score import Evaluation, score
+from biod2c_core.evaluation.predict.predictions_file import Prediction
+from biod2c_core.evaluation.score.metrics import bleu_1, bleu_1_single, rouge_1, set_f1, set_recall
+from biod2c_core.evaluation.score.normalize import vqa_clean
+from biod2c_core.evaluation.score.profiles import get_profile
+from biod2c_core.evaluation.score.score import Evaluation, score
 
 EXPECTED = json.loads((Path(__file__).parent / "expected" / "multimedeval.json").read_text("utf-8"))
 COLUMNS = {

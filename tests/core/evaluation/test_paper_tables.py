@@ -9,14 +9,14 @@ from typing import Any
 import pytest
 
 from biod2c_core.errors import InputError
-from biod2c_core.evaluation.paper_tables import (
+from biod2c_core.evaluation.report.paper_tables import (
     NamedResult,
     load_result,
     table_1,
     table_2,
     to_json,
 )
-from biod2c_core.evaluation.published import TABLE_1
+from biod2c_core.evaluation.report.published import TABLE_1
 from biod2c_core.evaluation.report.tables import BEST, SECOND
 
 

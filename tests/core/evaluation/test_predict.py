@@ -18,8 +18,8 @@ from hypothesis import strategies as st
 
 from biod2c_core.data.records import Record
 from biod2c_core.errors import InputError, RecordError
-from biod2c_core.evaluation.predict import batches_by_image, predict, shuffle_images
-from biod2c_core.evaluation.predictions import (
+from biod2c_core.evaluation.predict.predict import batches_by_image, predict, shuffle_images
+from biod2c_core.evaluation.predict.predictions_file import (
     Prediction,
     check_complete,
     manifest_path,
@@ -28,7 +28,7 @@ from biod2c_core.evaluation.predictions import (
     shard_path,
     split_checksum,
 )
-from biod2c_core.evaluation.sharding import Job, absorb_shards, predict_on
+from biod2c_core.evaluation.predict.sharding import Job, absorb_shards, predict_on
 
 
 def test_every_question_is_answered_about_its_image(tmp_path: Path) -> None:

@@ -8,9 +8,9 @@ import pytest
 from tiny_models import QUESTIONS, make_image
 
 from biod2c_core.data.records import Record
-from biod2c_core.evaluation.predict import predict
-from biod2c_core.evaluation.predictions import read_predictions
-from biod2c_core.model.answering import Answerer
+from biod2c_core.evaluation.predict.predict import predict
+from biod2c_core.evaluation.predict.predictions_file import read_predictions
+from biod2c_core.model.generation import Answerer
 
 
 def test_32_questions_about_4_images(checkpoint: Path, tmp_path: Path) -> None:

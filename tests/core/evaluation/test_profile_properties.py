@@ -12,9 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from biod2c_core.data.records import Record
-from biod2c_core.evaluation.predictions import Prediction, read_predictions
-from biod2c_core.evaluation.profiles import PROFILE_NAMES, get_profile
-from biod2c_core.evaluation.score import Evaluation, score
+from biod2c_core.evaluation.predict.predictions_file import Prediction, read_predictions
+from biod2c_core.evaluation.score.profiles import PROFILE_NAMES, get_profile
+from biod2c_core.evaluation.score.score import Evaluation, score
 
 WORDS = [
     *"yes no not none one two lung left the a isnt doesn't x-ray 2.5 1,000".split(),  # noqa: SIM905

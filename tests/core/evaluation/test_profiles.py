@@ -13,10 +13,10 @@ from varied_predictions import PLAIN_GOLDS, vary
 from biod2c_core.data.formats import read_records
 from biod2c_core.data.records import Record
 from biod2c_core.errors import InputError
-from biod2c_core.evaluation.metrics import covered_share, multiset_overlap, nearest
-from biod2c_core.evaluation.predictions import Prediction
-from biod2c_core.evaluation.profiles import PROFILE_NAMES, get_profile
-from biod2c_core.evaluation.score import Evaluation, describe_split, score
+from biod2c_core.evaluation.predict.predictions_file import Prediction
+from biod2c_core.evaluation.score.metrics import covered_share, multiset_overlap, nearest
+from biod2c_core.evaluation.score.profiles import PROFILE_NAMES, get_profile
+from biod2c_core.evaluation.score.score import Evaluation, describe_split, score
 
 EXPECTED = json.loads((Path(__file__).parent / "expected" / "llava_med.json").read_text("utf-8"))
 LLAVA_MED_COLUMNS = {

@@ -13,9 +13,7 @@ from chromium import Page, find_browser, open_browser
 from PIL import Image
 
 from biod2c_core.data.records import Record
-from biod2c_core.evaluation.analyse import Analysis, TrainingData, analyse
-from biod2c_core.evaluation.predictions import Prediction
-from biod2c_core.evaluation.profiles import get_profile
+from biod2c_core.evaluation.predict.predictions_file import Prediction
 from biod2c_core.evaluation.report.html import to_html
 from biod2c_core.evaluation.report.svg import DotRow, dot_plot
 from biod2c_core.evaluation.report.tables import (
@@ -27,7 +25,9 @@ from biod2c_core.evaluation.report.tables import (
     to_latex,
     to_markdown,
 )
-from biod2c_core.evaluation.score import score
+from biod2c_core.evaluation.score.profiles import get_profile
+from biod2c_core.evaluation.score.score import score
+from biod2c_core.evaluation.statistics.analysis import Analysis, TrainingData, analyse
 
 HOSTILE = "</script><script>boom()</script><img src=x onerror=boom()> \u2028 & \"'"
 

@@ -17,12 +17,12 @@ from PIL import Image
 
 from biod2c_core.data.records import Record
 from biod2c_core.errors import InputError
-from biod2c_core.evaluation.baselines import majority, question_only
-from biod2c_core.evaluation.contamination import check_contamination
-from biod2c_core.evaluation.predictions import Prediction
-from biod2c_core.evaluation.profiles import get_profile
-from biod2c_core.evaluation.score import Evaluation, ScoredQuestion, score
-from biod2c_core.evaluation.statistics import (
+from biod2c_core.evaluation.predict.predictions_file import Prediction
+from biod2c_core.evaluation.score.profiles import get_profile
+from biod2c_core.evaluation.score.score import Evaluation, ScoredQuestion, score
+from biod2c_core.evaluation.statistics.baselines import majority, question_only
+from biod2c_core.evaluation.statistics.contamination import check_contamination
+from biod2c_core.evaluation.statistics.intervals import (
     compare,
     holm,
     intervals,
@@ -186,7 +186,7 @@ def test_the_question_only_baseline_votes_among_similar_questions() -> None:
 
 
 def test_question_similarity_is_the_tf_idf_cosine() -> None:
-    from biod2c_core.evaluation.baselines import _QuestionIndex
+    from biod2c_core.evaluation.statistics.baselines import _QuestionIndex
 
     index = _QuestionIndex(["a b", "a c c"])
     idf = {"a": math.log(3 / 3) + 1, "b": math.log(3 / 2) + 1, "c": math.log(3 / 2) + 1}

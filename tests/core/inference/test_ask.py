@@ -11,10 +11,10 @@ from PIL import Image
 
 from biod2c_core.errors import CheckpointError, ImageError, InputError, RecordError
 from biod2c_core.inference.ask import AskOptions, ImageChoice, ask
-from biod2c_core.inference.asker import BATCH, Asker
 from biod2c_core.inference.calibration import Calibration
 from biod2c_core.inference.questions import Question, gather_questions
-from biod2c_core.model.answering import Answerer
+from biod2c_core.inference.session import BATCH, Asker
+from biod2c_core.model.generation import Answerer
 
 QUESTIONS = [Question(text) for text in tiny_models.QUESTIONS]
 

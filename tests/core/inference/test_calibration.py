@@ -25,7 +25,7 @@ from biod2c_core.inference.calibration import (
     load_calibration,
 )
 from biod2c_core.inference.questions import Question
-from biod2c_core.model.checkpoints import fingerprint
+from biod2c_core.model.checkpoints.folder import fingerprint
 
 
 def test_isotonic_by_hand() -> None:

@@ -8,8 +8,8 @@ import pytest
 import tiny_models
 import torch
 
-from biod2c_core.inference.reading import read_answer
-from biod2c_core.model.answering import Answerer
+from biod2c_core.inference.forced_decoding import read_answer
+from biod2c_core.model.generation import Answerer
 
 IMAGE = tiny_models.make_image(0)
 

@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 
 from biod2c_core.errors import BudgetError, EndpointError, InputError
-from biod2c_core.llm_api import Client, FakeEndpoint, Journal, Price
+from biod2c_core.llm_api import Client, Journal, Price
 from biod2c_core.llm_api import batch as batch_module
 from biod2c_core.llm_api.batch import Batches, BatchRequest
+from biod2c_core.testing.scripted_endpoint import FakeEndpoint
 
 KEY = "sk-a-very-secret-key"
 

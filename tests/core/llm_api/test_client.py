@@ -20,7 +20,7 @@ from biod2c_core.llm_api import (
     Price,
     run_all,
 )
-from biod2c_core.llm_api.fake_endpoint import FAULTS
+from biod2c_core.testing.scripted_endpoint import FAULTS
 
 KEY = "sk-a-very-secret-key"
 PRICE = Price(input=1.0, output=10.0)

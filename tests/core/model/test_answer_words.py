@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from biod2c_core.model.answer_words import answer_words, answer_words_loss, read_words, vote
+from biod2c_core.model.beyond.answer_words import answer_words, answer_words_loss, read_words, vote
 
 END = 1
 ANSWERS = st.lists(st.lists(st.integers(2, 10), max_size=4), min_size=1, max_size=4)

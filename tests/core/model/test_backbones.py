@@ -22,7 +22,7 @@ import tiny_models  # noqa: E402
 
 from biod2c_core.config import LoraSettings, VisionConfig  # noqa: E402
 from biod2c_core.model.build import build_model  # noqa: E402
-from biod2c_core.model.checkpoints import load_model, load_processor, save_checkpoint  # noqa: E402
+from biod2c_core.model.checkpoints.folder import load_model, load_processor, save_checkpoint  # noqa: E402
 from biod2c_core.model.vision import build_open_clip  # noqa: E402
 from biod2c_core.training.stages import prepare_stage  # noqa: E402
 

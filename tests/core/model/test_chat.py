@@ -11,7 +11,7 @@ from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
 
 from biod2c_core.errors import ConfigError
 from biod2c_core.model.build import build_model
-from biod2c_core.model.checkpoints import load_model, load_processor, save_checkpoint
+from biod2c_core.model.checkpoints.folder import load_model, load_processor, save_checkpoint
 from biod2c_core.model.processing import IGNORED, BioD2CProcessor
 
 # as ChatML, with a turn's end that is not the tokenizer's end token

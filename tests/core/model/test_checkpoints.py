@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from biod2c_core.config import VisionConfig
 from biod2c_core.errors import CheckpointError, ConfigError
-from biod2c_core.model.checkpoints import (
+from biod2c_core.model.checkpoints.folder import (
     fingerprint,
     load_model,
     load_processor,

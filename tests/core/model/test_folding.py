@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from biod2c_core.model.folding import fold_batch_norms
+from biod2c_core.model.backbones.folding import fold_batch_norms
 from biod2c_core.model.vision import VisionTower
 
 

@@ -11,12 +11,12 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from biod2c_core.errors import ConfigError
+from biod2c_core.model.beyond.positions import block_positions, cell_positions, encode_boxes
 from biod2c_core.model.fusion import (
     FeatureFusion,
     FusionDecoder,
     VisualTokens,
 )
-from biod2c_core.model.positions import block_positions, cell_positions, encode_boxes
 from biod2c_core.ops.multi_scale_pool import block_boxes, count_blocks, multi_scale_pool
 
 D, TEXT, V = 24, 20, 8

@@ -12,10 +12,10 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from biod2c_core.errors import CheckpointError, MissingDependencyError
-from biod2c_core.model import language_model
+from biod2c_core.model.backbones import language_model
+from biod2c_core.model.backbones.language_model import load_language_model
 from biod2c_core.model.build import build_model
-from biod2c_core.model.checkpoints import load_model, load_processor, save_checkpoint
-from biod2c_core.model.language_model import load_language_model
+from biod2c_core.model.checkpoints.folder import load_model, load_processor, save_checkpoint
 
 gguf = pytest.importorskip("gguf")
 PLACES = {

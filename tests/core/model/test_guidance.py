@@ -9,7 +9,12 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from biod2c_core.model.guidance import attention_loss, block_areas, covered_cells, has_box
+from biod2c_core.model.beyond.attention_guidance import (
+    attention_loss,
+    block_areas,
+    covered_cells,
+    has_box,
+)
 from biod2c_core.ops.multi_scale_pool import block_boxes, count_blocks
 
 

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from biod2c_core.model.neighbours import MapReading, NeighbourMixing
+from biod2c_core.model.beyond.neighbours import MapReading, NeighbourMixing
 
 D = 24
 

@@ -12,9 +12,9 @@ import torch
 from torch import nn
 
 from biod2c_core.errors import ConfigError, InputError
-from biod2c_core.model.answering import Answerer
-from biod2c_core.model.checkpoints import load_model
-from biod2c_core.model.quantization import bits_from_environment, quantize_language_model
+from biod2c_core.model.backbones.quantization import bits_from_environment, quantize_language_model
+from biod2c_core.model.checkpoints.folder import load_model
+from biod2c_core.model.generation import Answerer
 
 needs_torchao = pytest.mark.skipif(
     importlib.util.find_spec("torchao") is None, reason="torchao is not installed"

@@ -12,8 +12,8 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from biod2c_core.errors import CheckpointError
-from biod2c_core.model.checkpoints import load_model
-from biod2c_core.model.convert import convert
+from biod2c_core.model.checkpoints.convert import convert
+from biod2c_core.model.checkpoints.folder import load_model
 from biod2c_core.model.modeling import BioD2CForConditionalGeneration
 
 pytestmark = [

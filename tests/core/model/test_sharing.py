@@ -18,10 +18,10 @@ from transformers import AutoModelForImageTextToText, AutoProcessor
 
 from biod2c_core.config import LoraSettings
 from biod2c_core.errors import CheckpointError, ConfigError, EndpointError, InputError
-from biod2c_core.model.card import CardFacts, model_card
-from biod2c_core.model.checkpoints import load_model, load_processor, save_checkpoint
-from biod2c_core.model.export import export
-from biod2c_core.model.hub import pull, push
+from biod2c_core.model.checkpoints.card import CardFacts, model_card
+from biod2c_core.model.checkpoints.export import export
+from biod2c_core.model.checkpoints.folder import load_model, load_processor, save_checkpoint
+from biod2c_core.model.checkpoints.hub import pull, push
 from biod2c_core.training.stages import prepare_stage
 
 RESULT = {

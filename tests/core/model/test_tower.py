@@ -14,7 +14,7 @@ import torch
 
 from biod2c_core.config import VisionConfig
 from biod2c_core.errors import CheckpointError, ConfigError, EndpointError
-from biod2c_core.model.tower import resolve_tower
+from biod2c_core.model.backbones.defaults import resolve_tower
 from biod2c_core.model.vision import VisionTower
 
 AUTO: dict[str, Any] = dict.fromkeys(("levels", "image_size", "mean", "std"), "auto")

@@ -18,7 +18,7 @@ import torch
 
 from biod2c_core.config import dump_config
 from biod2c_core.errors import CheckpointError, DivergenceError, TerminatedError
-from biod2c_core.model.checkpoints import load_model
+from biod2c_core.model.checkpoints.folder import load_model
 from biod2c_core.training.checkpointing import (
     PARTIAL,
     Termination,
@@ -26,8 +26,8 @@ from biod2c_core.training.checkpointing import (
     last_complete_checkpoint,
     publish,
 )
-from biod2c_core.training.logs import RATES, read_log
-from biod2c_core.training.run import train
+from biod2c_core.training.logs.run_log import RATES, read_log
+from biod2c_core.training.train import train
 
 
 class AtStep(tiny_models.Silent):
@@ -138,8 +138,8 @@ import torch
 torch.set_num_threads(1)
 import peft, timm, transformers.models.llama.modeling_llama
 from biod2c_core.config import load_config
-from biod2c_core.training.logs import SilentReporter
-from biod2c_core.training.run import train
+from biod2c_core.training.logs.run_log import SilentReporter
+from biod2c_core.training.train import train
 
 preset, data, output = sys.argv[1:4]
 log = Path(output) / "log.jsonl"

@@ -16,7 +16,7 @@ from biod2c_core.data.images import load_image
 from biod2c_core.errors import ImageError
 from biod2c_core.model.modeling import BioD2CForConditionalGeneration
 from biod2c_core.model.processing import BioD2CProcessor
-from biod2c_core.training.feature_cache import FeatureCache, default_cache_folder
+from biod2c_core.training.inputs.feature_cache import FeatureCache, default_cache_folder
 
 Built = tuple[BioD2CForConditionalGeneration, BioD2CProcessor]
 COUNT = 20  # more than the batch of 16 in which images are encoded

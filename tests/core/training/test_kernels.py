@@ -16,8 +16,8 @@ from torch import Tensor, nn
 from biod2c_core.errors import InputError
 from biod2c_core.model.modeling import BioD2CForConditionalGeneration
 from biod2c_core.ops.dropout import Dropout
-from biod2c_core.training import kernels
-from biod2c_core.training.run import train
+from biod2c_core.training.hardware import kernels
+from biod2c_core.training.train import train
 
 
 def step(model: BioD2CForConditionalGeneration, batch: dict[str, Tensor]) -> list[Tensor]:

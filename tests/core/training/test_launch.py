@@ -13,8 +13,8 @@ import pytest
 from torch import nn
 
 from biod2c_core.errors import InputError, MissingDependencyError
-from biod2c_core.training import engines, launch
-from biod2c_core.training.engines import Engine, choose_engine
+from biod2c_core.training.hardware import engines, launch
+from biod2c_core.training.hardware.engines import Engine, choose_engine
 
 HEAD = "import os, sys, time, signal; rank = int(os.environ['RANK'])\n"
 
@@ -55,7 +55,7 @@ def test_what_a_failed_process_said_is_shown(capfd: pytest.CaptureFixture[str]) 
 
 LAUNCHER = """
 import sys
-from biod2c_core.training.launch import Nodes, launch
+from biod2c_core.training.hardware.launch import Nodes, launch
 sys.exit(launch(sys.argv[1:], 2, Nodes()))
 """
 

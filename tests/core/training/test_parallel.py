@@ -24,10 +24,10 @@ from safetensors.torch import load_file
 from biod2c_core.config import TrainingConfig, dump_config
 from biod2c_core.data.images import load_image
 from biod2c_core.errors import InputError, TerminatedError
-from biod2c_core.model.answering import Answerer
+from biod2c_core.model.generation import Answerer
 from biod2c_core.training.checkpointing import numbered_checkpoints
-from biod2c_core.training.logs import read_log
-from biod2c_core.training.run import train
+from biod2c_core.training.logs.run_log import read_log
+from biod2c_core.training.train import train
 
 STEPS, SAVED = 5, 3  # of two an epoch: saved in the middle of the second one
 # Two processes add the same numbers in another order: float32 rounding of 1e-7 in the first step, which

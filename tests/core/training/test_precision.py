@@ -10,8 +10,8 @@ import tiny_models
 import torch
 
 from biod2c_core.config import StageSettings
-from biod2c_core.training.precision import computes_in_bf16, fit_precision
-from biod2c_core.training.run import train
+from biod2c_core.training.hardware.precision import computes_in_bf16, fit_precision
+from biod2c_core.training.train import train
 
 LAPTOP = {"architecture": "x86_64", "avx2": True, "avx512_f": True, "avx512_bf16": False}
 SERVER = LAPTOP | {"avx512_bf16": True}

@@ -13,11 +13,11 @@ import torch
 
 from biod2c_core.config import TrainingConfig
 from biod2c_core.errors import InputError
-from biod2c_core.model.checkpoints import load_model
+from biod2c_core.model.checkpoints.folder import load_model
 from biod2c_core.training import checkpointing
 from biod2c_core.training.checkpointing import last_complete_checkpoint
-from biod2c_core.training.logs import RATES, read_log
-from biod2c_core.training.run import train
+from biod2c_core.training.logs.run_log import RATES, read_log
+from biod2c_core.training.train import train
 
 STEPS = 7  # of three an epoch: checkpoints in the middle and at the end of epochs
 
@@ -185,7 +185,7 @@ def test_the_final_model_appears_whole_or_not_at_all(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr("biod2c_core.training.run.save_checkpoint", killed)
+        patched.setattr("biod2c_core.training.train.save_checkpoint", killed)
         with pytest.raises(KeyboardInterrupt):
             go(config_of(llama), data, stopped, resume=True)
     assert not (stopped / "model").exists()

@@ -11,9 +11,9 @@ from typer.testing import CliRunner
 
 from biod2c_cli.app import app
 from biod2c_core.errors import InputError
-from biod2c_core.training import trackers
-from biod2c_core.training.logs import read_log
-from biod2c_core.training.run import train
+from biod2c_core.training.logs import trackers
+from biod2c_core.training.logs.run_log import read_log
+from biod2c_core.training.train import train
 
 
 def track(name: str, llama: Path, data: Path, output: Path) -> list[dict[str, Any]]:

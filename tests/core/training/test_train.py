@@ -15,12 +15,12 @@ from torch import Tensor
 from biod2c_core.config import TrainingConfig, load_config
 from biod2c_core.data.records import Record, write_records
 from biod2c_core.errors import ConfigError, DivergenceError, ImageError, InputError
-from biod2c_core.model.answering import Answerer
 from biod2c_core.model.build import build_model
-from biod2c_core.model.checkpoints import load_model, save_checkpoint
-from biod2c_core.training import precision
-from biod2c_core.training.datasets import load_dataset
-from biod2c_core.training.run import TrainingResult, train
+from biod2c_core.model.checkpoints.folder import load_model, save_checkpoint
+from biod2c_core.model.generation import Answerer
+from biod2c_core.training.hardware import precision
+from biod2c_core.training.inputs.datasets import load_dataset
+from biod2c_core.training.train import TrainingResult, train
 
 
 def run(

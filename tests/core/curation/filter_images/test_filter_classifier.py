@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 from biod2c_core.curation.filter_images.classifier import EMBEDDED, ImageFilter, train_head
 from biod2c_core.curation.filter_images.encoder import ImageEncoder
 from biod2c_core.errors import CheckpointError, InputError
-from biod2c_core.model.checkpoints import load_model, load_processor
+from biod2c_core.model.checkpoints.folder import load_model, load_processor
 
 
 def test_the_encoder_is_the_vision_tower_of_the_checkpoint(

@@ -14,8 +14,8 @@ import torch
 
 from biod2c_core.curation.filter_images.classifier import ImageFilter
 from biod2c_core.curation.filter_images.encoder import ImageEncoder
-from biod2c_core.curation.filter_images.engines import choose_engine, score_on_devices
-from biod2c_core.curation.filter_images.run import filter_images
+from biod2c_core.curation.filter_images.engines.processes import choose_engine, score_on_devices
+from biod2c_core.curation.filter_images.filter import filter_images
 from biod2c_core.curation.filter_images.sources import Item, list_images
 from biod2c_core.errors import InputError, MissingDependencyError
 

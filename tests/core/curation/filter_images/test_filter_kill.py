@@ -15,7 +15,7 @@ from figures import write_images
 
 from biod2c_core.curation.filter_images.classifier import ImageFilter
 from biod2c_core.curation.filter_images.encoder import ImageEncoder
-from biod2c_core.curation.filter_images.run import filter_images
+from biod2c_core.curation.filter_images.filter import filter_images
 from biod2c_core.curation.filter_images.scoring import score_images
 from biod2c_core.curation.filter_images.sources import list_images
 

@@ -13,7 +13,7 @@ from figures import trained_filter, write_images
 
 from biod2c_core.curation.filter_images.classifier import ImageFilter
 from biod2c_core.curation.filter_images.encoder import ImageEncoder
-from biod2c_core.curation.filter_images.run import (
+from biod2c_core.curation.filter_images.filter import (
     filter_images,
     list_clean,
     move_polluted,

@@ -19,7 +19,7 @@ from biod2c_core.inference.attention.explain import (
 )
 from biod2c_core.inference.attention.maps import spread_blocks
 from biod2c_core.inference.attention.trace import Trace, trace_answer
-from biod2c_core.model.answering import Answerer
+from biod2c_core.model.generation import Answerer
 
 IMAGE = tiny_models.make_image(0)
 QUESTIONS = list(tiny_models.QUESTIONS)[:3]

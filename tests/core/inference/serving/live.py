@@ -19,8 +19,8 @@ from biod2c_core.inference.serving.app import Access, make_app
 from biod2c_core.inference.serving.batching import Engine
 from biod2c_core.inference.serving.metrics import Metrics
 from biod2c_core.inference.serving.requests import Limits
-from biod2c_core.inference.serving.run import listen
-from biod2c_core.model.answering import Answerer
+from biod2c_core.inference.serving.server import listen
+from biod2c_core.model.generation import Answerer
 
 
 class Live:

@@ -18,7 +18,7 @@ from biod2c_core.inference.serving.requests import (
     decode_image,
     parse_chat,
 )
-from biod2c_core.inference.serving.run import ServeOptions, listen
+from biod2c_core.inference.serving.server import ServeOptions, listen
 
 LIMITS = Limits()
 

@@ -19,7 +19,7 @@ import torch
 from live import Live, body, data_url, live_server, messages, png, wait_for
 
 from biod2c_core.inference.serving.requests import Limits
-from biod2c_core.model.answering import Answerer
+from biod2c_core.model.generation import Answerer
 
 QUESTIONS = tiny_models.QUESTIONS
 

@@ -1,0 +1,1 @@
+"""Rows out of files, in bounded memory."""

@@ -1,0 +1,1 @@
+"""Answering every question of a data set."""

@@ -1,0 +1,108 @@
+"""A model behind an OpenAI-compatible endpoint, evaluated like any checkpoint."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from PIL import Image
+
+from biod2c_core.evaluation.predict.predict import NoAnswer
+from biod2c_core.llm_api import CallFailed, Client, request_key, run_all
+
+PROMPT = (
+    "You answer questions about biomedical images. Reply with the answer alone, as short as "
+    "possible: yes or no where the question asks for it, otherwise a few words."
+)
+LONGEST_SIDE = 1024
+_QUALITY = 90
+
+
+@dataclass(frozen=True)
+class EndpointAnswer:
+    """What the endpoint said; a refusal is an empty answer."""
+
+    text: str
+    confidence: None = None
+
+
+def image_url(image: Image.Image) -> str:
+    """An image as a ``data:`` address of a JPEG of at most 1,024 pixels a side."""
+    copy = image.copy()
+    copy.thumbnail((LONGEST_SIDE, LONGEST_SIDE), Image.Resampling.LANCZOS)
+    buffer = io.BytesIO()
+    copy.save(buffer, "JPEG", quality=_QUALITY)
+    return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
+
+
+class EndpointModel:
+    """Answers questions about images by asking an endpoint.
+
+    Args:
+        client: Talks to the endpoint; give it a journal, so that nothing is paid twice.
+        workers: Requests at once.
+    """
+
+    def __init__(self, client: Client, workers: int = 16) -> None:
+        self.name = client.model
+        self.identity = request_key(
+            client.base_url, client.model, PROMPT, LONGEST_SIDE, client.max_tokens
+        )
+        self._client = client
+        self._workers = workers
+        self._loop = asyncio.new_event_loop()
+
+    def answer_images(
+        self, images: Sequence[Image.Image], questions: Sequence[tuple[int, str]]
+    ) -> list[EndpointAnswer | NoAnswer]:
+        """Answer each (index of its image, question).
+
+        Returns:
+            In order; where the endpoint failed on a question, why.
+
+        Raises:
+            BudgetError: The budget is used up.
+            EndpointError: The endpoint is down or refuses everything.
+        """
+        return self._loop.run_until_complete(self._answer_all(images, questions))
+
+    def close(self) -> None:
+        """Close connections and journal."""
+        self._loop.run_until_complete(self._client.close())
+        self._loop.close()
+        if self._client.journal is not None:
+            self._client.journal.close()
+
+    async def _answer_all(
+        self, images: Sequence[Image.Image], questions: Sequence[tuple[int, str]]
+    ) -> list[EndpointAnswer | NoAnswer]:
+        urls = [image_url(image) for image in images]
+        found: dict[int, EndpointAnswer | NoAnswer] = {}
+
+        async def work(place: int) -> None:
+            index, question = questions[place]
+            found[place] = await self._ask(urls[index], question)
+
+        await run_all(range(len(questions)), work, self._workers)
+        return [found[place] for place in range(len(questions))]
+
+    async def _ask(self, url: str, question: str) -> EndpointAnswer | NoAnswer:
+        content: list[dict[str, Any]] = [
+            {"type": "image_url", "image_url": {"url": url}},
+            {"type": "text", "text": question},
+        ]
+        messages: list[dict[str, Any]] = [
+            {"role": "system", "content": PROMPT},
+            {"role": "user", "content": content},
+        ]
+        try:
+            completion = await self._client.complete(messages, temperature=0.0)
+        except CallFailed as error:
+            if error.kind == "refusal":
+                return EndpointAnswer("")
+            return NoAnswer(f"{error.kind}: {error.reason}")
+        return EndpointAnswer(completion.text.strip())

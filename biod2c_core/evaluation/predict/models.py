@@ -1,0 +1,68 @@
+"""From what the user calls a model to something that answers questions."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from biod2c_core.evaluation.predict.endpoint_model import EndpointModel
+from biod2c_core.evaluation.predict.predict import AnswersQuestions
+from biod2c_core.llm_api import Client, Journal
+
+ENDPOINT_PREFIX = "openai:"
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """How to reach an OpenAI-compatible endpoint.
+
+    Attributes:
+        base_url: None reads ``OPENAI_BASE_URL``, else OpenAI's own.
+        budget: US dollars for one journal; None for no limit.
+        in_flight: Requests at once.
+        timeout: Seconds for one request.
+    """
+
+    base_url: str | None = None
+    budget: float | None = None
+    in_flight: int = 16
+    timeout: float = 60.0
+
+    def client(self, model: str, journal: Journal) -> Client:
+        """A client that keeps every answer in ``journal``.
+
+        Raises:
+            InputError: There is no key, no URL, or a budget for a model of unknown price.
+        """
+        return Client(
+            model,
+            self.base_url,
+            journal=journal,
+            budget=self.budget,
+            max_in_flight=self.in_flight,
+            timeout=self.timeout,
+        )
+
+
+def load_model(
+    checkpoint: str | None, device: str, predictions: Path, endpoint: Endpoint
+) -> AnswersQuestions:
+    """Load a checkpoint, or connect to an endpoint.
+
+    Args:
+        checkpoint: A folder or hub name, None for the embedded model, or ``openai:NAME`` for the
+            model NAME behind an endpoint.
+        device: Where a checkpoint runs.
+        predictions: The predictions file; an endpoint's answers are journalled beside it.
+        endpoint: How to reach it.
+
+    Raises:
+        InputError: It cannot be loaded or reached.
+    """
+    if checkpoint is not None and checkpoint.startswith(ENDPOINT_PREFIX):
+        journal = Journal(Path(f"{predictions}.journal.jsonl"))
+        name = checkpoint.removeprefix(ENDPOINT_PREFIX)
+        return EndpointModel(endpoint.client(name, journal), endpoint.in_flight)
+    from biod2c_core.model.generation import Answerer  # heavy: torch and transformers
+
+    return Answerer.load(checkpoint, device)

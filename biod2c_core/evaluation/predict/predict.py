@@ -1,0 +1,211 @@
+"""Answer every question of a data set with a model, into a predictions file."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Protocol
+
+from PIL.Image import Image
+
+from biod2c_core.data.images import load_image
+from biod2c_core.data.records import Record
+from biod2c_core.errors import InputError, PartialResultError
+from biod2c_core.evaluation.predict.choices import asked_question
+from biod2c_core.evaluation.predict.predictions_file import (
+    Prediction,
+    PredictionLog,
+    check_same_run,
+    read_predictions,
+    shard_path,
+    split_checksum,
+)
+
+QUESTIONS_AT_ONCE = 32
+
+
+class AnswerLike(Protocol):
+    """What a model says to one question."""
+
+    @property
+    def text(self) -> str:
+        """The answer."""
+        ...
+
+    @property
+    def confidence(self) -> float | None:
+        """In [0, 1], or None where the model gives none."""
+        ...
+
+
+@dataclass(frozen=True)
+class NoAnswer:
+    """Why a question has no answer yet; it is asked again by the next run."""
+
+    reason: str
+
+
+class AnswersQuestions(Protocol):
+    """A model that can be evaluated.
+
+    Attributes:
+        name: For people.
+        identity: Equal only for equal weights and settings, so that a resume cannot mix models.
+    """
+
+    name: str
+    identity: str
+
+    def answer_images(
+        self, images: Sequence[Image], questions: Sequence[tuple[int, str]]
+    ) -> Sequence[AnswerLike | NoAnswer]:
+        """Answer each (index of its image, question); each image is encoded once."""
+        ...
+
+
+def shuffle_images(records: Sequence[Record], seed: int) -> list[Record]:
+    """Give each question the image of another question, never its own image.
+
+    Scores that survive this control do not come from seeing the image.
+
+    Args:
+        records: The questions.
+        seed: Equal seeds give equal pairings.
+
+    Raises:
+        InputError: More than half of the questions are about one image, so no such pairing exists.
+    """
+    images = [record.image for record in records]
+    most = max(Counter(images).values(), default=0)
+    if 2 * most > len(images):
+        raise InputError(
+            f"cannot shuffle images: {most} of {len(images)} questions share one image",
+            "Use data with more images.",
+        )
+    generator = random.Random(seed)
+    # Questions in random order but grouped by image: a rotation by the largest group moves each
+    # question out of its own group, whatever the group sizes.
+    rank = {image: generator.random() for image in sorted(set(images))}
+    order = sorted(range(len(images)), key=lambda i: (rank[images[i]], generator.random()))
+    offset = generator.randint(most, len(images) - most)
+    donors = dict(zip(order, order[offset:] + order[:offset], strict=True))
+    return [replace(record, image=images[donors[i]]) for i, record in enumerate(records)]
+
+
+def batches_by_image(
+    records: Sequence[Record], size: int = QUESTIONS_AT_ONCE
+) -> Iterator[list[Record]]:
+    """Group questions so that those about one image come together.
+
+    Images are ordered by their longest question, so that a batch holds questions of similar length
+    and little padding.
+
+    Args:
+        records: The questions, in any order.
+        size: Questions in a batch at most. Only an image with more questions than fit is met in
+            more than one batch.
+    """
+    groups: dict[str, list[Record]] = {}
+    for record in records:
+        groups.setdefault(record.image, []).append(record)
+    batch: list[Record] = []
+    longest = {name: max(len(r.question) for r in group) for name, group in groups.items()}
+    for group in sorted(groups.values(), key=lambda group: (longest[group[0].image], group[0].id)):
+        if batch and len(batch) + len(group) > size:
+            yield batch
+            batch = []
+        for record in group:
+            batch.append(record)
+            if len(batch) == size:
+                yield batch
+                batch = []
+    if batch:
+        yield batch
+
+
+def run_manifest(
+    model: AnswersQuestions,
+    records: Sequence[Record],
+    *,
+    checkpoint: str | None,
+    shuffle_seed: int | None,
+) -> dict[str, Any]:
+    """Who answers what in a prediction run."""
+    return {
+        "model": model.name,
+        "checkpoint": checkpoint,
+        "identity": model.identity,
+        "data": split_checksum(records),
+        "shuffle_seed": shuffle_seed,
+    }
+
+
+def predict(
+    model: AnswersQuestions,
+    records: Sequence[Record],
+    image_root: str | Path,
+    path: str | Path,
+    *,
+    checkpoint: str | None = None,
+    shuffle_seed: int | None = None,
+    shard: tuple[int, int] = (0, 1),
+    advance: Callable[[int], None] = lambda _: None,
+) -> None:
+    """Answer the questions that the predictions file does not answer yet.
+
+    Killed at any moment and started again, no question is answered twice and none is lost.
+
+    Args:
+        model: Who answers.
+        records: The questions.
+        image_root: Folder that the image paths are relative to.
+        path: The predictions file, created or resumed.
+        checkpoint: How the model was named, so that a resume can load it again.
+        shuffle_seed: With a number, every question is asked about another question's image.
+        shard: Index of this process and number of processes; with several, each writes a file of
+            its own (``shard_path``).
+        advance: Called with the number of questions done, those of an earlier run included.
+
+    Raises:
+        InputError: The file belongs to another run, or an image cannot be read.
+        PartialResultError: The model gave no answer to some questions; the others are in the file.
+    """
+    asked = list(records) if shuffle_seed is None else shuffle_images(records, shuffle_seed)
+    manifest = run_manifest(model, records, checkpoint=checkpoint, shuffle_seed=shuffle_seed)
+    index, count = shard
+    done: Collection[str] = ()
+    if count > 1:
+        check_same_run(path, manifest)
+        done = read_predictions(path) if Path(path).exists() else ()
+    failures: list[str] = []
+    with PredictionLog(path if count == 1 else shard_path(path, index), manifest) as log:
+        advance(len(log.done))
+        todo = [record for record in asked if record.id not in done and record.id not in log.done]
+        for batch in list(batches_by_image(todo))[index::count]:
+            log.append(_answer(model, batch, Path(image_root), failures))
+            advance(len(batch))
+    if failures:
+        raise PartialResultError(
+            f"{len(failures)} of {len(records)} questions have no answer, the first because of "
+            f"{failures[0]}",
+            "Run the same command again to ask them again.",
+        )
+
+
+def _answer(
+    model: AnswersQuestions, batch: Sequence[Record], image_root: Path, failures: list[str]
+) -> list[Prediction]:
+    names = list(dict.fromkeys(record.image for record in batch))
+    images = [load_image(name, root=image_root) for name in names]
+    place = {name: index for index, name in enumerate(names)}
+    questions = [(place[record.image], asked_question(record)) for record in batch]
+    found = []
+    for record, answer in zip(batch, model.answer_images(images, questions), strict=True):
+        if isinstance(answer, NoAnswer):
+            failures.append(answer.reason)
+        else:
+            found.append(Prediction(record.id, answer.text, answer.confidence))
+    return found

@@ -1,0 +1,72 @@
+"""MultiMedEval 1.0.0, whose definitions the paper's Table 1 uses (its "ROUGE-1" is token recall)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from biod2c_core.data.records import Record
+from biod2c_core.evaluation.score.metrics import bleu_1_single, rouge_1, set_f1, set_recall
+from biod2c_core.evaluation.score.normalize import vqa_clean
+from biod2c_core.evaluation.score.profiles.base import (
+    ACCURACY_METRICS,
+    BY_TYPE_METRICS,
+    Metric,
+    Profile,
+    QuestionScorer,
+    by_answer_type,
+)
+
+CLOSED_RECALL = 0.4
+OPEN_RECALL = 0.75
+
+
+def score_question(record: Record, prediction: str) -> dict[str, float]:
+    """All columns that apply to one question.
+
+    A question is closed when its cleaned gold answer is yes or no. It is correct when at least 0.4
+    of the gold tokens are in the prediction, where gold "no" also accepts "not" ({no, not}: one of
+    the two is 0.5). Any other question is open and correct at token recall 0.75.
+    """
+    gold, predicted = vqa_clean(record.answer.lower().strip()), vqa_clean(prediction)
+    gold_tokens, tokens = gold.split(), predicted.split()
+    recall = set_recall(gold_tokens, tokens)
+    values = {
+        "bleu_1": bleu_1_single(gold_tokens, tokens),
+        "token_recall": recall,
+        "token_f1": set_f1(gold_tokens, tokens),
+        "rouge_1": rouge_1(record.answer, prediction),
+    }
+    if gold in ("yes", "no"):
+        accepted = {"no", "not"} if gold == "no" else {gold}
+        correct = float(set_recall(accepted, tokens) >= CLOSED_RECALL)
+        values["closed_accuracy"] = correct
+    else:
+        correct = float(recall >= OPEN_RECALL)
+        values |= {"open_accuracy": correct, "open_recall": recall}
+    return values | by_answer_type(record, correct)
+
+
+def prepare(_records: Sequence[Record]) -> QuestionScorer:
+    """The rule needs nothing of the other records."""
+    return score_question
+
+
+PROFILE = Profile(
+    name="multimedeval",
+    version="1",
+    summary="MultiMedEval 1.0.0, the definitions behind the paper's Table 1",
+    metrics=(
+        *ACCURACY_METRICS,
+        Metric("bleu_1", "BLEU-1", "Mean sentence BLEU-1 of the cleaned texts, all questions."),
+        Metric(
+            "token_recall",
+            "token recall",
+            'Mean recall of the distinct gold tokens, all questions; "ROUGE-1" in the paper.',
+        ),
+        Metric("token_f1", "token F1", "Mean F1 of the distinct tokens, all questions."),
+        Metric("open_recall", "open recall", "Mean token recall of the open questions."),
+        Metric("rouge_1", "ROUGE-1", "Mean ROUGE-1 F-measure (rouge-score), all questions."),
+        *BY_TYPE_METRICS,
+    ),
+    prepare=prepare,
+)

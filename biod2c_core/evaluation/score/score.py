@@ -1,0 +1,134 @@
+"""Score predictions against records by a profile."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from biod2c_core import __version__
+from biod2c_core.data.records import Record
+from biod2c_core.errors import InputError
+from biod2c_core.evaluation.predict.predictions_file import (
+    Prediction,
+    check_complete,
+    split_checksum,
+)
+from biod2c_core.evaluation.score.normalize import vqa_clean
+from biod2c_core.evaluation.score.profiles import Profile
+
+
+@dataclass(frozen=True)
+class ScoredQuestion:
+    """One question, what was said, and the columns that apply with their values."""
+
+    record: Record
+    prediction: Prediction
+    values: dict[str, float]
+
+
+@dataclass(frozen=True)
+class Mean:
+    """A column's mean and the number of questions it applies to; None where there are none."""
+
+    value: float | None
+    count: int
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Everything known about one predictions file on one split."""
+
+    profile: Profile
+    questions: tuple[ScoredQuestion, ...]
+
+    @property
+    def records(self) -> list[Record]:
+        """The records, in the data's order."""
+        return [question.record for question in self.questions]
+
+    def mean(self, key: str) -> Mean:
+        """The mean of one column over the questions it applies to."""
+        values = [question.values[key] for question in self.questions if key in question.values]
+        return Mean(sum(values) / len(values) if values else None, len(values))
+
+    def header(self) -> dict[str, Any]:
+        """What must stand in every result: version, profile, and which data, as JSON-ready values."""
+        return {
+            "biod2c_version": __version__,
+            "profile": {
+                "name": self.profile.name,
+                "version": self.profile.version,
+                "summary": self.profile.summary,
+            },
+            "data": describe_split(self.records),
+        }
+
+
+def describe_split(records: Sequence[Record]) -> dict[str, Any]:
+    """Counts and checksum of a split.
+
+    Closed and open are counted twice: by ``answer_type`` and by whether the gold answer is yes or
+    no, because published numbers use either.
+    """
+    types = [record.answer_type for record in records]
+    yes_no = sum(vqa_clean(record.answer.strip()) in ("yes", "no") for record in records)
+    return {
+        "source": "+".join(sorted({record.source for record in records if record.source})),
+        "split": "+".join(sorted({record.split for record in records if record.split})),
+        "checksum": split_checksum(records),
+        "questions": len(records),
+        "images": len({record.image for record in records}),
+        "closed_by_type": types.count("CLOSED"),
+        "open_by_type": types.count("OPEN"),
+        "closed_by_answer": yes_no,
+        "open_by_answer": len(records) - yes_no,
+    }
+
+
+def check_scorable(records: Sequence[Record]) -> None:
+    """Check that there are records and that each has a gold answer.
+
+    Raises:
+        InputError: There is no record, or one without an answer; its id is named.
+    """
+    if not records:
+        raise InputError("there is no question to score", "Check the data and --split.")
+    if without := next((record for record in records if not record.answer), None):
+        raise InputError(
+            f"record {without.id!r} has no gold answer, so it cannot be scored",
+            "Score a split with answers.",
+        )
+
+
+def score(
+    records: Sequence[Record],
+    predictions: Mapping[str, Prediction],
+    profile: Profile,
+    path: str | Path = "predictions",
+) -> Evaluation:
+    """Score one prediction for each record.
+
+    Args:
+        records: The questions with their gold answers.
+        predictions: Id to prediction.
+        profile: The scoring convention.
+        path: Where the predictions come from, for error messages.
+
+    Raises:
+        InputError: There is no record, or one without a gold answer.
+        RecordError: A prediction is unknown or missing; file and line are named.
+    """
+    check_scorable(records)
+    check_complete(records, predictions, path)
+    rule = profile.prepare(records)
+    return Evaluation(
+        profile,
+        tuple(
+            ScoredQuestion(
+                record, predictions[record.id], rule(record, predictions[record.id].answer)
+            )
+            for record in records
+        ),
+    )

@@ -1,0 +1,1 @@
+"""Intervals, paired tests, baselines, overlap with training."""

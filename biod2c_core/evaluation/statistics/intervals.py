@@ -1,0 +1,278 @@
+"""How sure a result is: intervals, breakdowns and paired tests, all clustered by image.
+
+Questions about one image are not independent: whoever misreads the image misses several of them.
+So images are drawn, not questions, and signs are flipped for whole images.
+
+Notation: Q questions, C images, M columns, B resamples.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from biod2c_core.errors import InputError
+from biod2c_core.evaluation.score.score import Evaluation, ScoredQuestion
+
+LEVEL = 0.95
+RESAMPLES = 2000
+SEED = 20250
+MOST_GROUPS = 40
+_CHUNK = 500
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A column's mean with its confidence interval.
+
+    Attributes:
+        value: The mean; None where the column applies to no question.
+        questions: How many it applies to.
+        low: Lower end; None where there are fewer than two images.
+        high: Upper end.
+    """
+
+    value: float | None
+    questions: int
+    low: float | None = None
+    high: float | None = None
+
+
+def image_totals(questions: Sequence[ScoredQuestion], keys: Sequence[str]) -> tuple[Floats, Floats]:
+    """Add up each column over the questions about each image.
+
+    Returns:
+        Sums and counts, each (C, M), images in order of first appearance.
+    """
+    place: dict[str, int] = {}
+    for question in questions:
+        place.setdefault(question.record.image, len(place))
+    sums, counts = np.zeros((len(place), len(keys))), np.zeros((len(place), len(keys)))
+    column = {key: index for index, key in enumerate(keys)}
+    for question in questions:
+        row = place[question.record.image]
+        for key, value in question.values.items():
+            sums[row, column[key]] += value
+            counts[row, column[key]] += 1
+    return sums, counts
+
+
+def resampled_means(
+    sums: Floats, counts: Floats, resamples: int = RESAMPLES, seed: int = SEED
+) -> Floats:
+    """Means over images drawn with replacement, as many as there are.
+
+    Args:
+        sums: (C, M).
+        counts: (C, M).
+        resamples: B.
+        seed: Of the draw.
+
+    Returns:
+        (B, M); NaN where a draw holds no question of a column.
+    """
+    generator = np.random.default_rng(seed)
+    images = len(sums)
+    means = []
+    for start in range(0, resamples, _CHUNK):
+        size = min(_CHUNK, resamples - start)
+        drawn = generator.multinomial(images, np.full(images, 1 / images), size=size)
+        with np.errstate(invalid="ignore", divide="ignore"):
+            means.append((drawn @ sums) / (drawn @ counts))
+    return np.concatenate(means)
+
+
+def intervals(
+    questions: Sequence[ScoredQuestion],
+    keys: Sequence[str],
+    *,
+    level: float = LEVEL,
+    resamples: int = RESAMPLES,
+    seed: int = SEED,
+) -> dict[str, Estimate]:
+    """Each column's mean and percentile bootstrap interval, clustered by image.
+
+    Args:
+        questions: The scored questions.
+        keys: The columns.
+        level: Coverage.
+        resamples: B.
+        seed: Of the draw; equal seeds give equal intervals.
+    """
+    # Sorted, so that the interval does not depend on the order of the records.
+    questions = sorted(questions, key=lambda question: question.record.id)
+    sums, counts = image_totals(questions, keys)
+    totals = counts.sum(0)
+    tail = (1 - level) / 2
+    result = {}
+    means = resampled_means(sums, counts, resamples, seed) if len(sums) > 1 else None
+    for index, key in enumerate(keys):
+        if totals[index] == 0:
+            result[key] = Estimate(None, 0)
+            continue
+        value, questions_there = float(sums[:, index].sum() / totals[index]), int(totals[index])
+        if means is None or np.isnan(means[:, index]).all():
+            result[key] = Estimate(value, questions_there)
+            continue
+        low, high = np.nanquantile(means[:, index], [tail, 1 - tail])
+        result[key] = Estimate(value, questions_there, float(low), float(high))
+    return result
+
+
+def tag_groups(questions: Sequence[ScoredQuestion]) -> dict[str, dict[str, list[ScoredQuestion]]]:
+    """Group questions by each tag's values.
+
+    A value that lists several ("POS, PRES") puts its question in each. Tags with more than 40
+    values (free text) or with a single one are left out, and so are the choices of a
+    multiple-choice question.
+    """
+    groups: dict[str, dict[str, list[ScoredQuestion]]] = {}
+    for question in questions:
+        for tag, text in question.record.tags.items():
+            if tag.startswith(("choice_", "answer_")):
+                continue
+            for value in dict.fromkeys(part.strip() for part in text.split(",")):
+                groups.setdefault(tag, {}).setdefault(value, []).append(question)
+    return {
+        tag: dict(sorted(values.items()))
+        for tag, values in sorted(groups.items())
+        if 1 < len(values) <= MOST_GROUPS
+    }
+
+
+def breakdown(
+    evaluation: Evaluation, *, resamples: int = RESAMPLES, seed: int = SEED
+) -> dict[str, dict[str, dict[str, Estimate]]]:
+    """Tag -> value -> column -> estimate."""
+    keys = [metric.key for metric in evaluation.profile.metrics]
+    return {
+        tag: {
+            value: intervals(members, keys, resamples=resamples, seed=seed)
+            for value, members in values.items()
+        }
+        for tag, values in tag_groups(evaluation.questions).items()
+    }
+
+
+@dataclass(frozen=True)
+class PairedTest:
+    """One column of system A against system B on the same questions.
+
+    Attributes:
+        questions: How many questions the column applies to in both.
+        first: Mean of A.
+        second: Mean of B.
+        difference: A minus B.
+        low: Lower end of its 95% interval, clustered by image; None with fewer than two images.
+        high: Upper end.
+        p: Two-sided p-value of the sign-flip test over images.
+        p_adjusted: The same after Holm's correction over all columns.
+    """
+
+    questions: int
+    first: float
+    second: float
+    difference: float
+    low: float | None
+    high: float | None
+    p: float
+    p_adjusted: float = 1.0
+
+
+def sign_flip_p(differences: Floats, resamples: int = 10_000, seed: int = SEED) -> float:
+    """Two-sided p-value that the image differences are symmetric around zero.
+
+    p = (1 + #{|sum_c s_c d_c| >= |sum_c d_c|}) / (1 + B) with random signs s; with at most 12
+    images that differ, all sign patterns are counted instead and p is exact.
+
+    Args:
+        differences: (C,) sum of A - B over each image's questions.
+        resamples: B.
+        seed: Of the signs.
+    """
+    d = differences[differences != 0]
+    if d.size == 0:
+        return 1.0
+    observed = abs(d.sum())
+    slack = 1e-9 * np.abs(d).sum()  # equal sums must count as equal despite rounding
+    if d.size <= 12:
+        patterns = np.arange(2**d.size)[:, None] >> np.arange(d.size) & 1
+        return float((np.abs((1 - 2 * patterns) @ d) >= observed - slack).mean())
+    generator = np.random.default_rng(seed)
+    hits = 0
+    for start in range(0, resamples, _CHUNK):
+        size = min(_CHUNK, resamples - start)
+        signs = 1 - 2 * generator.integers(0, 2, size=(size, d.size))
+        hits += int((np.abs(signs @ d) >= observed - slack).sum())
+    return (1 + hits) / (1 + resamples)
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Holm's step-down correction: the i-th smallest p times (m - i), never decreasing, at most 1."""
+    order = sorted(range(len(p_values)), key=lambda i: p_values[i])
+    adjusted, highest = [1.0] * len(p_values), 0.0
+    for rank, index in enumerate(order):
+        highest = max(highest, min(1.0, (len(p_values) - rank) * p_values[index]))
+        adjusted[index] = highest
+    return adjusted
+
+
+def compare(
+    first: Evaluation, second: Evaluation, *, resamples: int = RESAMPLES, seed: int = SEED
+) -> dict[str, PairedTest]:
+    """Test two systems against each other, column by column, question by question.
+
+    Args:
+        first: System A.
+        second: System B, on the same records by the same profile.
+        resamples: For the intervals.
+        seed: Of all draws.
+
+    Raises:
+        InputError: The two are not about the same records or not by the same profile.
+    """
+    if first.profile.name != second.profile.name or first.records != second.records:
+        raise InputError(
+            "the two results are not about the same questions by the same profile",
+            "Score both prediction files on one split.",
+        )
+    found = {}
+    for metric in first.profile.metrics:
+        pairs = [
+            (a, a.values[metric.key], b.values[metric.key])
+            for a, b in zip(first.questions, second.questions, strict=True)
+            if metric.key in a.values and metric.key in b.values
+        ]
+        if pairs:
+            found[metric.key] = _paired(pairs, resamples, seed)
+    adjusted = holm([test.p for test in found.values()])
+    return {
+        key: PairedTest(**{**vars(test), "p_adjusted": p})
+        for (key, test), p in zip(found.items(), adjusted, strict=True)
+    }
+
+
+def _paired(
+    pairs: Sequence[tuple[ScoredQuestion, float, float]], resamples: int, seed: int
+) -> PairedTest:
+    pairs = sorted(pairs, key=lambda pair: pair[0].record.id)
+    place: dict[str, int] = {}
+    for question, _, _ in pairs:
+        place.setdefault(question.record.image, len(place))
+    sums, counts = np.zeros((len(place), 1)), np.zeros((len(place), 1))
+    for question, a, b in pairs:
+        sums[place[question.record.image]] += a - b
+        counts[place[question.record.image]] += 1
+    first = float(np.mean([a for _, a, _ in pairs]))
+    second = float(np.mean([b for _, _, b in pairs]))
+    low = high = None
+    if len(place) > 1:
+        means = resampled_means(sums, counts, resamples, seed)
+        low, high = (float(end) for end in np.quantile(means, [(1 - LEVEL) / 2, (1 + LEVEL) / 2]))
+    p = sign_flip_p(sums[:, 0], seed=seed)
+    return PairedTest(len(pairs), first, second, first - second, low, high, p)

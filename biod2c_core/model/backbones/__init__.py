@@ -1,0 +1,1 @@
+"""Vision towers and language models of other libraries: one file or class each."""

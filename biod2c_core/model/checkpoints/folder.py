@@ -1,0 +1,177 @@
+"""Checkpoint folders: safetensors weights, configuration, tokenizer and processor in one place."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers.utils import logging as transformers_logging
+
+from biod2c_core.errors import BioD2CError, CheckpointError
+from biod2c_core.model.checkpoints.downloads import download
+from biod2c_core.model.configuration import BioD2CConfig
+from biod2c_core.model.modeling import BioD2CForConditionalGeneration
+from biod2c_core.model.processing import BioD2CProcessor
+
+EMBEDDED = Path(__file__).resolve().parents[2] / "assets" / "biod2c-tiny"
+CHECKPOINT_FILES = ("*.json", "*.safetensors", "*.model", "*.jinja")
+_REQUIRED = ("config.json", "processor_config.json", "tokenizer.json")
+_SAMPLE_BYTES = 1 << 20
+
+
+def locate(checkpoint: str | Path | None) -> Path:
+    """The local folder of a checkpoint.
+
+    Args:
+        checkpoint: A folder; a hub name such as ``owner/model`` (which is downloaded, unless the
+            hub is switched off with ``HF_HUB_OFFLINE=1``); or None for the embedded biod2c-tiny.
+
+    Raises:
+        CheckpointError: Nothing usable is there; the missing file is named.
+    """
+    if checkpoint is None:
+        folder = EMBEDDED
+    else:
+        folder = Path(checkpoint)
+        name = str(checkpoint)
+        if not folder.exists() and name.count("/") == 1 and not name.startswith((".", "/", "~")):
+            folder = _download(name)
+    if not folder.is_dir():
+        raise CheckpointError(
+            f"no checkpoint folder at {folder}",
+            "Give a folder written by 'biod2c train', or a hub name such as owner/model.",
+        )
+    for name in _REQUIRED:
+        if not (folder / name).is_file():
+            inside = folder / "model"  # where a run folder keeps its checkpoint
+            is_run = (inside / name).is_file()
+            hint = f"Did you mean {inside}?" if is_run else "Is this the folder of a BioD2C model?"
+            raise CheckpointError(f"checkpoint {folder} has no {name}", hint)
+    if not any(folder.glob("*.safetensors")):
+        raise CheckpointError(
+            f"checkpoint {folder} has no weights (*.safetensors)",
+            "Other weight formats are not loaded.",
+        )
+    return folder
+
+
+def _download(name: str) -> Path:
+    try:
+        return download(name, CHECKPOINT_FILES)
+    except BioD2CError as error:  # the name may as well be a mistyped folder
+        raise CheckpointError(
+            f"no folder {name!r} here, and {error.problem}", error.remedy
+        ) from error
+
+
+def fingerprint(folder: Path) -> str:
+    """A short hash that tells checkpoints apart: configuration, and size and ends of each weight file.
+
+    Returns:
+        16 hexadecimal digits.
+    """
+    digest = hashlib.sha256((folder / "config.json").read_bytes())
+    for path in sorted(folder.glob("*.safetensors")):
+        size = path.stat().st_size
+        digest.update(f"{path.name} {size}".encode())
+        with path.open("rb") as file:
+            digest.update(file.read(_SAMPLE_BYTES))
+            file.seek(max(0, size - _SAMPLE_BYTES))
+            digest.update(file.read(_SAMPLE_BYTES))
+    return digest.hexdigest()[:16]
+
+
+def load_model_config(folder: Path) -> BioD2CConfig:
+    """The configuration of a checkpoint folder.
+
+    Raises:
+        CheckpointError: It is damaged or describes another model; its gaps would be filled with the
+            paper's model of seven billion.
+    """
+    path = folder / "config.json"
+    try:
+        content = json.loads(path.read_text("utf-8"))
+        fits = content["model_type"] == BioD2CConfig.model_type and content["text_config"]
+    except (OSError, ValueError, TypeError, KeyError):
+        fits = None
+    if not fits:
+        raise CheckpointError(
+            f"{path} does not describe a BioD2C model, so the checkpoint cannot be loaded",
+            "It is damaged, or of another model; copy it again.",
+        )
+    return BioD2CConfig.from_pretrained(folder)
+
+
+def load_model(
+    folder: Path, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu"
+) -> BioD2CForConditionalGeneration:
+    """Load the weights of a checkpoint folder; every tensor must be there and none may be left over.
+
+    Raises:
+        CheckpointError: The files are damaged or do not fit the configuration.
+    """
+    bars = transformers_logging.is_progress_bar_enabled()
+    transformers_logging.disable_progress_bar()
+    try:
+        config = load_model_config(folder)
+        loaded: Any = BioD2CForConditionalGeneration.from_pretrained(
+            folder, config=config, dtype=dtype, use_safetensors=True, output_loading_info=True
+        )
+        model, report = loaded
+    except BioD2CError:
+        raise
+    except Exception as error:  # damaged JSON or safetensors raise kinds of their own
+        raise CheckpointError(
+            f"checkpoint {folder} cannot be loaded ({' '.join(str(error).split())[:300]})",
+            "The files are damaged or incomplete; copy or train it again.",
+        ) from error
+    finally:
+        if bars:
+            transformers_logging.enable_progress_bar()
+    missing = sorted(report["missing_keys"])
+    unexpected = sorted(report["unexpected_keys"])
+    if missing or unexpected or report["mismatched_keys"]:
+        raise CheckpointError(
+            f"the weights in {folder} do not fit its config.json: "
+            f"{len(missing)} missing {missing[:3]}, {len(unexpected)} unexpected {unexpected[:3]}, "
+            f"{len(report['mismatched_keys'])} of another shape",
+            "Keep config.json and the weights of one checkpoint together.",
+        )
+    return model.to(device).eval()
+
+
+def load_processor(folder: Path) -> BioD2CProcessor:
+    """Load tokenizer and image settings of a checkpoint folder.
+
+    Raises:
+        CheckpointError: They are damaged.
+    """
+    try:
+        return BioD2CProcessor.from_pretrained(folder)
+    except Exception as error:
+        raise CheckpointError(
+            f"the processor in {folder} cannot be loaded ({' '.join(str(error).split())[:300]})",
+            "The files are damaged or incomplete; copy or train it again.",
+        ) from error
+
+
+def save_checkpoint(
+    folder: Path,
+    model: BioD2CForConditionalGeneration,
+    processor: BioD2CProcessor,
+    weights: dict[str, Tensor] | None = None,
+) -> None:
+    """Write model and processor so that :func:`load_model` and :func:`load_processor` find them.
+
+    Args:
+        folder: Where to.
+        model: The model.
+        processor: Its processor.
+        weights: All weights by name, where an engine of training has spread those of ``model``.
+    """
+    model.save_pretrained(folder, state_dict=weights)
+    processor.save_pretrained(folder)

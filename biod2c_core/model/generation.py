@@ -1,0 +1,200 @@
+"""Answers with a confidence, from one image and question to many; used by ask, evaluate and serve."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from PIL import Image
+from torch import Tensor
+from transformers import StoppingCriteriaList
+
+from biod2c_core.device import resolve_device
+from biod2c_core.errors import InputError
+from biod2c_core.model.backbones.quantization import bits_from_environment, quantize_language_model
+from biod2c_core.model.checkpoints.folder import fingerprint, load_model, load_processor, locate
+from biod2c_core.model.fusion import ImageEncoding
+from biod2c_core.model.modeling import BioD2CForConditionalGeneration
+from biod2c_core.model.processing import BioD2CProcessor
+
+MAX_NEW_TOKENS = 32
+
+
+def probability(log_p: float) -> float:
+    """exp(log_p) to four significant digits; that of a long answer is small."""
+    return float(f"{math.exp(log_p):.4g}")
+
+
+@dataclass(frozen=True)
+class Answer:
+    """An answer and how sure the model is of it.
+
+    Attributes:
+        text: The answer.
+        confidence: The probability that the model gives to it: the product of those of its tokens,
+            the end token included; in [0, 1].
+        ids: The generated token ids, up to and including the first end token.
+    """
+
+    text: str
+    confidence: float
+    ids: tuple[int, ...] = ()
+
+
+class Answerer:
+    """A loaded model that answers questions about images.
+
+    Args:
+        model: In evaluation mode.
+        processor: The one saved with it.
+        name: What to call it in results.
+        identity: A hash that tells checkpoints apart.
+    """
+
+    def __init__(
+        self,
+        model: BioD2CForConditionalGeneration,
+        processor: BioD2CProcessor,
+        name: str,
+        identity: str,
+    ) -> None:
+        self.model = model
+        self.processor = processor
+        self.name = name
+        self.identity = identity
+
+    @classmethod
+    def load(cls, checkpoint: str | None = None, device: str = "auto") -> Answerer:
+        """Load a checkpoint, its language model packed if ``$BIOD2C_LOAD_IN`` asks for it.
+
+        Args:
+            checkpoint: A folder, a hub name, or None for the embedded biod2c-tiny.
+            device: See :func:`resolve_device`.
+
+        Raises:
+            CheckpointError: It is missing or damaged.
+            ConfigError: The device is absent, or the environment asks for an unknown format.
+            InputError: Packing is asked for, and cannot be done here.
+        """
+        place, bits = resolve_device(device), bits_from_environment()
+        folder = locate(checkpoint)
+        dtype = torch.bfloat16 if place.type == "cuda" else torch.float32
+        model = load_model(folder, dtype, place)
+        if bits:
+            quantize_language_model(model.language_model, bits)
+        name = "biod2c-tiny" if checkpoint is None else str(checkpoint)
+        return cls(model, load_processor(folder), name, fingerprint(folder))
+
+    def answer(
+        self,
+        images: Sequence[Image.Image],
+        questions: Sequence[str],
+        *,
+        max_new_tokens: int | None = None,
+    ) -> list[Answer]:
+        """Answer B questions, one image each.
+
+        Args:
+            images: B RGB images.
+            questions: B questions.
+            max_new_tokens: Longest answer; by default 32 tokens.
+
+        Raises:
+            InputError: A question is empty, or too long for the language model.
+        """
+        pairs = [(index, question) for index, question in enumerate(questions)]
+        return self.answer_images(images, pairs, max_new_tokens=max_new_tokens)
+
+    @torch.inference_mode()
+    def answer_images(
+        self,
+        images: Sequence[Image.Image],
+        questions: Sequence[tuple[int, str]],
+        *,
+        max_new_tokens: int | None = None,
+    ) -> list[Answer]:
+        """Answer questions about a few images, each of which is encoded once.
+
+        Args:
+            images: RGB images.
+            questions: (index of the image, question).
+            max_new_tokens: Longest answer; by default 32 tokens.
+
+        Raises:
+            InputError: A question is empty, or too long for the language model.
+        """
+        if not questions:
+            return []
+        return self.answer_encoded(self.encode(images), questions, max_new_tokens=max_new_tokens)
+
+    @torch.inference_mode()
+    def encode(self, images: Sequence[Image.Image]) -> ImageEncoding:
+        """What is known of RGB images before any question, for :meth:`answer_encoded`."""
+        pixels = torch.stack([self.processor.pixels(image) for image in images])
+        return self.model.encode_image(pixels.to(self.model.device, self.model.dtype))
+
+    @torch.inference_mode()
+    def answer_encoded(
+        self,
+        image: ImageEncoding,
+        questions: Sequence[tuple[int, str]],
+        *,
+        max_new_tokens: int | None = None,
+        watch: StoppingCriteriaList | None = None,
+    ) -> list[Answer]:
+        """Answer questions about images that :meth:`encode` has seen.
+
+        Args:
+            image: From :meth:`encode`.
+            questions: At least one: (row of ``image``, question).
+            max_new_tokens: Longest answer; by default 32 tokens.
+            watch: Called after each new token; may end rows early.
+
+        Raises:
+            InputError: A question is empty, or too long for the language model.
+        """
+        batch = self.processor(None, [question for _, question in questions])
+        length = max_new_tokens or MAX_NEW_TOKENS
+        self._check_length(batch["input_ids"].shape[1], length)
+        device = self.model.device
+        result = self.model.generate(
+            **{name: value.to(device) for name, value in batch.items()},
+            image=image,
+            image_rows=torch.tensor([index for index, _ in questions], device=device),
+            max_new_tokens=length,
+            do_sample=False,
+            return_dict_in_generate=True,
+            output_scores=True,
+            stopping_criteria=watch,
+        )
+        texts = self.processor.tokenizer.batch_decode(result.sequences, skip_special_tokens=True)
+        log_p = torch.stack([step.float().log_softmax(-1) for step in result.scores], dim=1)
+        counted = self._counted(result.sequences)
+        confidences = self._confidences(result.sequences, log_p, counted)
+        lengths = counted.sum(-1).tolist()
+        rows = zip(texts, confidences, result.sequences.tolist(), lengths, strict=True)
+        return [Answer(text.strip(), c, tuple(ids[:n])) for text, c, ids, n in rows]
+
+    def _check_length(self, prompt: int, answer: int) -> None:
+        config = self.model.config
+        limit = getattr(config.text_config, "max_position_embeddings", None)
+        needed = config.num_visual_tokens + prompt + answer
+        if limit is not None and needed > limit:
+            raise InputError(
+                f"image, question and answer would take {needed} tokens, and the language model "
+                f"reads {limit}",
+                "Shorten the question.",
+            )
+
+    def _counted(self, sequences: Tensor) -> Tensor:
+        """True up to and including the first end token of each row, (B, new)."""
+        stops = self.model.generation_config.eos_token_id
+        ends = torch.isin(sequences, torch.tensor(stops, device=sequences.device))
+        return ends.cumsum(-1) - ends.long() == 0  # no end before it
+
+    def _confidences(self, sequences: Tensor, log_p: Tensor, counted: Tensor) -> list[float]:
+        """Product of the probabilities of the tokens that count."""
+        chosen = log_p.gather(-1, sequences[:, : log_p.shape[1], None]).squeeze(-1)
+        return [probability(value) for value in chosen.where(counted, 0).sum(-1).tolist()]

@@ -1,0 +1,1 @@
+"""Stand-ins for services, so that everything can be tried without an account."""

@@ -1,0 +1,338 @@
+"""What a run will take, computed before it starts: parameters, steps, memory of each GPU.
+
+The memory is an estimate from shapes and data types. It counts what stays during a step (weights,
+gradients, AdamW's two moments) and the largest activations of the backward pass; it cannot know what
+the allocator wastes, for which ten per cent and one GiB are added.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+
+from biod2c_core.config import StageSettings, TrainingConfig
+from biod2c_core.data.formats import read_records
+from biod2c_core.data.records import Record
+from biod2c_core.errors import CheckpointError, InputError
+from biod2c_core.model.backbones.adapters import lora_targets
+from biod2c_core.model.build import model_config
+from biod2c_core.model.checkpoints.folder import load_model_config, locate
+from biod2c_core.model.configuration import BioD2CConfig
+from biod2c_core.model.fusion import FeatureFusion
+from biod2c_core.model.vision import VisionTower, grid_shape
+
+GIB = 2**30
+_CONTEXT = 1.0 * GIB  # of CUDA and its libraries
+_SLACK = 1.1
+_DEFAULT_TOKENS = 64  # of a question and its answer, where no tokenizer is at hand
+_BYTES = {"float32": 4.0, "bfloat16": 2.0, "nf4": 0.56}  # nf4: 4 bits and its scales
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """What the estimate needs to know of a model.
+
+    Attributes:
+        language_model: Parameters of the language model without adapters.
+        vision: Parameters of the frozen trunk.
+        fusion: Parameters of the fusion module.
+        adapters: Parameters of the LoRA adapters.
+        width: d.
+        layers: Layers of the language model.
+        inner: Width of its feed-forward layers.
+        heads: Its attention heads.
+        vocabulary: Its tokens.
+        visual_tokens: V.
+        cells: M, what the fusion decoder attends to.
+        fusion_layers: Layers of the decoder.
+        fusion_heads: Its heads.
+        channels: D.
+        pixels: Of an image.
+    """
+
+    language_model: int
+    vision: int
+    fusion: int
+    adapters: int
+    width: int
+    layers: int
+    inner: int
+    heads: int
+    vocabulary: int
+    visual_tokens: int
+    cells: int
+    fusion_layers: int
+    fusion_heads: int
+    channels: int
+    pixels: int
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a run will take.
+
+    Attributes:
+        trainable: Parameters that are trained.
+        parameters: All parameters.
+        records: Training records.
+        tokens: Of the longest record, with the visual tokens.
+        steps: Optimiser steps.
+        whole_batch: Samples of an optimiser step.
+        processes: GPUs or CPU processes.
+        memory: GiB of each, by part.
+        total: Their sum with the slack.
+        available: GiB of a GPU, if known.
+        fits: Whether the sum is available; None if unknown.
+        help: Switches with which it would fit, cheapest first.
+    """
+
+    trainable: int
+    parameters: int
+    records: int
+    tokens: int
+    steps: int
+    whole_batch: int
+    processes: int
+    memory: dict[str, float]
+    total: float
+    available: float | None
+    fits: bool | None
+    help: list[str] = field(default_factory=list)
+
+
+def make_plan(
+    config: TrainingConfig,
+    stage: int,
+    data: Sequence[Path],
+    checkpoint: str | None,
+    processes: int,
+    zero: int,
+    available: float | None,
+) -> Plan:
+    """Compute what a run will take; no weights are read.
+
+    Args:
+        config: The resolved configuration.
+        stage: 1 or 2.
+        data: Record files or data set folders.
+        checkpoint: The model to start from; by default the configuration's parts.
+        processes: Of the whole run.
+        zero: 0, 2 or 3; FSDP is as 3.
+        available: GiB of a GPU; None if it is not known.
+
+    Raises:
+        InputError: The model's configuration or the data cannot be read.
+    """
+    settings = config.stage(stage)
+    described, source = _model_config(config, checkpoint)
+    sizes = measure(described, config, stage)
+    records, tokens = _count(data, source, config.model.prompt)
+    tokens = min(tokens, 4096) + sizes.visual_tokens
+    memory = estimate(sizes, settings, tokens, processes, zero)
+    total = _total(memory)
+    whole = settings.batch_size * settings.gradient_accumulation * processes
+    steps = settings.max_steps or math.ceil(math.ceil(records / whole) * settings.epochs)
+    fits = None if available is None else total <= available
+    return Plan(
+        trainable=sizes.fusion + sizes.adapters,
+        parameters=sizes.language_model + sizes.vision + sizes.fusion + sizes.adapters,
+        records=records,
+        tokens=tokens,
+        steps=steps,
+        whole_batch=whole,
+        processes=processes,
+        memory={name: round(size / GIB, 2) for name, size in memory.items()},
+        total=round(total, 2),
+        available=available,
+        fits=fits,
+        help=[]
+        if fits is not False or available is None
+        else _switches(sizes, settings, tokens, processes, zero, available),
+    )
+
+
+def _total(memory: dict[str, float]) -> float:
+    return (sum(memory.values()) * _SLACK + _CONTEXT) / GIB
+
+
+def estimate(
+    sizes: Sizes, settings: StageSettings, tokens: int, processes: int, zero: int
+) -> dict[str, float]:
+    """Bytes of one GPU by part, at the largest moment of a step.
+
+    Args:
+        sizes: Of the model.
+        settings: Of the stage.
+        tokens: Positions of the language model for the longest sample.
+        processes: GPUs that share what ZeRO splits.
+        zero: 0, 2 or 3.
+    """
+    trainable = sizes.fusion + sizes.adapters
+    share = processes if zero else 1
+    frozen = sizes.language_model * _BYTES[settings.base_weights] + sizes.vision * 4
+    weights = frozen + trainable * 4
+    return {
+        "weights": weights / processes if zero == 3 else weights,
+        "gradients": trainable * 4 / share,
+        "optimiser": trainable * 8 / share,
+        "language model activations": _language_activations(sizes, settings, tokens),
+        "fusion activations": _fusion_activations(sizes, settings),
+        "logits": 3 * 4.0 * settings.batch_size * (tokens - sizes.visual_tokens) * sizes.vocabulary,
+        "trunk": 0.0 if settings.cache_features else settings.batch_size * sizes.pixels * 64 * 4.0,
+    }
+
+
+def _language_activations(sizes: Sizes, settings: StageSettings, tokens: int) -> float:
+    each = 2 if settings.bf16 else 4
+    positions = settings.batch_size * tokens
+    # of one layer: two norms, q, k, v, attention's output, two residual sums; the feed-forward's
+    # gate, up, their product; and the scores of attention, where they are kept
+    layer = positions * (9 * sizes.width + 4 * sizes.inner) * each
+    layer += 2 * positions * tokens * sizes.heads * each
+    if settings.gradient_checkpointing:
+        return sizes.layers * positions * sizes.width * each + layer
+    return sizes.layers * layer
+
+
+def _fusion_activations(sizes: Sizes, settings: StageSettings) -> float:
+    each = 2 if settings.bf16 else 4
+    queries = sizes.visual_tokens
+    memory = sizes.cells * sizes.channels * 3  # the blocks, their keys and their values
+    queries_only = queries * sizes.channels * 16 + queries * sizes.cells * sizes.fusion_heads * 2
+    twice = 2  # once for the image's own tokens, once for the question
+    return float(twice * settings.batch_size * sizes.fusion_layers * (memory + queries_only) * each)
+
+
+def _switches(
+    sizes: Sizes,
+    settings: StageSettings,
+    tokens: int,
+    processes: int,
+    zero: int,
+    available: float,
+) -> list[str]:
+    """The switches that help, added one by one, the one that costs least time first."""
+    taken: list[str] = []
+
+    def enough() -> bool:
+        return _total(estimate(sizes, settings, tokens, processes, zero)) <= available
+
+    changes: list[tuple[str, dict[str, Any], int]] = [
+        ("stageN.bf16=true", {"bf16": True}, zero),
+        ("stageN.base_weights=bfloat16", {"base_weights": "bfloat16"}, zero),
+        ("stageN.gradient_checkpointing=true", {"gradient_checkpointing": True}, zero),
+        ("--zero 3", {}, 3 if processes > 1 else zero),
+        ("stageN.base_weights=nf4", {"base_weights": "nf4"}, zero),
+    ]
+    for name, change, stage in changes:
+        before = _total(estimate(sizes, settings, tokens, processes, zero))
+        changed = replace(settings, **change)
+        if _total(estimate(sizes, changed, tokens, processes, stage)) < before:
+            settings, zero = changed, stage
+            taken.append(name)
+        if enough():
+            return taken
+    while settings.batch_size > 1 and not enough():
+        settings = replace(settings, batch_size=settings.batch_size // 2)
+    if enough():
+        return [*taken, f"--batch-size {settings.batch_size}"]
+    return [*taken, "more GPUs or a smaller language model: none of these is enough"]
+
+
+def measure(described: BioD2CConfig, config: TrainingConfig, stage: int) -> Sizes:
+    """Count the parts of a model; the language model is built without memory for its weights."""
+    vision = described.vision
+    tower = VisionTower(**vision)
+    grid = grid_shape(tower)
+    text = described.text_config
+    with torch.device("meta"):
+        language_model = AutoModelForCausalLM.from_config(text)
+        width = language_model.get_input_embeddings().embedding_dim
+        fusion = FeatureFusion(
+            grid=grid,
+            text_width=width,
+            num_visual_tokens=described.num_visual_tokens,
+            scales=described.scales,
+            layers=described.fusion_layers,
+            heads=described.fusion_heads,
+            feed_forward=described.fusion_feed_forward,
+            projection_layers=described.projection_layers,
+            text_hidden=described.text_hidden,
+            enabled=described.fusion == "on",
+        )
+    return Sizes(
+        language_model=_count_parameters(language_model),
+        vision=_count_parameters(tower),
+        fusion=_count_parameters(fusion),
+        adapters=_adapters(language_model, config) if stage == 2 else 0,
+        width=width,
+        layers=text.num_hidden_layers,
+        inner=getattr(text, "intermediate_size", None) or 4 * width,
+        heads=text.num_attention_heads,
+        vocabulary=text.vocab_size,
+        visual_tokens=described.num_visual_tokens,
+        cells=sum(4**scale for scale in range(fusion.scales)),
+        fusion_layers=described.fusion_layers,
+        fusion_heads=described.fusion_heads,
+        channels=grid[2],
+        pixels=vision["image_size"] ** 2,
+    )
+
+
+def _count_parameters(module: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in module.parameters())
+
+
+def _adapters(language_model: nn.Module, config: TrainingConfig) -> int:
+    lora = config.model.lora
+    targets = lora_targets(language_model, lora.targets)
+    shapes = [
+        module.weight.shape
+        for name, module in language_model.named_modules()
+        if name.rpartition(".")[2] in targets and hasattr(module, "weight")
+    ]
+    if not shapes:
+        raise InputError(
+            f"the language model has no layer called {' or '.join(targets)}",
+            "Name its layers in model.lora.targets.",
+        )
+    return sum(lora.r * (rows + columns) for rows, columns in shapes)
+
+
+def _model_config(config: TrainingConfig, checkpoint: str | None) -> tuple[BioD2CConfig, str]:
+    """The model's configuration, and where its tokenizer may be."""
+    if checkpoint is not None:
+        folder = locate(checkpoint)
+        return load_model_config(folder), str(folder)
+    name = config.model.language_model
+    try:
+        return model_config(config.model, AutoConfig.from_pretrained(name)), name
+    except (OSError, ValueError) as error:
+        raise CheckpointError(
+            f"cannot read the configuration of the language model {name} "
+            f"({' '.join(str(error).split())[:200]})",
+            "Give a folder with config.json, or a hub name.",
+        ) from error
+
+
+def _count(data: Sequence[Path], source: str, prompt: str) -> tuple[int, int]:
+    """Training records, and the tokens of the longest."""
+    records: list[Record] = [
+        record for path in data for record in read_records(path) if record.split in ("", "train")
+    ]
+    if not records:
+        raise InputError(f"{', '.join(map(str, data))}: no training records")
+    try:
+        tokenizer: Any = AutoTokenizer.from_pretrained(source)
+    except (OSError, ValueError, KeyError):
+        return len(records), _DEFAULT_TOKENS
+    texts = [prompt.replace("{question}", each.question) + " " + each.answer for each in records]
+    longest = sorted(set(texts), key=len)[-100:]  # characters tell where the most tokens are
+    return len(records), max(len(tokenizer(text)["input_ids"]) for text in longest) + 1

@@ -1,0 +1,1 @@
+"""On what a run computes: processes, engines, number formats, kernels."""

@@ -1,0 +1,343 @@
+"""One training run from records to a checkpoint folder.
+
+The run folder holds ``config.yaml`` (resolved), ``run.json`` (command, data, versions), ``log.jsonl``
+(a line every ``log_every`` steps), ``checkpoints/`` to resume from, and at the end ``model/``, which
+``ask``, ``evaluate`` and the next stage load.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import TrainingArguments
+from transformers.utils import logging as transformers_logging
+
+from biod2c_core.config import StageSettings, TrainingConfig
+from biod2c_core.device import resolve_device
+from biod2c_core.errors import TerminatedError
+from biod2c_core.model.build import build_model
+from biod2c_core.model.checkpoints.folder import load_model, load_processor, locate, save_checkpoint
+from biod2c_core.model.modeling import BioD2CForConditionalGeneration
+from biod2c_core.model.processing import BioD2CProcessor
+from biod2c_core.training.checkpointing import (
+    Termination,
+    is_storage_failure,
+    last_complete_checkpoint,
+    storage_error,
+)
+from biod2c_core.training.hardware.base_weights import hold_base_weights, unpack_base_weights
+from biod2c_core.training.hardware.engines import (
+    Engine,
+    choose_engine,
+    engine_arguments,
+    fit_to_engine,
+)
+from biod2c_core.training.hardware.kernels import check_kernels, choose_kernels
+from biod2c_core.training.hardware.launch import is_first
+from biod2c_core.training.hardware.precision import fit_precision
+from biod2c_core.training.inputs.collate import Collator
+from biod2c_core.training.inputs.datasets import cached_features, load_dataset
+from biod2c_core.training.logs.curves import draw_curves
+from biod2c_core.training.logs.run_log import Reporter, SilentReporter
+from biod2c_core.training.logs.trackers import check_trackers, start_trackers
+from biod2c_core.training.run_folder import claim, describe
+from biod2c_core.training.stages import count_parameters, prepare_stage
+from biod2c_core.training.trainer import BioD2CTrainer
+
+
+@dataclass(frozen=True)
+class EngineFlags:
+    """The engine that the caller asks for; see :func:`~.hardware.engines.choose_engine`."""
+
+    zero: int | None = None
+    deepspeed: Path | None = None
+    fsdp: bool = False
+
+
+@dataclass(frozen=True)
+class TrainingResult:
+    """What a run gave.
+
+    Attributes:
+        model_folder: The checkpoint folder.
+        steps: Optimiser steps done in all.
+        seconds: Wall time of this call.
+        loss: Mean training loss of this call; 0 if no step was left to do.
+        trainable: Parameters that were trained.
+        parameters: All parameters.
+    """
+
+    model_folder: Path
+    steps: int
+    seconds: float
+    loss: float
+    trainable: int
+    parameters: int
+
+
+@dataclass(frozen=True)
+class _Run:
+    """What a run was asked to be."""
+
+    config: TrainingConfig
+    stage: int
+    settings: StageSettings
+    data: Sequence[Path]
+    output: Path
+    checkpoint: str | None
+    validation: Path | None
+    resume: bool
+    device: str
+    command: str
+    engine: Engine
+    processes: int
+
+    @property
+    def on_cpu(self) -> bool:
+        return resolve_device(self.device).type == "cpu"
+
+
+def train(
+    config: TrainingConfig,
+    stage: int,
+    data: Sequence[Path],
+    output: Path,
+    reporter: Reporter,
+    *,
+    checkpoint: str | None = None,
+    validation: Path | None = None,
+    resume: bool = False,
+    device: str = "auto",
+    command: str = "",
+    engine: EngineFlags | None = None,
+    track: Sequence[str] = (),
+) -> TrainingResult:
+    """Train one stage, as one of the processes that torchrun's variables speak of, if they are set.
+
+    Args:
+        config: The resolved configuration.
+        stage: 1 or 2.
+        data: Record files or data set folders; only their training rows are used.
+        output: The run folder.
+        reporter: Told about progress, in the first process.
+        checkpoint: The model to start from; by default it is built from the configuration's parts.
+        validation: Records on which the loss is measured after each epoch.
+        resume: Go on from the newest complete checkpoint of the run folder.
+        device: ``auto``, ``cpu`` or ``cuda``.
+        command: The command line, for ``run.json``.
+        engine: How several processes share the work.
+        track: ``tensorboard`` and ``wandb``, to log there too.
+
+    Raises:
+        InputError: The run folder is in use, or no training record has an answer.
+        DivergenceError: The loss is not finite, or above ``max_loss``.
+        CheckpointError: A checkpoint cannot be written: the disk is full.
+        TerminatedError: SIGTERM came; what was done is saved.
+        ConfigError: A switch needs a GPU.
+        MissingDependencyError: A switch needs a package that is not installed.
+    """
+    flags = engine or EngineFlags()
+    zero = flags.zero
+    if zero is None and config.zero != "auto" and not (flags.deepspeed or flags.fsdp):
+        zero = config.zero if processes_of_run() > 1 else 0
+    check_trackers(track)
+    processes = processes_of_run()
+    on_gpu = resolve_device(device).type == "cuda"
+    check_kernels(config.stage(stage), not on_gpu)
+    settings = fit_precision(config.stage(stage), not on_gpu)
+    chosen = choose_engine(processes, on_gpu, zero, flags.deepspeed, flags.fsdp)
+    run = _Run(
+        config=config,
+        stage=stage,
+        settings=settings,
+        data=data,
+        output=output,
+        checkpoint=checkpoint,
+        validation=validation,
+        resume=resume,
+        device=device,
+        command=command,
+        engine=chosen,
+        processes=processes,
+    )
+    with Termination() as termination:
+        return _train(run, reporter if is_first() else SilentReporter(), termination, track)
+
+
+def processes_of_run() -> int:
+    """Processes that train together."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def _train(
+    run: _Run, reporter: Reporter, termination: Termination, track: Sequence[str]
+) -> TrainingResult:
+    started = time.monotonic()
+    if is_first():
+        claim(run.output, run.resume, run.config, run.stage, reporter, run.engine, run.processes)
+    if run.settings.bf16 != run.config.stage(run.stage).bf16:
+        reporter.note("no bfloat16 arithmetic here: training in float32")
+    transformers_logging.disable_progress_bar()
+    model, processor = _start_model(run.config, run.settings, run.checkpoint)
+    prepare_stage(
+        model,
+        run.stage,
+        run.settings.semantic_weight,
+        run.config.model.lora,
+        run.settings.attention_weight,
+        run.settings.answer_weight,
+    )
+    hold_base_weights(model, run.settings)
+    choose_kernels(model, run.settings, run.on_cpu)
+    if not run.settings.cache_features:
+        model.vision.fold()
+    trainer = _trainer(run, model, processor, reporter, termination, track)
+    last = last_complete_checkpoint(run.output / "checkpoints") if run.resume else None
+    loss = trainer.fit(last)
+    if trainer.state.global_step < trainer.state.max_steps:
+        raise TerminatedError(
+            f"stopped by SIGTERM after step {trainer.state.global_step}, which is saved",
+            "Go on with --resume.",
+        )
+    folder = run.output / "model"
+    weights = trainer.whole_weights()
+    if is_first():
+        if run.settings.base_weights == "nf4":
+            unpack_base_weights(model)
+        _save(folder, model, processor, weights)
+        if not draw_curves(run.output / "log.jsonl", run.output / "curves.png"):
+            reporter.note("curves.png is left out: pip install 'biod2c[plots]' draws it")
+    trained, all_parameters = count_parameters(model)
+    return TrainingResult(
+        model_folder=folder,
+        steps=trainer.state.global_step,
+        seconds=round(time.monotonic() - started, 1),
+        loss=loss,
+        trainable=trained,
+        parameters=all_parameters,
+    )
+
+
+def _trainer(
+    run: _Run,
+    model: BioD2CForConditionalGeneration,
+    processor: BioD2CProcessor,
+    reporter: Reporter,
+    termination: Termination,
+    track: Sequence[str],
+) -> BioD2CTrainer:
+    settings = run.settings
+    parts = (model, processor, settings, run.stage, reporter.note)
+    datasets = [load_dataset(run.data, "train", *parts)]
+    if run.validation is not None:
+        datasets.append(load_dataset([run.validation], "", *parts))
+    features = cached_features(model, processor, datasets, reporter, settings)
+    if is_first():
+        describe(
+            run.output,
+            run.config,
+            run.stage,
+            run.data,
+            datasets[0],
+            run.command,
+            run.engine,
+            run.processes,
+            run.settings.bf16,
+        )
+    return BioD2CTrainer(
+        model=model,
+        args=_arguments(run, model),
+        train_dataset=datasets[0],
+        eval_dataset=datasets[1] if run.validation is not None else None,
+        callbacks=start_trackers(track, run.output) if is_first() else None,
+        data_collator=Collator(processor, features, keep_rows=True),
+        seed=settings.seed,
+        questions_per_image=settings.questions_per_image,
+        keep=settings.keep,
+        max_loss=settings.max_loss,
+        reporter=reporter,
+        log_file=run.output / "log.jsonl",
+        termination=termination,
+        scalars=fit_to_engine(model, run.engine),
+    )
+
+
+def _start_model(
+    config: TrainingConfig, settings: StageSettings, checkpoint: str | None
+) -> tuple[BioD2CForConditionalGeneration, BioD2CProcessor]:
+    if checkpoint is None:
+        return build_model(config.model, settings.seed)
+    folder = locate(checkpoint)
+    model = load_model(folder)
+    model.config.semantic_loss = config.model.semantic_loss
+    model.config.answer_vote = config.model.answer_vote
+    model.config.fusion_dropout = config.model.fusion_dropout
+    model.fusion.set_dropout(config.model.fusion_dropout)
+    torch.manual_seed(settings.seed)  # as build_model does: new parts are drawn next
+    if config.model.mix_neighbours:
+        model.mix_neighbours()
+    if config.model.read_map:
+        model.read_map()
+    return model, load_processor(folder)
+
+
+def _arguments(run: _Run, model: BioD2CForConditionalGeneration) -> TrainingArguments:
+    transformers_logging.set_verbosity_error()  # our own log and progress say what matters
+    settings, on_cpu = run.settings, run.on_cpu
+    return TrainingArguments(
+        **engine_arguments(run.engine, on_cpu, settings.bf16, model.language_model),
+        output_dir=str(run.output / "checkpoints"),
+        num_train_epochs=settings.epochs,
+        max_steps=settings.max_steps or -1,
+        per_device_train_batch_size=settings.batch_size,
+        per_device_eval_batch_size=settings.batch_size,
+        gradient_accumulation_steps=settings.gradient_accumulation,
+        learning_rate=settings.learning_rate,
+        weight_decay=settings.weight_decay,
+        warmup_steps=settings.warmup_ratio,
+        lr_scheduler_type=settings.schedule,
+        max_grad_norm=settings.max_grad_norm,
+        bf16=settings.bf16,
+        activation_checkpointing=settings.gradient_checkpointing,
+        logging_steps=settings.log_every,
+        logging_nan_inf_filter=False,
+        save_strategy="steps" if settings.save_every else "epoch",
+        save_steps=settings.save_every or 500,
+        eval_strategy="epoch" if run.validation is not None else "no",
+        prediction_loss_only=True,
+        seed=settings.seed,
+        use_cpu=on_cpu,
+        optim="adamw_torch_fused",
+        remove_unused_columns=False,
+        report_to="none",
+        disable_tqdm=True,
+        dataloader_num_workers=0,
+        dataloader_pin_memory=not on_cpu,
+    )
+
+
+def _save(
+    folder: Path,
+    model: BioD2CForConditionalGeneration,
+    processor: BioD2CProcessor,
+    weights: dict[str, Any] | None,
+) -> None:
+    """Write the final checkpoint beside its place, then put it there in one step."""
+    partial = folder.with_name(folder.name + ".partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    try:
+        save_checkpoint(partial, model, processor, weights)
+    except Exception as error:
+        if not is_storage_failure(error):
+            raise
+        shutil.rmtree(partial, ignore_errors=True)
+        raise storage_error("the model", folder.parent / "checkpoints", error) from error
+    shutil.rmtree(folder, ignore_errors=True)
+    partial.replace(folder)

@@ -54,17 +54,17 @@ def read_answer(
     visual = model.encode(batch["question_ids"], batch["question_mask"], image)
     answer = batch["input_ids"].new_tensor([ids])
     text = torch.cat([batch["input_ids"], answer], 1)
-    embeddings, mask = model.embed_prompt(visual.tokens, text, torch.ones_like(text))
+    given = model.embed_prompt(visual.tokens, text, torch.ones_like(text))
     with _visible_attention(model.language_model) if attention else nullcontext():
         result = model.language_model(
-            inputs_embeds=embeddings,
-            attention_mask=mask,
+            inputs_embeds=given.embeddings,
+            attention_mask=given.mask,
             output_attentions=attention,
             use_cache=False,
         )
     places = slice(-len(ids) - 1, -1)  # where each answer token is predicted
     logits = result.logits[:, places].float()
-    vote = model.voter(visual, batch["question_mask"])
+    vote = model.vote(visual, batch["question_mask"])
     if vote is not None:
         logits = torch.stack([vote(answer[:, :a], logits[:, a]) for a in range(len(ids))], 1)
     log_p = logits[0].log_softmax(-1).gather(-1, answer[0, :, None])[:, 0]

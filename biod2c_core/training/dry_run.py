@@ -22,10 +22,10 @@ from biod2c_core.data.formats import read_records
 from biod2c_core.data.records import Record
 from biod2c_core.errors import CheckpointError, InputError
 from biod2c_core.model.backbones.adapters import lora_targets
+from biod2c_core.model.beyond.assemble import build_fusion
 from biod2c_core.model.build import model_config
 from biod2c_core.model.checkpoints.folder import load_model_config, locate
 from biod2c_core.model.configuration import BioD2CConfig
-from biod2c_core.model.fusion import FeatureFusion
 from biod2c_core.model.vision import VisionTower, grid_shape
 
 GIB = 2**30
@@ -255,18 +255,7 @@ def measure(described: BioD2CConfig, config: TrainingConfig, stage: int) -> Size
     with torch.device("meta"):
         language_model = AutoModelForCausalLM.from_config(text)
         width = language_model.get_input_embeddings().embedding_dim
-        fusion = FeatureFusion(
-            grid=grid,
-            text_width=width,
-            num_visual_tokens=described.num_visual_tokens,
-            scales=described.scales,
-            layers=described.fusion_layers,
-            heads=described.fusion_heads,
-            feed_forward=described.fusion_feed_forward,
-            projection_layers=described.projection_layers,
-            text_hidden=described.text_hidden,
-            enabled=described.fusion == "on",
-        )
+        fusion = build_fusion(described, grid, width)
     return Sizes(
         language_model=_count_parameters(language_model),
         vision=_count_parameters(tower),

@@ -6,10 +6,11 @@ from collections.abc import Sequence
 
 from torch import nn
 
-from biod2c_core.config import LoraSettings
+from biod2c_core.config import LoraSettings, StageSettings
 from biod2c_core.errors import ConfigError
 from biod2c_core.model.backbones.adapters import lora_targets
 from biod2c_core.model.checkpoints.folder import load_model_config, locate
+from biod2c_core.model.losses import LOSSES
 from biod2c_core.model.modeling import BioD2CForConditionalGeneration
 
 _OPEN = ("model.semantic_loss", "model.fusion_dropout", "model.answer_vote")
@@ -51,10 +52,8 @@ def check_changes(checkpoint: str, assignments: Sequence[str]) -> None:
 def prepare_stage(
     model: BioD2CForConditionalGeneration,
     stage: int,
-    semantic_weight: float,
+    settings: StageSettings,
     lora: LoraSettings,
-    attention_weight: float = 0.0,
-    answer_weight: float = 0.0,
 ) -> None:
     """Freeze and thaw the parts of the model for a stage, in place.
 
@@ -65,10 +64,8 @@ def prepare_stage(
     Args:
         model: The model.
         stage: 1 or 2.
-        semantic_weight: lambda of Eq. (5).
+        settings: Of the stage: the weights of its losses, lambda of Eq. (5) among them.
         lora: The adapters of stage 2.
-        attention_weight: Of L_att.
-        answer_weight: Of L_ans.
     """
     if stage == 2 and not model.config.lora:
         model.add_lora(
@@ -79,8 +76,9 @@ def prepare_stage(
                 "target_modules": lora_targets(model.language_model, lora.targets),
             }
         )
-    model.semantic_weight, model.attention_weight = semantic_weight, attention_weight
-    model.answer_weight = answer_weight
+    model.loss_weights = {
+        loss.name: getattr(settings, loss.setting) for loss in LOSSES.values() if loss.setting
+    }
     for name, parameter in model.named_parameters():
         trained = name.startswith("fusion.") or (stage == 2 and "lora_" in name)
         parameter.requires_grad_(trained)

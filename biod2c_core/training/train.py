@@ -186,14 +186,7 @@ def _train(
         reporter.note("no bfloat16 arithmetic here: training in float32")
     transformers_logging.disable_progress_bar()
     model, processor = _start_model(run.config, run.settings, run.checkpoint)
-    prepare_stage(
-        model,
-        run.stage,
-        run.settings.semantic_weight,
-        run.config.model.lora,
-        run.settings.attention_weight,
-        run.settings.answer_weight,
-    )
+    prepare_stage(model, run.stage, run.settings, run.config.model.lora)
     hold_base_weights(model, run.settings)
     choose_kernels(model, run.settings, run.on_cpu)
     if not run.settings.cache_features:
@@ -281,10 +274,9 @@ def _start_model(
     model.config.fusion_dropout = config.model.fusion_dropout
     model.fusion.set_dropout(config.model.fusion_dropout)
     torch.manual_seed(settings.seed)  # as build_model does: new parts are drawn next
-    if config.model.mix_neighbours:
-        model.mix_neighbours()
-    if config.model.read_map:
-        model.read_map()
+    for switch in ("mix_neighbours", "read_map"):
+        if getattr(config.model, switch):
+            model.extend(switch)
     return model, load_processor(folder)
 
 

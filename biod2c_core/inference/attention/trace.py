@@ -17,6 +17,7 @@ from torch import Tensor
 
 from biod2c_core.errors import ConfigError
 from biod2c_core.inference.forced_decoding import read_answer
+from biod2c_core.model.beyond.without_fusion import WithoutFusion
 from biod2c_core.model.fusion import FusionDecoder
 from biod2c_core.model.generation import Answerer
 from biod2c_core.model.modeling import BioD2CForConditionalGeneration
@@ -66,12 +67,12 @@ def recorded(decoder: FusionDecoder) -> Iterator[list[Tensor]]:
 @contextmanager
 def without_fusion(model: BioD2CForConditionalGeneration) -> Iterator[None]:
     """Leave out the gated term of Eq. (2): the visual tokens of the resampler alone."""
-    before = model.fusion.enabled
-    model.fusion.enabled = False
+    before = model.fusion
+    model.fusion = WithoutFusion.sharing(before)
     try:
         yield
     finally:
-        model.fusion.enabled = before
+        model.fusion = before
 
 
 def trace_answer(

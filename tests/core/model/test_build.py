@@ -57,10 +57,10 @@ def test_settings_reach_the_configuration(llama: Path) -> None:
     assert config.normalize_queries
     assert config.mix_neighbours
     assert config.read_map
-    assert model.fusion.decoder.normalize
-    assert model.fusion.decoder.normalize_queries
-    assert model.fusion.mixing is not None
-    assert model.fusion.reading is not None
+    assert model.fusion.decoder.cross
+    assert model.fusion.decoder.among
+    kinds = [type(each).__name__ for each in model.fusion.extensions]
+    assert kinds == ["NeighbourMixing", "PositionCodes", "AttentionReadout"]
     assert not model.fusion.enabled
     assert model.fusion.scales == 2
     assert processor.prompt == "Q {question}"

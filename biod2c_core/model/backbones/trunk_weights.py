@@ -59,11 +59,11 @@ def select_weights(
         tower: The tower.
 
     Returns:
-        The trunk's weights (with names that are unknown, so that the check of the fit lists them), and the
+        The trunk's weights (unknown names stay, so that the check of the fit lists them), and the
         names of the rest.
     """
     own = tower.trunk.state_dict().keys()
-    if any(name in own for name in tensors):
+    if tensors.keys() <= own:
         return dict(tensors), []
     plain_name = tower.library.plain_name
     places = {plain_name(name): name for name in own}

@@ -106,6 +106,7 @@ def build_open_clip(
 
     known = definition or _known_definition(name)
     vision = {**known["vision_cfg"], "image_size": image_size, "timm_model_pretrained": False}
+    _check_inner_model(name, vision.get("timm_model_name"))
     small = open_clip.CLIPTextCfg(context_length=1, vocab_size=1, width=8, heads=1, layers=1)
     try:
         model = open_clip.CLIP(
@@ -119,11 +120,23 @@ def build_open_clip(
     return model.visual
 
 
+def _check_inner_model(name: str, inner: Any) -> None:
+    """A model of timm inside open_clip must be one by name: timm would fetch hf-hub:... from the hub."""
+    import timm
+
+    if inner and not (isinstance(inner, str) and timm.models.is_model(inner)):
+        raise ConfigError(
+            f"open_clip cannot build {name!r}: timm has no model {inner!r}",
+            "See timm.list_models().",
+        )
+
+
 def _known_definition(name: str) -> dict[str, Any]:
     """What open_clip builds the model of that name from."""
     import open_clip
 
-    definition = open_clip.get_model_config(name)
+    # get_model_config would go to the hub for hf-hub:..., which a stranger's checkpoint may name
+    definition = open_clip.get_model_config(name) if name in open_clip.list_models() else None
     if definition is None:
         raise ConfigError(
             f"open_clip has no model {name!r}",

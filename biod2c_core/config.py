@@ -42,7 +42,7 @@ class VisionConfig:
     """The vision tower; see ``biod2c_core.model.vision.VisionTower``.
 
     Attributes:
-        library: ``timm`` or ``open_clip``.
+        library: ``timm``, ``open_clip``, or a vision library that was registered.
         name: The model's name in that library; for open_clip also ``hf-hub:OWNER/MODEL`` or
             ``local-dir:FOLDER``, which bring their weights.
         levels: Stages of the pyramid, from 0; or ``auto``, the last one of stride 16.
@@ -54,7 +54,7 @@ class VisionConfig:
             empty for random weights.
     """
 
-    library: Literal["timm", "open_clip"] = "open_clip"
+    library: str = "open_clip"
     name: str = "RN50"
     levels: tuple[int, ...] | Literal["auto"] = (3,)
     image_size: int | Literal["auto"] = 512

@@ -21,9 +21,9 @@ sys.path.insert(0, str(REPOSITORY / "tests"))  # where the file is run by itself
 import tiny_models  # noqa: E402
 
 from biod2c_core.config import LoraSettings, StageSettings, VisionConfig  # noqa: E402
+from biod2c_core.model.backbones.open_clip_library import build_open_clip  # noqa: E402
 from biod2c_core.model.build import build_model  # noqa: E402
 from biod2c_core.model.checkpoints.folder import load_model, load_processor, save_checkpoint  # noqa: E402
-from biod2c_core.model.vision import build_open_clip  # noqa: E402
 from biod2c_core.training.stages import prepare_stage  # noqa: E402
 
 AUTO: dict[str, Any] = dict.fromkeys(("levels", "image_size", "mean", "std"), "auto")

@@ -253,11 +253,19 @@ def iter_lines(path: str | Path) -> Iterator[tuple[int, bytes]]:
 
 
 class NotANumberError(ValueError):
-    """JSON has no NaN and no Infinity, though Python writes them."""
+    """JSON has no NaN and no Infinity, though Python writes them.
+
+    Args:
+        value: What the text would be if it had.
+    """
+
+    def __init__(self, value: Any) -> None:
+        self.value = value
+        super().__init__("not JSON, which has no NaN and no Infinity; leave the field out")
 
 
 def _refuse_constant(name: str) -> NoReturn:
-    raise NotANumberError(f"not JSON: it has no {name}; leave the field out, or write null")
+    raise NotANumberError(name)
 
 
 _DECODER = json.JSONDecoder(parse_constant=_refuse_constant)
@@ -277,7 +285,7 @@ def decode_line(line: bytes) -> Any:
     except UnicodeDecodeError as error:
         raise ValueError("not UTF-8 text") from error
     except NotANumberError:
-        raise
+        raise NotANumberError(json.loads(line)) from None
     except (ValueError, RecursionError) as error:  # also numbers and nesting without end
         raise ValueError("not JSON") from error
 

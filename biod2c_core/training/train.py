@@ -35,7 +35,6 @@ from biod2c_core.training.checkpointing import (
 from biod2c_core.training.hardware.base_weights import hold_base_weights, unpack_base_weights
 from biod2c_core.training.hardware.engines import (
     Engine,
-    EngineFlags,
     choose_engine,
     engine_arguments,
     fit_to_engine,
@@ -51,6 +50,15 @@ from biod2c_core.training.logs.trackers import check_trackers, start_trackers
 from biod2c_core.training.run_folder import claim, describe
 from biod2c_core.training.stages import count_parameters, prepare_stage
 from biod2c_core.training.trainer import BioD2CTrainer
+
+
+@dataclass(frozen=True)
+class EngineFlags:
+    """The engine that the caller asks for; see :func:`~.hardware.engines.choose_engine`."""
+
+    zero: int | None = None
+    deepspeed: Path | None = None
+    fsdp: bool = False
 
 
 @dataclass(frozen=True)
@@ -136,16 +144,17 @@ def train(
         MissingDependencyError: A switch needs a package that is not installed.
     """
     flags = engine or EngineFlags()
+    zero = flags.zero
+    if zero is None and config.zero != "auto" and not (flags.deepspeed or flags.fsdp):
+        zero = config.zero if processes_of_run() > 1 else 0
     check_trackers(track)
     processes = processes_of_run()
     on_gpu = resolve_device(device).type == "cuda"
     check_kernels(config.stage(stage), not on_gpu)
     settings = fit_precision(config.stage(stage), not on_gpu)
-    chosen = choose_engine(
-        processes, on_gpu, flags.zero, flags.deepspeed, flags.fsdp, preset=config.zero
-    )
+    chosen = choose_engine(processes, on_gpu, zero, flags.deepspeed, flags.fsdp)
     run = _Run(
-        config=resolve_config(config, checkpoint),
+        config=config,
         stage=stage,
         settings=settings,
         data=data,

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from biod2c_core.data.formats.fields.notes import NOT_CARRIED, Notes
 from biod2c_core.data.formats.fields.values import is_empty, split_in
-from biod2c_core.data.records import FIELDS, decode_line, iter_lines
+from biod2c_core.data.records import FIELDS, NotANumberError, decode_line, iter_lines
 from biod2c_core.errors import InputError, RecordError
 
 Converter = Callable[[int, dict[str, Any]], dict[str, Any] | None]
@@ -126,9 +126,9 @@ def add_own_fields(
         notes: Told of the others.
     """
     for name in row:
-        if name in taken or is_empty(row[name]):
-            continue
         key = name.strip().lower()
+        if name in taken or key in taken or is_empty(row[name]):
+            continue
         if key not in FIELDS:
             notes.add(NOT_CARRIED, name or "(no name)")
         elif key == "tags" and isinstance(row[name], dict):
@@ -154,7 +154,8 @@ def first_names(rows: Iterator[tuple[int, Any]], count: int = 20) -> set[str]:
     """The names of all fields in the first rows; for detection, so it never raises."""
     names: set[str] = set()
     try:
-        for _, row in itertools.islice(rows, count):
+        for _, value in itertools.islice(rows, count):
+            row = value.value if isinstance(value, NotANumberError) else value
             if isinstance(row, dict):
                 names.update(name for name in row if isinstance(name, str))
     except (InputError, OSError, ValueError):

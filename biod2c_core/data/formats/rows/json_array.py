@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
 
-from biod2c_core.data.records import bom_encoding
+from biod2c_core.data.records import NotANumberError, bom_encoding
 from biod2c_core.errors import InputError, RecordError
 
 CHUNK = 1 << 20
@@ -54,11 +54,11 @@ class _Reader:
         self.at = 0
         self._line = 1
         self._counted = 0
-        self._constant = ""
+        self._has_constant = False
         self._decoder = json.JSONDecoder(parse_constant=self._note_constant)
 
-    def _note_constant(self, name: str) -> None:
-        self._constant = name
+    def _note_constant(self, _: str) -> None:
+        self._has_constant = True
 
     def elements(self) -> Iterator[tuple[int, Any]]:
         self._expect("[", "is not a JSON array")
@@ -78,7 +78,7 @@ class _Reader:
     def _value(self) -> Any:
         """Decode the value at the window's start; a value cut by its end is read on."""
         while True:
-            self._constant = ""
+            self._has_constant = False
             try:
                 value, end = self._decoder.raw_decode(self.text, self.at)
             except json.JSONDecodeError as error:
@@ -90,8 +90,8 @@ class _Reader:
             # a number goes on in the next window: "1" may be "12", and "1." may be "1.5"
             if self.text[end : end + 1] in _AFTER_VALUE or not self._read_on():
                 self.at = end
-                if self._constant:
-                    return ValueError(f"not JSON: it has no {self._constant}; write null")
+                if self._has_constant:
+                    return NotANumberError(value)
                 return value
 
     def _read_on(self) -> bool:

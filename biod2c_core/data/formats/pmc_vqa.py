@@ -35,7 +35,13 @@ from biod2c_core.data.formats.rows.csv_rows import is_csv, iter_csv
 VERSIONS = (("train.csv", "test.csv"), ("train_2.csv", "test_2.csv"), ("train2.csv", "test2.csv"))
 IMAGE_FOLDERS = ("images", "images_2", "images2", "figures")
 COLUMNS = {f"choice {letter.lower()}": letter for letter in LETTERS}
-TAKEN = (*COLUMNS, "figure_path", "question", "answer", "anwser", "answer_label", "caption")
+_PUBLISHED = ("Figure_path", "Question", "Answer", "Anwser", "Answer_label", "Caption")
+TAKEN = (
+    *(f"Choice {letter}" for letter in LETTERS),
+    *_PUBLISHED,
+    *COLUMNS,
+    *(name.lower() for name in _PUBLISHED),
+)
 
 
 def _files(path: Path) -> list[Path]:
@@ -74,7 +80,7 @@ def _answer(row: dict[str, Any], choices: dict[str, str]) -> tuple[str, str]:
                 f"the answer is {given!r}, but there are only the choices {[*choices]}"
             )
         return (choices[letter], letter) if letter else (given, "")
-    if given and given.upper() != label:
+    if given and given.upper() != label and given != choices[label]:
         named = choice_meant(choices, given)
         same_text = named and plain_choice(choices[named]) == plain_choice(choices[label])
         if named and named != label and not same_text:
@@ -87,7 +93,7 @@ def _converter(file: Path, prefix: str, notes: Notes) -> Converter:
 
     def convert(line: int, published: dict[str, Any]) -> dict[str, Any]:
         row = {name.lower(): value for name, value in published.items()}
-        given = {letter: optional(row, name) for name, letter in COLUMNS.items()}
+        given = {letter: optional(row, name) for name, letter in COLUMNS.items() if name in row}
         choices = without_letters(given)
         answer, label = _answer(row, choices)
         if not label:

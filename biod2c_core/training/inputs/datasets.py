@@ -52,7 +52,7 @@ def load_dataset(
     unanswered: list[str] = []
     for source in sources:
         root, options = image_root(source), ReadOptions()
-        meant = _meant_for(read_records(source, options=options), split, source, note)
+        meant = meant_for(read_records(source, options=options), split, source, note)
         for line in options.notes.lines():
             note(f"{source}: {line}")
         for record in meant:
@@ -78,10 +78,20 @@ def load_dataset(
     return dataset
 
 
-def _meant_for(
+def meant_for(
     records: Sequence[Record], split: str, source: Path, note: Callable[[str], None]
 ) -> Sequence[Record]:
-    """The rows of a source that are meant for a split."""
+    """The rows of a source that are meant for a split: all of them, where it has no splits.
+
+    Args:
+        records: All rows of the source.
+        split: ``train``, which takes rows without a split too, or ``validation``.
+        source: Where they come from, for messages.
+        note: Told how many of which were taken, where not all are.
+
+    Raises:
+        InputError: It has splits, but no row of this one to validate on.
+    """
     counts = Counter(record.split for record in records)
     if set(counts) == {""}:
         return records

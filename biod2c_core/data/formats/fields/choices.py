@@ -7,6 +7,9 @@ import unicodedata
 from collections.abc import Mapping
 
 LETTERS = "ABCDEFGH"
+_PREFIXES = {
+    letter: re.compile(rf"[(\[]?\s*{letter}\s*([:.)\]])\s*", re.IGNORECASE) for letter in LETTERS
+}
 _MARKUP = re.compile(r"[*_`$]+|\\(?:boxed|text|mathrm|mathbf)|[{}]")
 _LEAD = re.compile(
     r".*\b(?:answer|choice|option|ans)\b\s*(?:(?:is|would\s+be)\b\s*[:=]?|[:=])\s*(.+)",
@@ -32,15 +35,14 @@ def without_letters(choices: Mapping[str, str]) -> dict[str, str]:
         choices: Letter to text; empty texts are left out.
     """
     texts = {letter: text.strip() for letter, text in choices.items() if text.strip()}
-    bare = {letter: _without(letter, text, r"[:.)\]]") for letter, text in texts.items()}
-    if len(texts) > 1 and all(bare[letter] != texts[letter] for letter in texts):
-        return bare
-    return {letter: _without(letter, text, r"[:)\]]") for letter, text in texts.items()}
-
-
-def _without(letter: str, text: str, marks: str) -> str:
-    rest = re.sub(rf"^[(\[]?\s*{letter}\s*{marks}\s*", "", text, flags=re.IGNORECASE)
-    return rest or text
+    own = {letter: _PREFIXES[letter].match(text) for letter, text in texts.items()}
+    every = len(texts) > 1 and all(own.values())
+    return {
+        letter: text[found.end() :]
+        if (found := own[letter]) and (every or found[1] != ".") and found.end() < len(text)
+        else text
+        for letter, text in texts.items()
+    }
 
 
 def plain_choice(text: str) -> str:

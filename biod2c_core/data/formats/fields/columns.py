@@ -88,7 +88,8 @@ class TableRows:
         source: Name of the data set, for rows that name none.
         split: The split of rows that name none.
         name: Begins the ids of rows that have none.
-        is_text: The cells are texts of a CSV file, in which gaps and whole numbers are spelled.
+        is_text: The cells are texts of a CSV file, in which gaps and whole numbers are spelled; else
+            they are values of a table that holds the images too.
     """
 
     def __init__(
@@ -101,7 +102,9 @@ class TableRows:
         self.is_text = is_text
         self._header: tuple[Any, ...] = ()
         self._columns: dict[str, str] = {}
+        self._texts: list[tuple[str, str]] = []
         self._others: list[str] = []
+        self._loose: list[str] = []
 
     def convert(
         self, line: int, row: Mapping[str, Any], image: str | None = None
@@ -119,13 +122,15 @@ class TableRows:
         header = tuple(row)
         if header != self._header:
             self._read_header(header)
-        fields = {
-            field: row[column]
-            for field, column in self._columns.items()
-            if field not in ("boxes", "tags", "queue", "image")
-        }
-        fields = {field: self._text(field, value) for field, value in fields.items()}
-        image = image or self._text("image", row[self._columns["image"]])
+        fields: dict[str, Any] = {}
+        for field, column in self._texts:
+            value = row[column]
+            if type(value) is str and value and value not in _GAPS and value[-2:] != ".0":
+                fields[field] = value.strip()
+            else:
+                fields[field] = self._text(field, value)
+        if image is not None:
+            fields["image"] = image
         if not fields.get("id"):
             fields["id"] = f"{self.name}-{line}"
             if "id" in self._columns:
@@ -133,9 +138,12 @@ class TableRows:
         fields["answer_type"] = answer_type(fields)
         if fields.get("caption") and not fields.get("question"):
             fields |= caption_fields("", fields["caption"])
-        split = fields.get("split") or self._loose_split(row) or self.split
-        source = fields.get("source") or self.source
-        return {**fields, "image": image, "split": split, "source": source, **self._nested(row)}
+        if not fields.get("split"):
+            fields["split"] = self._loose_split(row) or self.split
+        if not fields.get("source"):
+            fields["source"] = self.source
+        self._add_nested(fields, row)
+        return fields
 
     def _read_header(self, header: tuple[Any, ...]) -> None:
         self._columns = find_columns(header)
@@ -144,6 +152,11 @@ class TableRows:
             raise ValueError(f"the columns are {names}; missing: {missing}")
         taken = set(self._columns.values())
         self._others = [name for name in header if isinstance(name, str) and name not in taken]
+        nested = ("boxes", "tags", "queue")
+        self._texts = [(f, c) for f, c in self._columns.items() if f not in nested]
+        if not self.is_text:
+            self._texts = [(f, c) for f, c in self._texts if f != "image"]
+        self._loose = [name for name in self._others if plain_column(name) in _LOOSE_SPLITS]
         self._header = header
 
     def _text(self, field: str, value: Any) -> str:
@@ -159,21 +172,22 @@ class TableRows:
         return text
 
     def _loose_split(self, row: Mapping[str, Any]) -> str:
-        for name in self._others:
-            value = row[name]
-            if isinstance(value, str) and plain_column(name) in _LOOSE_SPLITS:
-                word = value.strip().lower()
-                if word in SPLIT_WORDS:
-                    return SPLIT_WORDS[word]
+        for name in self._loose:
+            word = str(row[name]).strip().lower()
+            if word in SPLIT_WORDS:
+                return SPLIT_WORDS[word]
         return ""
 
-    def _nested(self, row: Mapping[str, Any]) -> dict[str, Any]:
-        """The fields that are no single text: queue, boxes and tags."""
-        queue = row.get(self._columns.get("queue", ""))
-        if isinstance(queue, str):
-            queue = [text.strip() for text in queue.split(QUEUE_SEPARATOR) if text.strip()]
-        boxes = self._decoded("boxes", row)
-        tags = self._decoded("tags", row)
+    def _add_nested(self, fields: dict[str, Any], row: Mapping[str, Any]) -> None:
+        """Add the fields that are no single text: queue, boxes and tags."""
+        if "queue" in self._columns:
+            queue = row[self._columns["queue"]]
+            if isinstance(queue, str):
+                queue = [text.strip() for text in queue.split(QUEUE_SEPARATOR) if text.strip()]
+            fields["queue"] = queue
+        if "boxes" in self._columns:
+            fields["boxes"] = self._decoded("boxes", row)
+        tags = self._decoded("tags", row) if "tags" in self._columns else None
         if isinstance(tags, dict):  # parquet gives every row the keys of all
             tags = {
                 key: text_of("tags", value) for key, value in tags.items() if not is_empty(value)
@@ -182,15 +196,15 @@ class TableRows:
             value = row[name]
             if is_empty(value):
                 continue
-            if isinstance(value, str | int | float):
-                tags = tags or {}
-                if isinstance(tags, dict):
-                    tags.setdefault(name, str(value) if value is True else _tag(name, value))
-                if not self.is_text:
-                    self.notes.add(AS_TAGS, name)
-            else:
+            if not isinstance(value, str | int | float):
                 self.notes.add(NOT_CARRIED, name)
-        return {"queue": queue, "boxes": boxes, "tags": tags}
+                continue
+            tags = {} if tags is None else tags
+            if isinstance(tags, dict):
+                tags.setdefault(name, _tag(name, value))
+            if not self.is_text:
+                self.notes.add(AS_TAGS, name)
+        fields["tags"] = tags
 
     def _decoded(self, field: str, row: Mapping[str, Any]) -> Any:
         value = row.get(self._columns.get(field, ""))

@@ -89,7 +89,7 @@ def _rows(reader: Any, header: list[str]) -> Iterator[tuple[int, Any]]:
         if len(values) > len(header):
             problem = f"{len(values)} fields where the header names {len(header)}"
             yield reader.line_num, ValueError(problem)
-        elif any(value.strip() for value in values):
+        elif "".join(values).strip():
             if len(values) < len(header):
                 values += [""] * (len(header) - len(values))
             yield reader.line_num, dict(zip(header, values, strict=False))

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
 
-from biod2c_core.data.records import NotANumberError, bom_encoding
+from biod2c_core.data.records import NotANumberError, bom_encoding, check_repeated
 from biod2c_core.errors import InputError, RecordError
 
 CHUNK = 1 << 20
@@ -89,9 +89,13 @@ class _Reader:
                 raise self.error("the element is nested too deeply or too long") from error
             # a number goes on in the next window: "1" may be "12", and "1." may be "1.5"
             if self.text[end : end + 1] in _AFTER_VALUE or not self._read_on():
-                self.at = end
+                start, self.at = self.at, end
                 if self._has_constant:
                     return NotANumberError(value)
+                try:
+                    check_repeated(self.text[start:end], value)
+                except ValueError as error:
+                    return error
                 return value
 
     def _read_on(self) -> bool:

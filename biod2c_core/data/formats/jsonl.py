@@ -28,7 +28,7 @@ from biod2c_core.data.records import FIELDS, text_of
 
 SPLIT_FILES = ("train.jsonl", "validation.jsonl", "valid.jsonl", "val.jsonl", "test.jsonl")
 OWN = FIELDS - {"image", "question", "answer", "caption", "queue"}  # what others have too
-_TYPO = 0.8
+_TYPO = 0.82
 
 
 def _files(path: Path) -> list[Path]:
@@ -93,7 +93,7 @@ def _own(published: dict[str, Any], notes: Notes) -> dict[str, Any]:
 
 
 def _check_unknown(name: str, key: str, value: Any) -> None:
-    close = difflib.get_close_matches(key, FIELDS, 1, _TYPO) if len(key) > 3 else []
+    close = difflib.get_close_matches(key, FIELDS, 1, _TYPO) if len(key) > 2 else []
     if close and abs(len(close[0]) - len(key)) <= 1:
         raise ValueError(f"unknown field {name!r}; is {close[0]!r} meant?")
     if not isinstance(value, str | int | float):

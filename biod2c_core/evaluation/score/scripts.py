@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections.abc import Iterator
 
 # Letters of other scripts and East Asian punctuation. Latin with accents, Greek (as in "\u03b2-blocker"),
 # dashes and quotation marks are English prose, which the conventions' own code reads.
@@ -40,14 +41,14 @@ def spaced(text: str) -> str:
     if not has_other_script(text):
         return text
     parts: list[str] = []
-    for character in unicodedata.normalize("NFKC", text):
+    for character in _compatible(text):
         if character.isascii():
             parts.append(character)
             continue
         category = unicodedata.category(character)
         if category[0] == "M":
             # a vowel or tone belongs to the character before it, even where that got its blank
-            if parts and parts[-1] == " ":
+            if parts[-1:] == [" "] and _takes_marks("".join(parts[-2:-1])):
                 parts.insert(-1, character)
             else:
                 parts.append(character)
@@ -58,6 +59,19 @@ def spaced(text: str) -> str:
         else:
             parts.append(character)
     return " ".join("".join(parts).split())
+
+
+def _takes_marks(character: str) -> bool:
+    return bool(character) and (
+        unicodedata.category(character)[0] == "M" or _WITHOUT_BLANKS.match(character) is not None
+    )
+
+
+def _compatible(text: str) -> Iterator[str]:
+    """The characters in their ordinary width; full-width punctuation stays as it is."""
+    for character in unicodedata.normalize("NFC", text):
+        ordinary = unicodedata.normalize("NFKC", character)
+        yield from character if unicodedata.category(ordinary[0])[0] == "P" else ordinary
 
 
 def words(text: str) -> list[str]:

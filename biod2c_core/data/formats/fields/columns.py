@@ -7,7 +7,7 @@ import re
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
-from biod2c_core.data.formats.fields.notes import AS_TAGS, NO_ANSWER, NOT_CARRIED, WITHOUT_ID, Notes
+from biod2c_core.data.formats.fields.notes import AS_TAGS, GAPS, NOT_CARRIED, WITHOUT_ID, Notes
 from biod2c_core.data.formats.fields.values import answer_type, caption_fields, is_empty
 from biod2c_core.data.records import FIELDS, SPLIT_WORDS, text_of
 
@@ -125,10 +125,13 @@ class TableRows:
         fields: dict[str, Any] = {}
         for field, column in self._texts:
             value = row[column]
-            if type(value) is str and value and value not in _GAPS and value[-2:] != ".0":
-                fields[field] = value.strip()
+            if type(value) is str:
+                value = value.strip()
+                if self.is_text and (value in _GAPS or value[-2:] == ".0"):
+                    value = self._spelled(field, value)
+                fields[field] = value
             else:
-                fields[field] = self._text(field, value)
+                fields[field] = "" if is_empty(value) else text_of(field, value)
         if image is not None:
             fields["image"] = image
         if not fields.get("id"):
@@ -159,16 +162,13 @@ class TableRows:
         self._loose = [name for name in self._others if plain_column(name) in _LOOSE_SPLITS]
         self._header = header
 
-    def _text(self, field: str, value: Any) -> str:
-        if not self.is_text:
-            return "" if is_empty(value) else text_of(field, value)
-        text = value.strip() if isinstance(value, str) else ""
+    def _spelled(self, field: str, text: str) -> str:
+        """What a cell of a text table means that spells a gap, or a whole number as a float does."""
         if text in _GAPS:
-            if field == "answer":
-                self.notes.add(NO_ANSWER, text)
+            self.notes.add(GAPS, f"{field} {text}")
             return ""
         if field in ("answer", "id") and _WHOLE.fullmatch(text):
-            return text[:-2]  # 2.0: a whole number that a table with gaps turned into a float
+            return text[:-2]
         return text
 
     def _loose_split(self, row: Mapping[str, Any]) -> str:

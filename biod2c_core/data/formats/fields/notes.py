@@ -7,7 +7,7 @@ from collections import defaultdict
 NOT_CARRIED = "not carried over"
 AS_TAGS = "kept as tags"
 WITHOUT_ID = "without an id, so named by file and line"
-NO_ANSWER = "taken for no answer"
+GAPS = "taken for empty"
 ENCODING = "not UTF-8, read as"
 NO_CHOICE = "answers that are none of the choices"
 ID_TWICE = "ids used in two files, so named by file and id"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -23,7 +22,9 @@ def one_line(text: str) -> str:
 
 def emit_json(value: Any) -> None:
     """Write one JSON value, on one line, to stdout."""
-    typer.echo(json.dumps(value, ensure_ascii=False, default=str))
+    from biod2c_core.atomic import json_text
+
+    typer.echo(json_text(value))
 
 
 def note(text: str) -> None:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import base64
 import hashlib
 import io
-import json
 from collections.abc import Sequence
 from html import escape
 from importlib import resources
@@ -19,6 +18,7 @@ from typing import Any
 
 from PIL import Image
 
+from biod2c_core.atomic import json_text
 from biod2c_core.data.images import load_image
 from biod2c_core.errors import ImageError
 from biod2c_core.evaluation.report.svg import DotRow, dot_plot
@@ -91,7 +91,7 @@ def _filters(question: ScoredQuestion) -> dict[str, str]:
 
 def _json(value: Any) -> str:
     """JSON that cannot end its script element."""
-    text = json.dumps(value, ensure_ascii=False)
+    text = json_text(value)
     return text.replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
 
 

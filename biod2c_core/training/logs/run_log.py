@@ -14,7 +14,7 @@ from typing import Any, Protocol
 import torch
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from biod2c_core.atomic import atomic_open
+from biod2c_core.atomic import atomic_open, json_text
 
 try:
     import resource
@@ -109,7 +109,7 @@ class RunLog(TrainerCallback):
         row = {"step": state.global_step, **(logs or {})}
         self.latest = {key: value for key, value in row.items() if isinstance(value, float)}
         with self.log_file.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(row) + "\n")
+            file.write(json_text(row) + "\n")
 
 
 def read_log(log_file: Path) -> list[dict[str, Any]]:
@@ -127,7 +127,7 @@ def _forget_after(log_file: Path, step: int) -> None:
     """Drop the lines of steps that will be done again, and what a kill left of a line."""
     kept = [row for row in read_log(log_file) if row["step"] <= step]
     with atomic_open(log_file) as file:
-        file.writelines(json.dumps(row) + "\n" for row in kept)
+        file.writelines(json_text(row) + "\n" for row in kept)
 
 
 class Rates:

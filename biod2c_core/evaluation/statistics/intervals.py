@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from biod2c_core.data.records import Record
 from biod2c_core.errors import InputError
 from biod2c_core.evaluation.score.score import Evaluation, ScoredQuestion
 
@@ -22,6 +23,8 @@ RESAMPLES = 2000
 SEED = 20250
 MOST_GROUPS = 40
 _CHUNK = 500
+_MOST_CELLS = 8_000_000  # of a table of draws: 64 MB
+_MANY_IMAGES = 10_000
 
 Floats = NDArray[np.float64]
 
@@ -77,14 +80,29 @@ def resampled_means(
         (B, M); NaN where a draw holds no question of a column.
     """
     generator = np.random.default_rng(seed)
-    images = len(sums)
+    images, columns = sums.shape
+    both = np.concatenate([sums, counts], axis=1)
     means = []
-    for start in range(0, resamples, _CHUNK):
-        size = min(_CHUNK, resamples - start)
-        drawn = generator.multinomial(images, np.full(images, 1 / images), size=size)
+    most = max(1, min(_CHUNK, _MOST_CELLS // images))
+    for start in range(0, resamples, most):
+        totals = _draws(generator, images, min(most, resamples - start)) @ both
         with np.errstate(invalid="ignore", divide="ignore"):
-            means.append((drawn @ sums) / (drawn @ counts))
+            means.append(totals[:, :columns] / totals[:, columns:])
     return np.concatenate(means)
+
+
+def _draws(generator: np.random.Generator, images: int, size: int) -> Floats:
+    """How often each image is drawn, (size, images)."""
+    if images <= _MANY_IMAGES:
+        drawn = generator.multinomial(images, np.full(images, 1 / images), size=size)
+    else:  # a third of the time
+        drawn = np.stack(
+            [
+                np.bincount(generator.integers(0, images, images, np.int32), minlength=images)
+                for _ in range(size)
+            ]
+        )
+    return drawn.astype(np.float64)
 
 
 def intervals(
@@ -107,20 +125,57 @@ def intervals(
     # Sorted, so that the interval does not depend on the order of the records.
     questions = sorted(questions, key=lambda question: question.record.id)
     sums, counts = image_totals(questions, keys)
+    found = _estimates(sums, counts, level, resamples, seed)
+    return dict(zip(keys, found, strict=True))
+
+
+def matrix_intervals(
+    records: Sequence[Record],
+    values: Floats,
+    *,
+    level: float = LEVEL,
+    resamples: int = RESAMPLES,
+    seed: int = SEED,
+) -> list[Estimate]:
+    """:func:`intervals` of many columns at once, for the values of a table.
+
+    Args:
+        records: Q questions.
+        values: (Q, M); NaN where a column does not apply.
+        level: Coverage.
+        resamples: B.
+        seed: Of the draw.
+    """
+    order = sorted(range(len(records)), key=lambda i: records[i].id)
+    place: dict[str, int] = {}
+    rows = np.array([place.setdefault(records[i].image, len(place)) for i in order])
+    sums, counts = (np.zeros((len(place), values.shape[1])) for _ in range(2))
+    for column in range(values.shape[1]):
+        ordered = values[order, column]
+        applies = ~np.isnan(ordered)
+        sums[:, column] = np.bincount(rows[applies], weights=ordered[applies], minlength=len(place))
+        counts[:, column] = np.bincount(rows[applies], minlength=len(place))
+    return _estimates(sums, counts, level, resamples, seed)
+
+
+def _estimates(
+    sums: Floats, counts: Floats, level: float, resamples: int, seed: int
+) -> list[Estimate]:
+    """Mean and interval of each column of sums and counts by image."""
     totals = counts.sum(0)
     tail = (1 - level) / 2
-    result = {}
+    result = []
     means = resampled_means(sums, counts, resamples, seed) if len(sums) > 1 else None
-    for index, key in enumerate(keys):
-        if totals[index] == 0:
-            result[key] = Estimate(None, 0)
+    for index, questions in enumerate(totals):
+        if questions == 0:
+            result.append(Estimate(None, 0))
             continue
-        value, questions_there = float(sums[:, index].sum() / totals[index]), int(totals[index])
+        value = float(sums[:, index].sum() / questions)
         if means is None or np.isnan(means[:, index]).all():
-            result[key] = Estimate(value, questions_there)
+            result.append(Estimate(value, int(questions)))
             continue
         low, high = np.nanquantile(means[:, index], [tail, 1 - tail])
-        result[key] = Estimate(value, questions_there, float(low), float(high))
+        result.append(Estimate(value, int(questions), float(low), float(high)))
     return result
 
 

@@ -14,7 +14,9 @@ from biod2c_cli.options import PLAIN, AsJson, Device, ImageRoot, Model
 from biod2c_core.errors import InputError
 
 if TYPE_CHECKING:
+    from biod2c_core.evaluation.evaluate import Request
     from biod2c_core.evaluation.predict.models import Endpoint
+    from biod2c_core.evaluation.report.tables import Table
     from biod2c_core.evaluation.statistics.analysis import Analysis
 
 DEFAULT_COMMAND = "run"
@@ -32,7 +34,10 @@ Predictions = Annotated[
 ]
 ProfileName = Annotated[
     str,
-    typer.Option(help="How to count: multimedeval (the paper's table), llava-med, pmc-vqa, exact."),
+    typer.Option(
+        help="How to count: multimedeval (the paper's table), medevalkit, llava-med ...; all puts "
+        "every convention side by side. See docs/metrics.md."
+    ),
 ]
 ShuffleSeed = Annotated[
     int | None,
@@ -125,6 +130,7 @@ def run(
     from biod2c_core.evaluation.judge.judge_run import Judging
     from biod2c_core.evaluation.locate import find_data
     from biod2c_core.evaluation.predict.models import Endpoint
+    from biod2c_core.evaluation.score.profiles import ALL
 
     endpoint = Endpoint(base_url, budget)
     request = Request(
@@ -141,6 +147,9 @@ def run(
         judging=Judging(judge, endpoint, judge_passes) if judge else None,
     )
     load = partial(_load_model, predictions=request.predictions_file, endpoint=endpoint)
+    if profile == ALL:
+        _all_profiles(request, load, as_json)
+        return
     result = evaluate(request, load, lambda n: console.progress("Questions", n))
     if as_json:
         console.emit_json(result.to_dict())
@@ -156,13 +165,29 @@ def _load_model(checkpoint: str | None, device: str, predictions: Path, endpoint
     return load_model(checkpoint, device, predictions, endpoint)
 
 
-def _print(result: Analysis) -> None:
-    from biod2c_core.evaluation.report.tables import score_table
+def _all_profiles(request: Request, load: Any, as_json: bool) -> None:
+    from biod2c_core.evaluation.every_profile import evaluate_by_all
+    from biod2c_core.evaluation.report.profiles_table import profiles_table
 
-    table = score_table(result.to_dict())
+    if request.judging is not None:
+        raise InputError("--profile all asks no judge", "Name one profile, or leave out --judge.")
+    result = evaluate_by_all(request, load, lambda n: console.progress("Questions", n))
+    if as_json:
+        console.emit_json(result)
+        return
+    _print_table(profiles_table(result))
+
+
+def _print_table(table: Table) -> None:
     console.print_table(table.title, list(table.columns), table.plain_rows())
     for line in table.notes:
         console.note(line)
+
+
+def _print(result: Analysis) -> None:
+    from biod2c_core.evaluation.report.tables import score_table
+
+    _print_table(score_table(result.to_dict()))
 
 
 @app.command()
@@ -264,3 +289,7 @@ def agree(
     console.print_table(title, ["measure", "value", "95% interval"], agreement_rows(found))
     if found.only_first or found.only_second:
         console.note(f"scored in A alone: {found.only_first}, in B alone: {found.only_second}")
+    if found.unscored_first or found.unscored_second:
+        console.note(
+            f"in both, but unscored: {found.unscored_first} in A, {found.unscored_second} in B"
+        )

@@ -110,6 +110,12 @@ def notes(result: dict[str, Any]) -> list[str]:
         )
     else:
         found.append("No training records were given: no baselines, no contamination check.")
+    if judge := result["profile"].get("judge"):
+        found.append(
+            f"These numbers depend on the judge {judge['model']} and its rubric "
+            f"({judge['rubric']['checksum']}): {judge['asked']} answers were sent to it, "
+            f"{judge['undecided']} count as wrong because no reply could be read."
+        )
     if judge := result.get("judge"):
         found.append(
             f"Judge {judge['model']}, rubric {judge['rubric']['version']} "

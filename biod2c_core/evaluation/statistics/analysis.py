@@ -14,6 +14,7 @@ from biod2c_core.evaluation.statistics.baselines import majority, question_only
 from biod2c_core.evaluation.statistics.contamination import Contamination, check_contamination
 from biod2c_core.evaluation.statistics.intervals import (
     LEVEL,
+    METHOD,
     RESAMPLES,
     SEED,
     Estimate,
@@ -65,7 +66,7 @@ class Analysis:
             "predictions": dict(self.predictions) if self.predictions else None,
             "intervals": {
                 "level": LEVEL,
-                "method": "percentile bootstrap over images",
+                "method": METHOD,
                 "resamples": RESAMPLES,
                 "seed": SEED,
             },

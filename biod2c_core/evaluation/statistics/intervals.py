@@ -19,6 +19,7 @@ from biod2c_core.errors import InputError
 from biod2c_core.evaluation.score.score import Evaluation, ScoredQuestion
 
 LEVEL = 0.95
+METHOD = "percentile bootstrap over images"
 RESAMPLES = 2000
 SEED = 20250
 MOST_GROUPS = 40

@@ -185,9 +185,13 @@ def _print_table(table: Table) -> None:
 
 
 def _print(result: Analysis) -> None:
+    from biod2c_core.evaluation.report.confidence import confidence_table
     from biod2c_core.evaluation.report.tables import score_table
 
-    _print_table(score_table(result.to_dict()))
+    found = result.to_dict()
+    _print_table(score_table(found))
+    if found["confidence"]:
+        _print_table(confidence_table(found["confidence"]))
 
 
 @app.command()

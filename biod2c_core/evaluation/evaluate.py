@@ -27,6 +27,7 @@ from biod2c_core.evaluation.predict.predictions_file import (
     split_checksum,
 )
 from biod2c_core.evaluation.predict.sharding import Job, absorb_shards, predict_on
+from biod2c_core.evaluation.report.confidence import confidence_table
 from biod2c_core.evaluation.report.html import to_html
 from biod2c_core.evaluation.report.tables import score_table, to_latex, to_markdown
 from biod2c_core.evaluation.score.profiles import DEFAULT_PROFILE, get_profile
@@ -276,10 +277,12 @@ def write_run(folder: Path, analysis: Analysis, images: Path) -> None:
         images: Folder of the images, for the HTML page.
     """
     result = analysis.to_dict()
-    table = score_table(result)
+    tables = [score_table(result)]
+    if result["confidence"]:
+        tables.append(confidence_table(result["confidence"]))
     texts = {
-        "report.md": to_markdown(table),
-        "report.tex": to_latex(table),
+        "report.md": "\n".join(map(to_markdown, tables)),
+        "report.tex": "\n".join(map(to_latex, tables)),
         "report.html": to_html(analysis, images),
     }
     for name, text in texts.items():

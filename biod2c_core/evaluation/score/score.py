@@ -18,6 +18,12 @@ from biod2c_core.evaluation.predict.predictions_file import (
 from biod2c_core.evaluation.score.normalize import closed_answer
 from biod2c_core.evaluation.score.profiles import Profile
 
+# The columns that say whether a question is right, the first that applies
+CORRECTNESS = (
+    *("accuracy", "closed_accuracy", "open_accuracy", "choice_accuracy", "exact_match"),
+    *("closed_accuracy_by_type", "open_recall"),
+)
+
 
 @dataclass(frozen=True)
 class ScoredQuestion:
@@ -26,6 +32,11 @@ class ScoredQuestion:
     record: Record
     prediction: Prediction
     values: dict[str, float]
+
+    @property
+    def correctness(self) -> float | None:
+        """How right it is by the profile's own measure, in [0, 1]; None where no column says so."""
+        return next((self.values[key] for key in CORRECTNESS if key in self.values), None)
 
 
 @dataclass(frozen=True)

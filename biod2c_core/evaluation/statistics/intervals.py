@@ -8,7 +8,7 @@ Notation: Q questions, C images, M columns, B resamples.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -80,16 +80,29 @@ def resampled_means(
     Returns:
         (B, M); NaN where a draw holds no question of a column.
     """
-    generator = np.random.default_rng(seed)
     images, columns = sums.shape
     both = np.concatenate([sums, counts], axis=1)
     means = []
-    most = max(1, min(_CHUNK, _MOST_CELLS // images))
-    for start in range(0, resamples, most):
-        totals = _draws(generator, images, min(most, resamples - start)) @ both
+    for draws in image_draws(images, resamples, seed, images):
+        totals = draws @ both
         with np.errstate(invalid="ignore", divide="ignore"):
             means.append(totals[:, :columns] / totals[:, columns:])
     return np.concatenate(means)
+
+
+def image_draws(images: int, resamples: int, seed: int, width: int) -> Iterator[Floats]:
+    """How often each image is drawn, in parts of (at most 500, images).
+
+    Args:
+        images: How many there are, and are drawn with replacement.
+        resamples: B.
+        seed: Of the draw; the parts do not change it.
+        width: Of the table that will be made of a part, so that it stays small.
+    """
+    generator = np.random.default_rng(seed)
+    most = max(1, min(_CHUNK, _MOST_CELLS // max(images, width)))
+    for start in range(0, resamples, most):
+        yield _draws(generator, images, min(most, resamples - start))
 
 
 def _draws(generator: np.random.Generator, images: int, size: int) -> Floats:

@@ -212,6 +212,7 @@ def compare(
 
     from biod2c_core.evaluation.evaluate import compare_files
     from biod2c_core.evaluation.locate import find_data
+    from biod2c_core.evaluation.score.profiles import get_profile
 
     tests = compare_files(
         find_data(data), first, second, None if split == "all" else split, profile
@@ -219,9 +220,10 @@ def compare(
     if as_json:
         console.emit_json({key: asdict(test) for key, test in tests.items()})
         return
+    labels = {metric.key: metric.label for metric in get_profile(profile).metrics}
     rows = [
         [
-            key,
+            labels[key],
             f"{test.first:.3f}",
             f"{test.second:.3f}",
             f"{test.difference:+.3f}",
@@ -247,22 +249,56 @@ def table(
     paper_table: Annotated[
         int, typer.Option(min=1, max=2, help="1: data sets by models. 2: variants on BioVGQ.")
     ] = 1,
+    leaderboard: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="PAGE.html",
+            help="Instead, one table a data set and profile, any of them: with intervals, and which "
+            "differences are real. Also written as a page to sort.",
+        ),
+    ] = None,
+    published: Annotated[
+        Path | None,
+        typer.Option(metavar="JSON", help="Published numbers for the leaderboard, by profile."),
+    ] = None,
     form: Annotated[str, typer.Option("--format", help="text, markdown, latex or json.")] = "text",
 ) -> None:
-    """Lay results side by side as the paper's Tables 1 and 2, beside its published numbers."""
+    """Lay results side by side as the paper's Tables 1 and 2, or as a leaderboard."""
+    if published and not leaderboard:
+        raise InputError("--published goes with --leaderboard", "Name the page: PAGE.html.")
+    if leaderboard:
+        _leaderboard(results, leaderboard, published, form)
+        return
     from biod2c_core.evaluation.report.paper_tables import load_result, table_1, table_2, to_json
-    from biod2c_core.evaluation.report.tables import to_latex, to_markdown
 
     loaded = [load_result(argument) for argument in results]
     found = table_1(loaded) if paper_table == 1 else table_2(loaded)
+    _emit([found], to_json(found), form)
+
+
+def _leaderboard(runs: list[str], page: Path, published: Path | None, form: str) -> None:
+    from biod2c_core.atomic import atomic_open
+    from biod2c_core.evaluation.report.leaderboard import board_table, make_boards
+    from biod2c_core.evaluation.report.leaderboard_page import leaderboard_html
+
+    boards = make_boards(runs, published)
+    _emit([board_table(board) for board in boards], [board.to_dict() for board in boards], form)
+    with atomic_open(page) as file:
+        file.write(leaderboard_html(boards))
+    console.note(f"wrote {page}")
+
+
+def _emit(tables: list[Table], values: Any, form: str) -> None:
+    from biod2c_core.evaluation.report.tables import to_latex, to_markdown
+
     if form == "json":
-        console.emit_json(to_json(found))
+        console.emit_json(values)
     elif form in ("markdown", "latex"):
-        console.emit((to_markdown if form == "markdown" else to_latex)(found).rstrip("\n"))
+        write = to_markdown if form == "markdown" else to_latex
+        console.emit("\n".join(map(write, tables)).rstrip("\n"))
     elif form == "text":
-        console.print_table(found.title, list(found.columns), found.plain_rows())
-        for line in found.notes:
-            console.note(line)
+        for table in tables:
+            _print_table(table)
     else:
         raise InputError(f"unknown format {form!r}", "Use text, markdown, latex or json.")
 

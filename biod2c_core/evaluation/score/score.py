@@ -89,6 +89,7 @@ class Evaluation:
                 "version": self.profile.version,
                 "summary": self.profile.summary,
                 "source": self.profile.source,
+                "columns": {metric.key: metric.label for metric in self.profile.metrics},
                 "judge": dict(self.judged_by) if self.judged_by else None,
             },
             "data": describe_split(self.records),

@@ -318,7 +318,7 @@ def compare(
             if metric.key in a.values and metric.key in b.values
         ]
         if pairs:
-            found[metric.key] = _paired(pairs, resamples, seed)
+            found[metric.key] = paired_test(pairs, resamples, seed)
     adjusted = holm([test.p for test in found.values()])
     return {
         key: PairedTest(**{**vars(test), "p_adjusted": p})
@@ -326,9 +326,18 @@ def compare(
     }
 
 
-def _paired(
-    pairs: Sequence[tuple[ScoredQuestion, float, float]], resamples: int, seed: int
+def paired_test(
+    pairs: Sequence[tuple[ScoredQuestion, float, float]],
+    resamples: int = RESAMPLES,
+    seed: int = SEED,
 ) -> PairedTest:
+    """One column of system A against system B.
+
+    Args:
+        pairs: A question, A's value and B's value.
+        resamples: For the interval.
+        seed: Of all draws.
+    """
     pairs = sorted(pairs, key=lambda pair: pair[0].record.id)
     place: dict[str, int] = {}
     for question, _, _ in pairs:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +12,8 @@ from PIL import Image
 
 from biod2c_core.atomic import atomic_open
 from biod2c_core.errors import InputError
+from biod2c_core.inference.attention.attention_map import AttentionMap
 from biod2c_core.inference.attention.boxes import Box, peak, score_boxes
-from biod2c_core.inference.attention.explain import AttentionMap
 from biod2c_core.inference.attention.render import Panel, figure, overlay
 
 MAX_SIDE = 1024  # a panel shows no more; a large picture is shrunk once, before it is painted
@@ -130,3 +130,34 @@ def save_array(path: Path, maps: Sequence[AttentionMap]) -> None:
     """Write the maps as one ``.npy`` array, (questions, H, W) float32, atomically."""
     with atomic_open(path, "wb") as file:
         np.save(file, np.stack([each.values for each in maps]).astype(np.float32))
+
+
+@dataclass(frozen=True)
+class AttentionFigure:
+    """A map and the image that it was made for.
+
+    Attributes:
+        map: The map, with the answer that it belongs to.
+        image: The image, RGB.
+    """
+
+    map: AttentionMap
+    image: Image.Image
+
+    @property
+    def values(self) -> np.ndarray:
+        """The map, (H, W) over the image stretched to the grid, float64, sum 1."""
+        return self.map.values
+
+    @property
+    def picture(self) -> Image.Image:
+        """The image, and beside it the map on it, under question and answer."""
+        return draw_maps(self.image, [self.map])
+
+    def save(self, path: str | Path) -> None:
+        """Write the picture, atomically, in the format of its name.
+
+        Raises:
+            InputError: The suffix is not that of a picture format.
+        """
+        save_picture(check_picture_path(Path(path)), self.picture)

@@ -108,15 +108,15 @@ def choose_layers(
     return chosen.mean((0, 1))
 
 
-def trace_tokens(reading: Tensor, resampled: Tensor, grid: tuple[int, int]) -> Tensor:
+def trace_tokens(language: Tensor, resampled: Tensor, grid: tuple[int, int]) -> Tensor:
     """Follow attention to visual tokens on to the cells that the resampler made them from.
 
     Args:
-        reading: Attention of the language model to the visual tokens, (..., V).
+        language: Attention of the language model to the visual tokens, (..., V).
         resampled: Attention of the resampler's queries to the cells, (V, H * W).
         grid: H and W.
 
     Returns:
         (..., H, W), float64, each map with sum 1.
     """
-    return normalise((reading.double() @ resampled.double()).unflatten(-1, grid))
+    return normalise((language.double() @ resampled.double()).unflatten(-1, grid))

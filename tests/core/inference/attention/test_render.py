@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from biod2c_core.errors import InputError
-from biod2c_core.inference.attention.explain import AttentionMap, View
+from biod2c_core.inference.attention.attention_map import AttentionMap, View
 from biod2c_core.inference.attention.export import (
     check_picture_path,
     describe,

@@ -241,3 +241,17 @@ def _pair(images: Sequence[AnyImage], questions: Sequence[str]) -> list[tuple[in
             "Give as many of one as of the other, or a single one of either.",
         )
     return list(enumerate(asked))
+
+
+def load(checkpoint: str | Path | None = None, device: str = "auto") -> VQAModel:
+    """Load a model to ask about images: :meth:`VQAModel.load` under a short name.
+
+    Args:
+        checkpoint: A folder, a hub name, or None for the embedded biod2c-tiny.
+        device: ``auto``, ``cpu``, ``cuda`` ...
+
+    Raises:
+        CheckpointError: The checkpoint is missing or damaged.
+        ConfigError: The device is absent.
+    """
+    return VQAModel.load(checkpoint, device)

@@ -13,7 +13,7 @@ from PIL import Image
 from biod2c_core.atomic import atomic_open
 from biod2c_core.errors import InputError
 from biod2c_core.inference.attention.attention_map import AttentionMap
-from biod2c_core.inference.attention.boxes import Box, peak, score_boxes
+from biod2c_core.inference.attention.boxes import PixelBox, peak, score_boxes
 from biod2c_core.inference.attention.render import Panel, figure, overlay
 
 MAX_SIDE = 1024  # a panel shows no more; a large picture is shrunk once, before it is painted
@@ -24,7 +24,7 @@ def draw_maps(
     image: Image.Image,
     maps: Sequence[AttentionMap],
     beside: Sequence[AttentionMap] = (),
-    boxes: Sequence[Box] = (),
+    boxes: Sequence[PixelBox] = (),
     tokens: bool = False,
 ) -> Image.Image:
     """The figure: all questions side by side, or a row each.
@@ -53,26 +53,28 @@ def draw_maps(
     return figure(rows)
 
 
-def _scale(box: Box, across: float, down: float) -> Box:
+def _scale(box: PixelBox, across: float, down: float) -> PixelBox:
     left, top, right, bottom = box
-    return left * across, top * down, right * across, bottom * down
+    return PixelBox((left * across, top * down, right * across, bottom * down))
 
 
 def _panel(
-    image: Image.Image, shown: AttentionMap, boxes: Sequence[Box], prefix: str = ""
+    image: Image.Image, shown: AttentionMap, boxes: Sequence[PixelBox], prefix: str = ""
 ) -> Panel:
     text = shown.answer or "(no answer)"
     subtitle = f"{prefix}{text} ({shown.confidence:.2f})"
     return Panel(shown.question, subtitle, overlay(image, shown.values, boxes))
 
 
-def _token_panels(image: Image.Image, shown: AttentionMap, boxes: Sequence[Box]) -> list[Panel]:
+def _token_panels(
+    image: Image.Image, shown: AttentionMap, boxes: Sequence[PixelBox]
+) -> list[Panel]:
     pairs = zip(shown.tokens, shown.token_values, strict=True)
     return [Panel(f"token: {text}", "", overlay(image, values, boxes)) for text, values in pairs]
 
 
 def describe(
-    shown: AttentionMap, size: tuple[int, int], boxes: Sequence[Box] = (), tokens: bool = False
+    shown: AttentionMap, size: tuple[int, int], boxes: Sequence[PixelBox] = (), tokens: bool = False
 ) -> dict[str, Any]:
     """A map as a JSON row.
 

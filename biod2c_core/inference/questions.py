@@ -89,8 +89,10 @@ def check_question(text: str) -> str:
     """A question with text in it.
 
     Raises:
-        InputError: It is empty, or no UTF-8 text.
+        InputError: It is empty, or not UTF-8 text.
     """
+    if not isinstance(text, str):
+        raise InputError(f"a question is text, {type(text).__name__} given")
     if not text.strip():
         raise InputError("the question is empty", "Ask something about the image.")
     try:

@@ -147,6 +147,11 @@ class AttentionFigure:
     image: Image.Image
 
     @property
+    def answer(self) -> str:
+        """The answer that the map belongs to."""
+        return self.map.answer
+
+    @property
     def values(self) -> np.ndarray:
         """The map, (H, W) over the image stretched to the grid, float64, sum 1."""
         return self.map.values

@@ -202,7 +202,16 @@ biod2c ask image.png "Is there a pleural effusion?" --model {name}
 ```
 
 ```python
-import biod2c_core.model.modeling, biod2c_core.model.processing  # make the Auto classes know BioD2C
+import biod2c
+
+model = biod2c.load("{name}")
+print(model.ask("image.png", "Is there a pleural effusion?"))
+```
+
+In transformers:
+
+```python
+import biod2c  # the Auto classes know the model from here on
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
 model = AutoModelForImageTextToText.from_pretrained("{name}")

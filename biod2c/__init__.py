@@ -14,6 +14,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+import biod2c_core  # noqa: F401 (makes torchvision importable beside a CPU torch)
 from biod2c import auto_classes
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from biod2c_core.errors import ConfigError, InputError
 from biod2c_core.inference.attention.attention_map import AttentionMap, View
 from biod2c_core.inference.attention.maps import (
     choose_layers,
-    normalise,
+    normalize,
     spread_blocks,
     trace_tokens,
 )
@@ -95,11 +95,11 @@ def map_trace(trace: Trace, view: View) -> tuple[Tensor, Tensor]:
     if view.method == "language":
         if view.scales is not None:
             raise InputError(
-                "the method 'language' shows no scales of blocks", "Leave --scales away."
+                "the method 'language' shows no scales of blocks", "Leave out --scales."
             )
         language = choose_layers(trace.language, view.layers, view.heads)
         maps = trace_tokens(language, choose_layers(trace.resampler), trace.grid)
-        return normalise(maps.mean(0)), maps
+        return normalize(maps.mean(0)), maps
     if trace.fusion is None:
         raise ConfigError(
             f"this model has no fusion to show by the method {view.method!r}",
@@ -111,7 +111,7 @@ def map_trace(trace: Trace, view: View) -> tuple[Tensor, Tensor]:
     by_token = spread_blocks(blocks, trace.scales, trace.grid, view.scales)
     carried = choose_layers(trace.language)[:, : len(blocks)].double()
     each = torch.einsum("at,thw->ahw", carried, by_token)
-    return normalise(by_token.mean(0)), normalise(each)
+    return normalize(by_token.mean(0)), normalize(each)
 
 
 def _gradient_maps(trace: Trace, view: View) -> tuple[Tensor, Tensor]:

@@ -109,14 +109,14 @@ def _rounded(score: dict[str, Any]) -> dict[str, Any]:
 
 
 def check_picture_path(path: Path) -> Path:
-    """Refuse the name of no picture, before a model runs for it.
+    """Refuse a name that is not that of a picture, before a model runs for it.
 
     Raises:
-        InputError: The suffix is none of a picture format.
+        InputError: The suffix is not that of a picture format.
     """
     if path.suffix.lower() not in PICTURES:
         raise InputError(
-            f"{path} is no picture to write", f"Let its name end in {', '.join(PICTURES)}."
+            f"{path} is not the name of a picture", f"Let its name end in {', '.join(PICTURES)}."
         )
     return path
 

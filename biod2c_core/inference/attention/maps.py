@@ -76,10 +76,10 @@ def spread_blocks(
         )
     kept = weights.double() * choose_scales(scales, chosen).to(weights.device)
     cells = kept @ block_areas(scales, *grid).to(weights.device)
-    return normalise(cells.unflatten(-1, grid))
+    return normalize(cells.unflatten(-1, grid))
 
 
-def normalise(maps: Tensor) -> Tensor:
+def normalize(maps: Tensor) -> Tensor:
     """Scale maps (..., H, W) to sum 1; a map without any weight becomes even."""
     total = maps.sum((-2, -1), keepdim=True)
     even = 1 / (maps.shape[-2] * maps.shape[-1])
@@ -119,4 +119,4 @@ def trace_tokens(language: Tensor, resampled: Tensor, grid: tuple[int, int]) -> 
     Returns:
         (..., H, W), float64, each map with sum 1.
     """
-    return normalise((language.double() @ resampled.double()).unflatten(-1, grid))
+    return normalize((language.double() @ resampled.double()).unflatten(-1, grid))

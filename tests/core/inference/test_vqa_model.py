@@ -143,7 +143,7 @@ def test_the_attention_map_of_an_answer(
         assert picture.size == shown.picture.size
     other = model.attention_map(images[0], QUESTIONS[0], method="language")
     assert not np.allclose(other.values, shown.values)
-    with pytest.raises(InputError, match="is no picture to write"):
+    with pytest.raises(InputError, match="is not the name of a picture"):
         shown.save(tmp_path / "map.txt")
 
 

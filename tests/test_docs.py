@@ -32,13 +32,15 @@ def resolve(dotted: str) -> object:
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
 def test_names_exist(page: Path) -> None:
-    for dotted in set(re.findall(r"`(biod2c_(?:core|cli)(?:\.\w+)+)`", text_of(page))):
+    for dotted in set(re.findall(r"`(biod2c(?:_core|_cli)?(?:\.\w+)+)`", text_of(page))):
         assert resolve(dotted) is not None
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
 def test_files_exist(page: Path) -> None:
-    pattern = r"`((?:tests|docs|examples|recipes|benchmarks|biod2c_core|biod2c_cli)/[\w./-]+)`"
+    pattern = (
+        r"`((?:tests|docs|examples|recipes|benchmarks|biod2c|biod2c_core|biod2c_cli)/[\w./-]+)`"
+    )
     for name in set(re.findall(pattern, text_of(page))):
         assert (REPOSITORY / name).exists(), f"{page.name} names {name}"
 

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import json
 import os
-import tempfile
+import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
+
+# How text is written that UTF-8 cannot hold (lone surrogates, which text of strangers may hold): as
+# ``\ud83d``, which in JSON is their spelling, so that they are read back as they were.
+NOT_UTF8 = "backslashreplace"
 
 
 @contextmanager
@@ -24,16 +28,13 @@ def atomic_open(path: str | Path, mode: str = "w") -> Iterator[IO[Any]]:
     """
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.", suffix=".partial")
-    temporary = Path(name)
+    temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}.partial")
+    encoding, errors = (None, None) if "b" in mode else ("utf-8", NOT_UTF8)
     try:
-        with os.fdopen(handle, mode, encoding=None if "b" in mode else "utf-8") as file:
+        with temporary.open(mode.replace("w", "x"), encoding=encoding, errors=errors) as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
-        umask = os.umask(0)
-        os.umask(umask)
-        temporary.chmod(0o666 & ~umask)  # mkstemp makes files private; keep the user's habit
         temporary.replace(target)
     except BaseException:
         temporary.unlink(missing_ok=True)

@@ -194,7 +194,7 @@ def test_two_processes_cannot_write_one_file(tmp_path: Path) -> None:
     records, path = make_data(tmp_path), tmp_path / "p.jsonl"
     with path.open("ab") as other:
         fcntl.flock(other, fcntl.LOCK_EX)
-        with pytest.raises(InputError, match="another process"):
+        with pytest.raises(InputError, match="in use by another run"):
             predict(FakeModel(), records, tmp_path, path)
 
 

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from biod2c_core.append_log import read_rows
-from biod2c_core.atomic import atomic_open, write_json
+from biod2c_core.atomic import FILE_NAMES, NOT_UTF8, atomic_open, write_json
 from biod2c_core.curation.filter_images.classifier import ImageFilter
 from biod2c_core.curation.filter_images.encoder import ImageEncoder
 from biod2c_core.curation.filter_images.labels import CLEAN, POLLUTED
@@ -169,7 +169,7 @@ def _claim(output: Path, items: Sequence[Item], classifier: str) -> None:
     """Refuse to mix two runs in one output."""
     digest = hashlib.sha256()
     for item in items:
-        digest.update(f"{item.name}\0{item.problem}\0".encode("utf-8", "surrogateescape"))
+        digest.update(f"{item.name}\0{item.problem}\0".encode("utf-8", NOT_UTF8))
     manifest = {
         "images": len(items),
         "names": digest.hexdigest()[:20],
@@ -250,8 +250,9 @@ def list_clean(output: Path, source: Path, target: Path) -> int:
     """
     labels = names_with_label(output)
     count = 0
-    with atomic_open(target) as file:
-        if source.is_file() and source.suffix.lower() != ".tar":
+    rows = source.is_file() and source.suffix.lower() != ".tar"
+    with atomic_open(target, errors=NOT_UTF8 if rows else FILE_NAMES) as file:
+        if rows:
             for name, row in image_names(source):
                 if labels.get(name) == CLEAN:
                     file.write(json.dumps(row, ensure_ascii=False) + "\n")

@@ -71,7 +71,7 @@ def _token_panels(image: Image.Image, shown: AttentionMap, boxes: Sequence[Box])
     return [Panel(f"token: {text}", "", overlay(image, values, boxes)) for text, values in pairs]
 
 
-def describe(
+def map_row(
     shown: AttentionMap, size: tuple[int, int], boxes: Sequence[Box] = (), tokens: bool = False
 ) -> dict[str, Any]:
     """A map as a JSON row.

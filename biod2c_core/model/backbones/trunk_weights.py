@@ -64,12 +64,12 @@ def select_weights(
     own = tower.trunk.state_dict().keys()
     if any(name in own for name in tensors):
         return dict(tensors), []
-    places = {_plain(name): name for name in own}
-    known = {_plain(name) for name in tower.uncut_names()}
+    places = {_bare_name(name): name for name in own}
+    known = {_bare_name(name) for name in tower.uncut_names()}
     clip = is_clip(tensors)
     weights, unused = {}, []
     for name, value in tensors.items():
-        plain = _plain(name.removeprefix(_VISUAL))
+        plain = _bare_name(name.removeprefix(_VISUAL))
         if clip and not name.startswith(_VISUAL):
             unused.append(name)
         elif plain in places:
@@ -81,7 +81,7 @@ def select_weights(
     return weights, unused
 
 
-def _plain(name: str) -> str:
+def _bare_name(name: str) -> str:
     """A name without the wrappers of a trunk; timm's write ``stages_0`` for ``stages.0``."""
     while name.startswith("model."):
         name = name.removeprefix("model.")

@@ -158,9 +158,10 @@ def _exchange(first: Path, second: Path) -> bool:
 
 
 def _sync(path: Path) -> None:
-    if path.is_dir() and os.name != "posix":
+    posix = os.name == "posix"
+    if path.is_dir() and not posix:
         return  # only POSIX lets a folder be synced
-    handle = os.open(path, os.O_RDONLY)
+    handle = os.open(path, os.O_RDONLY if posix else os.O_RDWR)
     try:
         os.fsync(handle)
     finally:

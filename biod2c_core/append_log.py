@@ -28,6 +28,7 @@ except ImportError:  # Windows: two runs on one file are not told apart
     fcntl = None  # type: ignore[assignment]
 
 _BLOCK = 2**16  # bytes
+_encode = json.JSONEncoder(ensure_ascii=False, default=str).encode  # dumps() would make one a line
 _HELD = (errno.EAGAIN, errno.EACCES)  # what a lock that another holds is refused with
 
 
@@ -82,13 +83,13 @@ class AppendLog:
         Raises:
             OSError: The disk is full; the file is then as it was.
         """
-        view = memoryview(b"".join(_line(value) for value in values))
-        end = os.fstat(self._file.fileno()).st_size
+        data = b"".join([_line(value) for value in values])
+        written = 0
         try:
-            while view:
-                view = view[self._file.write(view) :]
+            while written < len(data):
+                written += self._file.write(data[written:] if written else data)
         except BaseException:
-            self._file.truncate(end)
+            self._file.truncate(os.fstat(self._file.fileno()).st_size - written)
             raise
         if self._sync_every is None or time.monotonic() - self._synced < self._sync_every:
             return
@@ -166,8 +167,7 @@ def whole_characters(text: str) -> str:
 
 
 def _line(value: Any) -> bytes:
-    text = json.dumps(value, ensure_ascii=False, default=str)
-    return text.encode("utf-8", NOT_UTF8) + b"\n"
+    return _encode(value).encode("utf-8", NOT_UTF8) + b"\n"
 
 
 def _is_complete(line: bytes) -> bool:

@@ -38,7 +38,7 @@ def joined(value: Any) -> Any:
 
 
 @settings(
-    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(rows=ROWS)
 @example(rows=[{"a": "\ud83d"}, "\udce9", ["x", "\n\u2028"], "}"])

@@ -8,7 +8,6 @@ The run folder holds ``config.yaml`` (resolved), ``run.json`` (command, data, ve
 from __future__ import annotations
 
 import os
-import shutil
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ import torch
 from transformers import TrainingArguments
 from transformers.utils import logging as transformers_logging
 
+from biod2c_core.atomic import atomic_folder
 from biod2c_core.config import StageSettings, TrainingConfig
 from biod2c_core.device import resolve_device
 from biod2c_core.errors import TerminatedError
@@ -321,15 +321,11 @@ def _save(
     processor: BioD2CProcessor,
     weights: dict[str, Any] | None,
 ) -> None:
-    """Write the final checkpoint beside its place, then put it there in one step."""
-    partial = folder.with_name(folder.name + ".partial")
-    shutil.rmtree(partial, ignore_errors=True)
+    """Write the final checkpoint, in the place of an earlier one if there is one."""
     try:
-        save_checkpoint(partial, model, processor, weights)
+        with atomic_folder(folder, replace=True) as partial:
+            save_checkpoint(partial, model, processor, weights)
     except Exception as error:
         if not is_storage_failure(error):
             raise
-        shutil.rmtree(partial, ignore_errors=True)
         raise storage_error("the model", folder.parent / "checkpoints", error) from error
-    shutil.rmtree(folder, ignore_errors=True)
-    partial.replace(folder)

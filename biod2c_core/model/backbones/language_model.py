@@ -63,13 +63,13 @@ def _check_gguf(path: Path) -> None:
 
 def _unpacked(model: Any) -> Any:
     """The same model without the marks of its origin, which saving would trip over."""
-    fresh = AutoModelForCausalLM.from_config(type(model.config)(**_plain(model.config)))
+    fresh = AutoModelForCausalLM.from_config(type(model.config)(**_config_values(model.config)))
     fresh.load_state_dict(model.state_dict())
     fresh.generation_config = model.generation_config
     return fresh.eval()
 
 
-def _plain(config: Any) -> dict[str, Any]:
+def _config_values(config: Any) -> dict[str, Any]:
     values = config.to_dict()
     for name in ("quantization_config", "_name_or_path"):
         values.pop(name, None)

@@ -27,7 +27,6 @@ from biod2c_cli.training_options import (
     Where,
     Zero,
 )
-from biod2c_core.config import load_config, override
 from biod2c_core.errors import ConfigError
 
 _FLAGS = (
@@ -108,6 +107,8 @@ def train(
     as_json: AsJson = False,
 ) -> None:
     """Train one stage: 1 aligns the fusion module on captions, 2 adds LoRA on questions."""
+    from biod2c_core.config import load_config, override
+
     values = (epochs, max_steps, batch_size, learning_rate, seed, bf16, save_every, keep)
     flags = dict(zip(_FLAGS, values, strict=True))
     changes = [f"stage{stage}.{key}={value}" for key, value in flags.items() if value is not None]

@@ -11,7 +11,7 @@ from typing import Any, TypeVar, get_args
 from pydantic import TypeAdapter, ValidationError
 from pydantic.fields import FieldInfo
 
-from biod2c_core.config.settings import TrainingConfig, names_of, settings_of
+from biod2c_core.config.settings import TrainingConfig, current_name, settings_of
 from biod2c_core.errors import ConfigError
 
 PRESETS = Path(__file__).parents[1] / "presets"
@@ -105,8 +105,8 @@ def _assign(kind: Any, tree: dict[str, Any], path: list[str], text: str, place: 
     """Put the value at its place in the tree; whether it fits is for :func:`build` to say."""
     fields = settings_of(kind)
     where = _join(place, path[0])
-    name = next((name for name, each in fields.items() if path[0] in names_of(name, each)), None)
-    if name is None:
+    name = current_name(kind, path[0])
+    if name not in fields:
         raise _unknown("key", where, [_join(place, key) for key in fields])
     inner = fields[name].annotation
     if path[1:]:

@@ -316,6 +316,12 @@ def names_of(name: str, field: FieldInfo) -> tuple[str, ...]:
     return (name, *(str(each) for each in former if each != name))
 
 
+def current_name(kind: Any, name: str) -> str:
+    """The name of a setting that goes by this name now; the name itself if none does."""
+    fields = settings_of(kind).items()
+    return next((each for each, field in fields if name in names_of(each, field)), name)
+
+
 _PARTS = ("vision", "language_model", "lora", "prompt")  # with configurations of their own
 
 

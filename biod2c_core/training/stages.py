@@ -2,50 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from torch import nn
 
 from biod2c_core.config import LoraSettings
-from biod2c_core.errors import ConfigError
 from biod2c_core.model.backbones.adapters import lora_targets
-from biod2c_core.model.checkpoints.folder import load_model_config, locate
 from biod2c_core.model.modeling import BioD2CForConditionalGeneration
-
-_OPEN = ("model.semantic_loss", "model.fusion_dropout", "model.answer_vote")
-
-
-def check_changes(checkpoint: str, assignments: Sequence[str]) -> None:
-    """Refuse assignments to what the checkpoint that training starts from has decided.
-
-    Still open are the form of L_sem, the dropout of the fusion module, the weight of the visual tokens
-    in an answer, and LoRA, the mixing of neighbours and the reading of the map where the checkpoint has
-    none.
-
-    Args:
-        checkpoint: Its folder or hub name.
-        assignments: As given by hand, for example ``["model.scales=3"]``.
-
-    Raises:
-        ConfigError: One of them would have no effect.
-        CheckpointError: There is no such checkpoint.
-    """
-    keys = [each.partition("=")[0].strip() for each in assignments]
-    decided = [key for key in keys if key.startswith("model.") and key not in _OPEN]
-    if decided:
-        config = load_model_config(locate(checkpoint))
-        parts = {
-            "model.lora.": config.lora,
-            "model.mix_neighbours": config.mix_neighbours,
-            "model.read_map": config.read_map,
-        }
-        may_begin = tuple(key for key, there in parts.items() if not there)
-        decided = [key for key in decided if not key.startswith(may_begin)]
-    if decided:
-        raise ConfigError(
-            f"{decided[0]} cannot be changed, the checkpoint {checkpoint} has decided it",
-            "Leave it out, or leave out --model.",
-        )
 
 
 def prepare_stage(

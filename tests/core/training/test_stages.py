@@ -9,7 +9,8 @@ import tiny_models
 
 from biod2c_core.config import LoraSettings
 from biod2c_core.errors import ConfigError
-from biod2c_core.training.stages import check_changes, count_parameters, prepare_stage
+from biod2c_core.training.stages import count_parameters, prepare_stage
+from biod2c_core.training.start import check_changes
 
 FUSION = {"beta", "decoder", "project", "project_gated", "queries", "text_mlp"}
 

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import typer
 
 from biod2c_cli.console import emit, emit_json
 from biod2c_cli.training_options import Where
 from biod2c_core.config import TrainingConfig, dump_config
-from biod2c_core.training.hardware.engines import EngineFlags, choose_engine
+
+if TYPE_CHECKING:
+    from biod2c_core.training.hardware.engines import EngineFlags
 
 
 def show_plan(
@@ -30,6 +33,7 @@ def show_plan(
         typer.Exit: With code 2, if it will not fit.
     """
     from biod2c_core.training.dry_run import make_plan
+    from biod2c_core.training.hardware.engines import choose_engine
 
     if gpu_memory is None and not where.processes:
         gpu_memory = _memory_here()

@@ -130,11 +130,10 @@ def _explain(error: ValidationError, kind: Any, place: str) -> ConfigError:
     """The first mistake that pydantic has found, as one line with its path."""
     errors = error.errors(include_url=False)
     first = errors[0]
-    where, owner, field = _locate(first["loc"], kind, place)
     value, what = first["input"], first["type"]
     if what in _UNKNOWN:
-        known = [_join(where, key) for key in settings_of(owner)]
-        return _unknown("key", _join(where, str(first["loc"][-1])), known)
+        return _unknown_key(first["loc"], kind, place)
+    where, _, field = _locate(first["loc"], kind, place)
     if what == "dataclass_type":
         return ConfigError(f"{where or 'the configuration'} must be a mapping, got {value!r}")
     # of a union, each member says what it expects
@@ -150,6 +149,15 @@ def _explain(error: ValidationError, kind: Any, place: str) -> ConfigError:
     return ConfigError(f"{where} is {value!r}, expected {wanted}")
 
 
+def _unknown_key(path: tuple[int | str, ...], kind: Any, place: str) -> ConfigError:
+    where, owner, _ = _locate(path[:-1], kind, place)
+    key, fields = str(path[-1]), settings_of(owner)
+    if current_name(owner, key) in fields:
+        name = _join(where, current_name(owner, key))
+        return ConfigError(f"{_join(where, key)} and {name} are one setting", f"Keep {name} alone.")
+    return _unknown("key", _join(where, key), [_join(where, name) for name in fields])
+
+
 def _locate(path: Iterable[int | str], owner: Any, where: str) -> tuple[str, Any, FieldInfo | None]:
     """The path of a mistake as the person writes it, the class of settings there, and the field.
 
@@ -158,8 +166,9 @@ def _locate(path: Iterable[int | str], owner: Any, where: str) -> tuple[str, Any
     field = None
     for step in path:
         fields = settings_of(owner) if is_dataclass(owner) else {}
-        if step in fields:
-            where, field = _join(where, str(step)), fields[str(step)]
+        name = current_name(owner, str(step)) if fields else ""
+        if name in fields:
+            where, field = _join(where, name), fields[name]
             owner = field.annotation
         elif isinstance(step, int) and not fields:
             where += f"[{step}]"

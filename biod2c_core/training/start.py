@@ -87,8 +87,11 @@ def resolve_config(config: TrainingConfig, checkpoint: str | None) -> TrainingCo
     }
     vision = {name: value for name, value in there.vision.items() if name != "definition"}
     vision |= {"mean": processor.image_mean, "std": processor.image_std}
+    # where its parts once came from, a checkpoint does not say
+    vision |= {"weights": wanted.vision.weights}
     model = ModelSettings(
         vision=build(VisionConfig, vision, "vision"),
+        language_model=wanted.language_model,
         lora=_lora_settings(there.lora) if there.lora else wanted.lora,
         prompt=processor.prompt,
         **values,

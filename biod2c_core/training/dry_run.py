@@ -22,6 +22,7 @@ from biod2c_core.config import StageSettings, TrainingConfig
 from biod2c_core.data.formats import read_records
 from biod2c_core.data.records import Record
 from biod2c_core.errors import InputError
+from biod2c_core.model.backbones.language_model import pretrained_arguments
 from biod2c_core.model.checkpoints.folder import locate
 from biod2c_core.model.configuration import BioD2CConfig
 from biod2c_core.model.modeling import BioD2CForConditionalGeneration
@@ -309,7 +310,8 @@ def _count(data: Sequence[Path], source: str, prompt: str) -> tuple[int, int]:
     if not records:
         raise InputError(f"{', '.join(map(str, data))}: no training records")
     try:
-        tokenizer: Any = AutoTokenizer.from_pretrained(source)
+        place, options = pretrained_arguments(source)
+        tokenizer: Any = AutoTokenizer.from_pretrained(place, **options)
     except (OSError, ValueError, KeyError):
         return len(records), _DEFAULT_TOKENS
     texts = [prompt.replace("{question}", each.question) + " " + each.answer for each in records]

@@ -20,6 +20,7 @@ from biod2c_core.config import (
     switches,
 )
 from biod2c_core.errors import CheckpointError, ConfigError
+from biod2c_core.model.backbones.language_model import pretrained_arguments
 from biod2c_core.model.build import build_model, model_config
 from biod2c_core.model.checkpoints.folder import (
     load_model,
@@ -128,14 +129,16 @@ def describe_model(config: TrainingConfig, checkpoint: str | None) -> BioD2CConf
             setattr(described, name, getattr(config.model, name))
         return described
     name = config.model.language_model
+    place, options = pretrained_arguments(name)
     try:
-        return model_config(config.model, AutoConfig.from_pretrained(name))
-    except (OSError, ValueError) as error:
+        text_config = AutoConfig.from_pretrained(place, **options)
+    except Exception as error:  # transformers raises many kinds for a folder that is no model
         raise CheckpointError(
             f"cannot read the configuration of the language model {name} "
             f"({' '.join(str(error).split())[:200]})",
-            "Give a folder with config.json, or a hub name.",
+            "Give a folder with config.json, a GGUF file, or a hub name.",
         ) from error
+    return model_config(config.model, text_config)
 
 
 def start_model(

@@ -111,6 +111,12 @@ def test_a_dry_run_counts_parameters_steps_and_memory(data: Path, seven_billion:
             2,
             "does NOT fit in 24.0 GiB; what helps: --set stage2.base_weights=bfloat16",
         ),
+        (
+            8,
+            ["--gpus", "4"],
+            2,
+            "does NOT fit in 8.0 GiB; what helps: --zero 3, --set stage2.base_weights=nf4\n",
+        ),
         (1, [], 2, "a smaller language model: none of these is enough"),
     ],
 )

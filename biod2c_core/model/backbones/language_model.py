@@ -24,11 +24,7 @@ def load_language_model(name: str) -> tuple[Any, Any]:
         CheckpointError: It is missing or damaged.
         MissingDependencyError: A GGUF file is given, and the package to read it is absent.
     """
-    place = name
-    options: dict[str, Any] = {}
-    if name.lower().endswith(".gguf"):
-        place, options = str(Path(name).parent), {"gguf_file": Path(name).name}
-        _check_gguf(Path(name))
+    place, options = pretrained_arguments(name)
     try:
         config = AutoConfig.from_pretrained(place, **options)
         if config.is_encoder_decoder:
@@ -49,6 +45,19 @@ def load_language_model(name: str) -> tuple[Any, Any]:
             "name.",
         ) from error
     return tokenizer, _unpacked(model) if "gguf_file" in options else model
+
+
+def pretrained_arguments(name: str) -> tuple[str, dict[str, Any]]:
+    """What ``from_pretrained`` of transformers needs for a folder, a GGUF file or a hub name.
+
+    Raises:
+        CheckpointError: A GGUF file is missing or damaged.
+        MissingDependencyError: A GGUF file is given, and the package to read it is absent.
+    """
+    if not name.lower().endswith(".gguf"):
+        return name, {}
+    _check_gguf(Path(name))
+    return str(Path(name).parent), {"gguf_file": Path(name).name}
 
 
 def _check_gguf(path: Path) -> None:

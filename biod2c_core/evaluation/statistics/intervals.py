@@ -62,8 +62,8 @@ def image_totals(questions: Sequence[ScoredQuestion], keys: Sequence[str]) -> tu
             values.append(value)
     shape = (len(place), len(keys))
     at, size = np.array(cells, np.intp), len(place) * len(keys)
-    sums = np.bincount(at, np.array(values, np.float64), size)
-    return sums.reshape(shape), np.bincount(at, minlength=size).reshape(shape).astype(np.float64)
+    sums, counts = np.bincount(at, np.array(values, np.float64), size), np.bincount(at, None, size)
+    return sums.astype(np.float64).reshape(shape), counts.astype(np.float64).reshape(shape)
 
 
 def resampled_means(

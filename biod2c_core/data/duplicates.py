@@ -93,20 +93,37 @@ def find_duplicates(prints: Sequence[Fingerprint]) -> list[list[int]]:
     """
     if not prints:
         return []
-    looks = _Looks(prints)
-    apart = looks.join_equal(prints)
-    flat = looks.lengths[apart] == 0
+    numbers, different = _without_equals(prints)
+    looks = _Looks(different)
+    flat = looks.lengths == 0
     if flat.any():
         shades = looks.shades[:, None]
-        _Search(looks, shades, 1 + _SLACK).run(apart[flat])
+        _Search(looks, shades, 1 + _SLACK).run(np.flatnonzero(flat))
     if not flat.all():
-        textured = apart[~flat]
-        reach = max(0.0, 2 * float(looks.lengths[textured].max()) - 2 * MIN_CORRELATION) ** 0.5
+        textured = np.flatnonzero(~flat)
+        reach = max(0.0, 2 * float(looks.lengths.max()) - 2 * MIN_CORRELATION) ** 0.5
         _Search(looks, looks.components(textured), reach + _SLACK).run(textured)
+    roots = looks.roots(np.arange(len(different)))
+    # an image of unusual length may not even look like itself
+    alike = flat | (looks.lengths >= MIN_CORRELATION) | (np.bincount(roots)[roots] > 1)
     groups: dict[int, list[int]] = defaultdict(list)
-    for index, root in enumerate(looks.roots(np.arange(len(prints))).tolist()):
-        groups[root].append(index)
-    return [group for group in groups.values() if len(group) > 1]
+    for index, number in enumerate(numbers):
+        groups[int(roots[number])].append(index)
+    return [group for root, group in groups.items() if len(group) > 1 and alike[root]]
+
+
+def _without_equals(prints: Sequence[Fingerprint]) -> tuple[list[int], list[Fingerprint]]:
+    """The different fingerprints, and which of them each one is."""
+    seen: dict[bytes, int] = {}
+    numbers, different = [], []
+    for each in prints:
+        parts = (each.signs.tobytes(), each.thumbnail.tobytes(), struct.pack("d", each.shade))
+        key = hashlib.blake2b(b"".join(parts), digest_size=16).digest()
+        if key not in seen:
+            seen[key] = len(different)
+            different.append(each)
+        numbers.append(seen[key])
+    return numbers, different
 
 
 class _Looks:
@@ -129,17 +146,6 @@ class _Looks:
         self.lengths = np.concatenate(
             [np.einsum("nc,nc->n", *[block.astype(np.float32)] * 2) for block in self._blocks()]
         )
-
-    def join_equal(self, prints: Sequence[Fingerprint]) -> np.ndarray:
-        """Unite equal fingerprints; returns the first of each."""
-        seen: dict[bytes, int] = {}
-        like_itself = (self.lengths == 0) | (self.lengths >= MIN_CORRELATION)
-        for index, each in enumerate(prints):
-            parts = (each.signs.tobytes(), each.thumbnail.tobytes(), struct.pack("d", each.shade))
-            key = hashlib.blake2b(b"".join(parts), digest_size=16).digest()
-            if like_itself[index]:
-                self.parent[index] = seen.setdefault(key, index)
-        return np.flatnonzero(self.parent == np.arange(len(prints)))
 
     def components(self, rows: np.ndarray) -> np.ndarray:
         """Principal components of all thumbnails, (N, up to 16), as the images of ``rows`` vary."""

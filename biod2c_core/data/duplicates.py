@@ -149,7 +149,7 @@ class _Looks:
 
     def components(self, rows: np.ndarray) -> np.ndarray:
         """Principal components of all thumbnails, (N, up to 16), as the images of ``rows`` vary."""
-        if len(rows) <= _SAMPLE:
+        if len(rows) <= 4 * _SAMPLE:
             return np.zeros((len(self.bits), 1), np.float32)
         sample = self.thumbnails[rows[:: max(1, len(rows) // (4 * _SAMPLE))]].astype(np.float32)
         sample -= sample.mean(0)

@@ -159,6 +159,22 @@ def test_no_pair_is_missed_by_looking_up_dividing_or_comparing(
     assert expected in ways
 
 
+@given(st.integers(0, 1 << 32), st.floats(0.01, 0.5))
+@settings(max_examples=20)
+def test_each_near_pair_is_in_one_half(seed: int, reach: float) -> None:
+    places = np.random.default_rng(seed).normal(size=(1100, 3)).astype(np.float32)
+    looks = duplicates._Looks(crowd(1, 0, varied_bits=0, directions=2))
+    halves = duplicates._Search(looks, places, reach)._divide(np.arange(1100))
+    assert len(halves) == 2
+    assert set(np.concatenate(halves)) == set(range(1100))
+    near = np.linalg.norm(places[:, None] - places, axis=2) <= reach
+    together = np.zeros_like(near)
+    for half in halves:
+        together[np.ix_(half, half)] = True
+    assert together[near].all()
+    assert max(map(len, halves)) < 1000
+
+
 def test_copies_are_compared_once(monkeypatch: pytest.MonkeyPatch) -> None:
     sizes = []
     monkeypatch.setattr(duplicates._Search, "run", lambda _, rows: sizes.append(len(rows)))

@@ -115,7 +115,8 @@ def find_duplicates(prints: Sequence[Fingerprint]) -> list[list[int]]:
 def _without_equals(prints: Sequence[Fingerprint]) -> tuple[list[int], list[Fingerprint]]:
     """The different fingerprints, and which of them each one is."""
     seen: dict[bytes, int] = {}
-    numbers, different = [], []
+    numbers: list[int] = []
+    different: list[Fingerprint] = []
     for each in prints:
         parts = (each.signs.tobytes(), each.thumbnail.tobytes(), struct.pack("d", each.shade))
         key = hashlib.blake2b(b"".join(parts), digest_size=16).digest()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -69,4 +70,17 @@ def progress(description: str, total: int | None) -> Iterator[Any]:
     )
     with Progress(*columns, console=Console(stderr=True), transient=False) as bar:
         task = bar.add_task(description, total=total)
-        yield lambda n=1: bar.advance(task, n)
+        waiting, due = 0, 0.0
+
+        def advance(n: int = 1) -> None:
+            # ten times a second: drawing takes longer than reading a row
+            nonlocal waiting, due
+            waiting += n
+            if (now := time.monotonic()) >= due:
+                bar.advance(task, waiting)
+                waiting, due = 0, now + 0.1
+
+        try:
+            yield advance
+        finally:
+            bar.advance(task, waiting)

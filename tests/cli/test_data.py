@@ -140,3 +140,24 @@ def test_biovgq_takes_training_rows_alone(source: Path, tmp_path: Path) -> None:
     run("import", source, "-o", tmp_path / "rad.jsonl")
     assert run("mix", "--biovgq", tmp_path / "rad.jsonl", "-o", tmp_path / "m.jsonl").exit_code == 0
     assert {record.split for record in read_records(tmp_path / "m.jsonl")} == {"train"}
+
+
+def test_a_mix_names_the_parts_that_give_nothing(records: Path, tmp_path: Path) -> None:
+    result = run("mix", f"{records}=0.5", f"{records}@test", "-o", tmp_path / "mix.jsonl")
+    assert result.exit_code == 0
+    assert "nothing was taken of" in result.stderr
+    assert f"{records}@test: none of its 6 records is of the split 'test'" in result.stderr
+    assert len(read_records(tmp_path / "mix.jsonl")) == 3
+
+
+def test_a_report_that_is_cut_says_so(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("biod2c_core.data.validate.MOST_FINDINGS", 2)
+    path = source / "bad.jsonl"
+    path.write_text("x\n" * 5)
+    result = run("validate", path, "--format", "jsonl", "-o", tmp_path / "report.json")
+    assert result.exit_code == 3
+    assert "error: findings: 5. The first 2 of each kind:" in result.stderr
+    report = json.loads((tmp_path / "report.json").read_text())
+    assert (report["left_out"], len(report["findings"])) == ({"malformed row": 3}, 2)

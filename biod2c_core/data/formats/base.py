@@ -139,7 +139,7 @@ def optional(row: dict[str, Any], name: str) -> str:
     value = row.get(name)
     if value is None:
         return ""
-    if isinstance(value, bool) or not isinstance(value, str | int | float):
+    if type(value) is not str and type(value) not in (int, float):
         raise ValueError(f"field {name!r} must be text, got {type(value).__name__}")
     return str(value).strip()
 

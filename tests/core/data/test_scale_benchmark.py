@@ -15,6 +15,7 @@ SCRIPT = Path(__file__).resolve().parents[3] / "benchmarks" / "data_scale.py"
 @pytest.fixture
 def benchmark(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     pytest.importorskip("scipy", reason="scipy is not installed")
+    monkeypatch.syspath_prepend(SCRIPT.parent)
     spec = importlib.util.spec_from_file_location("data_scale", SCRIPT)
     assert spec is not None
     assert spec.loader is not None

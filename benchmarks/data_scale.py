@@ -40,7 +40,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
 from PIL import Image
-from plain_loops import plain_copy, same_rows, write_rows
+from plain_loops import check_row, make_row, plain_copy, same_rows, write_rows
 
 from biod2c_core.data.duplicates import (
     MAX_DIFFERING_BITS,

@@ -6,6 +6,7 @@ patients stay in it.
 
 from __future__ import annotations
 
+import importlib.util
 import io
 import struct
 import warnings
@@ -27,6 +28,7 @@ from biod2c_core.errors import ImageError, MissingDependencyError
 
 _DEFLATED = "1.2.840.10008.1.2.1.99"
 _EXPLICIT = "1.2.840.10008.1.2.1"
+_JPEG_EXTENDED = "1.2.840.10008.1.2.4.51"
 _RUN_LENGTH = "1.2.840.10008.1.2.5"
 _GREYS = ("MONOCHROME1", "MONOCHROME2")
 _COLOURS = ("RGB", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT", "YBR_PARTIAL_422")
@@ -108,8 +110,9 @@ def open_dicom(file: BinaryIO, name: str) -> DicomFile:
             file.seek(here)
             if has_pixels and "Rows" in header and "Columns" in header:
                 size = int(header.Columns), int(header.Rows)
-                frames = int(header.get("NumberOfFrames") or 1)
-                return DicomFile(file, name, header, _transfer_syntax(header), size, frames)
+                return DicomFile(
+                    file, name, header, _transfer_syntax(header), size, _frames(header)
+                )
     except ImageError:
         raise
     except (Exception, MemoryError) as error:
@@ -183,6 +186,13 @@ def _plain(file: BinaryIO, name: str) -> BinaryIO:
     meta = struct.pack("<HH2sH", 2, 0x10, b"UI", len(uid)) + uid
     meta = struct.pack("<HH2sHI", 2, 0, b"UL", 4, len(meta)) + meta
     return io.BytesIO(bytes(128) + b"DICM" + meta + body.getbuffer())
+
+
+def _frames(header: Any) -> int:
+    try:
+        return max(int(header.get("NumberOfFrames") or 1), 1)
+    except (TypeError, ValueError):  # text that is no number
+        return 1
 
 
 def _transfer_syntax(header: Any) -> Any:
@@ -269,6 +279,8 @@ def _check_decoder(opened: DicomFile, header: Any, index: int) -> None:
         )
     if not syntax.is_encapsulated:
         return
+    if syntax == _JPEG_EXTENDED and int(header.get("BitsStored", 8)) > 8:
+        _check_twelve_bits(name)
     offsets = None
     if "ExtendedOffsetTable" in opened.header:
         offsets = (opened.header.ExtendedOffsetTable, opened.header.ExtendedOffsetTableLengths)
@@ -278,6 +290,15 @@ def _check_decoder(opened: DicomFile, header: Any, index: int) -> None:
     samples, allocated = int(header.get("SamplesPerPixel") or 1), int(header.BitsAllocated)
     length = width * height * samples * max(allocated // 8, 1)
     check_codestream(data, opened.size, length, name, run_length=syntax == _RUN_LENGTH)
+
+
+def _check_twelve_bits(name: str) -> None:
+    """The one common code whose only decoder is under the GPL, and so in no extra of ours."""
+    if importlib.util.find_spec("libjpeg") is None:
+        raise ImageError(
+            f"{name} is compressed as JPEG of 12 bits, and no decoder for it is installed",
+            "Install one with: pip install pylibjpeg pylibjpeg-libjpeg (GPL-3.0); or use dcmdjpeg.",
+        )
 
 
 def _pixel_start(opened: DicomFile) -> int:

@@ -60,6 +60,7 @@ def frame_header(header: Any, index: int) -> Any:
     from pydicom.dataset import Dataset
 
     own = Dataset()
+    own.set_original_encoding(*header.original_encoding)  # for words in tables
     for keyword in DISPLAY_KEYWORDS:
         if keyword in header:
             own[keyword] = header[keyword]
@@ -229,8 +230,9 @@ def _presented(shown: np.ndarray, header: Any, little: bool) -> np.ndarray:
         steps = np.rint(np.arange(256) * ((len(table) - 1) / 255)).astype(np.int64)
         return scale_from_bits(table[steps], bits)[shown]
     shape = str(header.get("PresentationLUTShape") or "").strip().upper()
-    dark_first = str(header.get("PhotometricInterpretation")) == "MONOCHROME1"
-    return 255 - shown if dark_first or shape == "INVERSE" else shown
+    if shape not in ("IDENTITY", "INVERSE"):
+        shape = {"MONOCHROME1": "INVERSE"}.get(str(header.get("PhotometricInterpretation")), "")
+    return 255 - shown if shape == "INVERSE" else shown
 
 
 def _item_table(item: Any, little: bool, signed: bool) -> tuple[np.ndarray, int, int]:

@@ -45,6 +45,7 @@ def decode_picture(file: BinaryIO, name: str, max_pixels: int, frame: int) -> Im
     Raises:
         ImageError: Not a picture, damaged, truncated, over a limit, or without that frame.
     """
+    page = None
     try:
         head = file.read(16)
         if head[:2] == b"\xff\xd8":
@@ -52,7 +53,7 @@ def decode_picture(file: BinaryIO, name: str, max_pixels: int, frame: int) -> Im
         elif is_tiff(head):
             page = read_page(file, frame, name)
             check_pixels(page.size, name, max_pixels)
-            if page.is_wide:
+            if page.is_wide or (page.is_readable and not _pillow_reads(file)):
                 return decode_wide_page(page, file, name)
         file.seek(0)
         with Image.open(file, formats=PILLOW_FORMATS) as picture:
@@ -66,6 +67,10 @@ def decode_picture(file: BinaryIO, name: str, max_pixels: int, frame: int) -> Im
     except ImageError:
         raise
     except Image.UnidentifiedImageError:
+        if page is not None:
+            raise ImageError(
+                f"{name} is a TIFF file of a kind that is not read", "Save it as PNG."
+            ) from None
         raise ImageError(
             f"{name} is not an image in a known format",
             f"Give one of: {', '.join(READ_FORMATS)}.",
@@ -80,8 +85,18 @@ def decode_picture(file: BinaryIO, name: str, max_pixels: int, frame: int) -> Im
         ) from error
 
 
+def _pillow_reads(file: BinaryIO) -> bool:
+    file.seek(0)
+    try:
+        Image.open(file, formats=("TIFF",))
+    except Image.UnidentifiedImageError:  # a number of channels it does not expect
+        return False
+    return True
+
+
 def _seek(picture: Image.Image, frame: int, file: BinaryIO, name: str) -> None:
-    choose_frame(frame, getattr(picture, "n_frames", 1), name)
+    if picture.format != "TIFF":  # its pages have been counted
+        choose_frame(frame, getattr(picture, "n_frames", 1), name)
     width, height = picture.size
     if picture.format in ("GIF", "PNG", "WEBP") and frame * width * height > MAX_ANIMATED_PIXELS:
         raise ImageError(

@@ -21,12 +21,31 @@ from biod2c_core.errors import ImageError
 
 MAX_PAGES = 10_000
 MAX_TAG_BYTES = 256 << 20
+MAX_TAG_VALUES = 4_000_000
 MAX_SAMPLE_BYTES = 768 << 20
 _BAND_BYTES = 32 << 20
 _MAGICS = {b"II*\0": "<", b"MM\0*": ">", b"II+\0": "<", b"MM\0+": ">"}
 _SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8}
 _SIZES |= {13: 4, 16: 8, 17: 8, 18: 8}
 _INTEGERS = {1: "B", 3: "H", 4: "I", 13: "I", 16: "Q", 18: "Q"}
+_USED = {
+    256,
+    257,
+    258,
+    259,
+    262,
+    266,
+    273,
+    274,
+    277,
+    278,
+    279,
+    284,
+    317,
+    *range(322, 326),
+    338,
+    339,
+}
 _LOSSLESS = (1, 5, 8, 32773, 32946, 34925, 50000)
 _JPEG = (6, 7)
 _WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB, _CMYK = 0, 1, 2, 5
@@ -79,16 +98,22 @@ class Page:
     @property
     def is_wide(self) -> bool:
         """Whether the samples are more than unsigned bytes and can be read here."""
+        wide = self.first(258, 1) > 8 or self.first(339, 1) == 2
+        return wide and self.is_readable
+
+    @property
+    def is_readable(self) -> bool:
+        """Whether the samples can be read here."""
         bits, kinds = self.tags.get(258, (1,)), self.tags.get(339, (1,))
-        bits_read = {1: (8, 16, 32, 64), 2: (8, 16, 32, 64), 3: (16, 32, 64), 4: (16, 32, 64)}
-        known = (
+        whole = (8, 16, 32, 64)
+        bits_read = {1: whole, 2: whole, 3: (16, 32, 64), 4: whole}
+        return (
             len(set(bits)) == 1
             and len(set(kinds)) == 1
             and bits[0] in bits_read.get(kinds[0], ())
             and self.first(259, 1) in _LOSSLESS
             and self.samples >= _CHANNELS.get(self.first(262, -1), 1 << 16)
         )
-        return known and (bits[0] > 8 or kinds[0] == 2)
 
 
 def is_tiff(head: bytes) -> bool:
@@ -126,7 +151,7 @@ def read_page(file: BinaryIO, frame: int, name: str) -> Page:
 def _directory(
     file: BinaryIO, offset: int, order: str, big: bool, wanted: bool, name: str
 ) -> tuple[dict[int, tuple[int, ...]], int]:
-    """The whole-number tags of the directory at ``offset``, if wanted, and where the next one is."""
+    """The tags used here of the directory at ``offset``, if wanted, and where the next one is."""
     count_type, word, length = ("Q", "Q", 20) if big else ("H", "I", 12)
     file.seek(offset)
     (count,) = struct.unpack(f"{order}{count_type}", file.read(struct.calcsize(count_type)))
@@ -136,13 +161,14 @@ def _directory(
     (following,) = struct.unpack(f"{order}{word}", file.read(struct.calcsize(word)))
     tags: dict[int, tuple[int, ...]] = {}
     total = 0
-    for start in range(0, len(body) if wanted else 0, length):
+    for start in range(0, len(body), length):
         tag, kind, number = struct.unpack_from(f"{order}HH{word}", body, start)
         size = _SIZES.get(kind, 1) * number
         total += size
-        if total > MAX_TAG_BYTES:  # each may point to the same bytes: a small file, read often
-            raise ImageError(f"{name} has tags of over {MAX_TAG_BYTES >> 20} MiB", "Save it again.")
-        if kind in _INTEGERS:
+        # Each may point to the same bytes: a small file, read often. Pillow reads them all.
+        if total > MAX_TAG_BYTES or (number > MAX_TAG_VALUES and size > number):
+            raise ImageError(f"{name} has tags of absurd length", "Save it again.")
+        if wanted and tag in _USED and kind in _INTEGERS:
             data = body[start + length - struct.calcsize(word) : start + length]
             if size > len(data):
                 file.seek(struct.unpack(f"{order}{word}", data)[0])
@@ -266,28 +292,36 @@ def _shown(page: Page, values: np.ndarray) -> Image.Image:
     colours = values[..., :channels] if channels > 1 else values[..., 0]
     if photometric == _CMYK:
         return Image.fromarray(_whole_range(colours), "CMYK").convert("RGB")
-    alpha = _alpha(page, values, channels)
+    share, premultiplied = _opacity(page, values, channels)
     seen = None
-    if alpha is not None:
-        seen = alpha > 0
-        seen = np.broadcast_to(seen[..., None], colours.shape) if channels > 1 else seen
-    shown = scale_to_bytes(colours, seen)
+    if share is not None:
+        seen = np.broadcast_to((share > 0)[..., None], colours.shape) if channels > 1 else share > 0
+        if premultiplied:
+            colours = colours / np.maximum(share if channels == 1 else share[..., None], 1e-6)
+    shown = colours if colours.dtype == np.uint8 else scale_to_bytes(colours, seen)
     if photometric == _WHITE_IS_ZERO:
         shown = 255 - shown
     shown = shown if channels > 1 else np.stack([shown] * 3, axis=-1)
-    return Image.fromarray(shown if alpha is None else on_white(shown, alpha))
+    if share is None:
+        return Image.fromarray(np.ascontiguousarray(shown))
+    return Image.fromarray(on_white(shown, np.rint(share * 255).astype(np.uint8)))
 
 
-def _alpha(page: Page, values: np.ndarray, channels: int) -> np.ndarray | None:
-    """Opacity from 0 to 255, where the page has it."""
+def _opacity(page: Page, values: np.ndarray, channels: int) -> tuple[np.ndarray | None, bool]:
+    """Opacity from 0 to 1, where the page has it, and whether colours are multiplied by it."""
     if values.shape[-1] <= channels:
-        return None
+        return None, False
     kinds = page.tags.get(338, (2,) if channels == 3 and values.shape[-1] == 4 else (0,))
-    return _whole_range(values[..., channels]) if kinds[0] in (1, 2) else None
+    if kinds[0] not in (1, 2):
+        return None, False
+    opacity = values[..., channels].astype(np.float32)
+    if values.dtype.kind != "f":
+        opacity /= np.iinfo(values.dtype).max
+    return np.clip(np.nan_to_num(opacity), 0, 1), kinds[0] == 1
 
 
 def _whole_range(values: np.ndarray) -> np.ndarray:
-    """Shares (of ink, of opacity) by the range of their type, floats from 0 to 1."""
+    """Shares of ink by the range of their type, floats from 0 to 1."""
     if values.dtype.kind == "f":
         return np.rint(np.clip(np.nan_to_num(values), 0, 1) * 255).astype(np.uint8)
     bits = values.dtype.itemsize * 8

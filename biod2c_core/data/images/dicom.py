@@ -38,6 +38,7 @@ _HEADER_KEYWORDS = (
     *("SeriesInstanceUID", "ImagePositionPatient", "ImageOrientationPatient", "InstanceNumber"),
     *DISPLAY_KEYWORDS,
 )
+_FIRST_GROUPS = (b"\x02", b"\x08", b"\x10", b"\x18", b"\x20", b"\x28")
 # The types of values that explicit encodings name; a data set without a header is told by them.
 _VALUE_TYPES = (
     b"AE AS AT CS DA DS DT FD FL IS LO LT OB OD OF OL OV OW PN SH SL SQ SS ST SV TM UC UI UL UN UR"
@@ -75,13 +76,14 @@ def is_dicom(head: bytes) -> bool:
 
 
 def may_be_data_set(head: bytes) -> bool:
-    """Whether a file can be DICOM without its preamble: it begins with group 2 or 8."""
-    if len(head) < 16 or head[:2] not in (b"\x02\0", b"\x08\0", b"\0\x08"):
+    """Whether a file can be DICOM without its preamble: it begins with an element of a low group."""
+    little, big = head[0:1] in _FIRST_GROUPS, head[1:2] in _FIRST_GROUPS
+    if len(head) < 16 or not ((little and head[1] == 0) or (big and head[0] == 0)):
         return False
     if head[4:6] in _VALUE_TYPES:
         return True
-    length = int.from_bytes(head[4:8], "little")  # an implicit one: group length, or a short text
-    return head[0] == 8 and head[3] == 0 and length <= 128
+    length = int.from_bytes(head[4:8], "little")  # without types: group length, or a short text
+    return little and head[3] == 0 and length <= 128 and length % 2 == 0
 
 
 def open_dicom(file: BinaryIO, name: str) -> DicomFile:

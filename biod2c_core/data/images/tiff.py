@@ -297,7 +297,10 @@ def _shown(page: Page, values: np.ndarray) -> Image.Image:
     if share is not None:
         seen = np.broadcast_to((share > 0)[..., None], colours.shape) if channels > 1 else share > 0
         if premultiplied:
-            colours = colours / np.maximum(share if channels == 1 else share[..., None], 1e-6)
+            straight = colours / np.maximum(share if channels == 1 else share[..., None], 1e-6)
+            colours = np.minimum(
+                straight, 1.0 if colours.dtype.kind == "f" else np.iinfo(colours.dtype).max
+            )
     shown = colours if colours.dtype == np.uint8 else scale_to_bytes(colours, seen)
     if photometric == _WHITE_IS_ZERO:
         shown = 255 - shown

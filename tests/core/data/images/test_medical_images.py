@@ -2,58 +2,16 @@
 
 from __future__ import annotations
 
-import gzip
-import io
 import logging
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
+from medical_files import RAMP, dicom, grey, nifti
 
 from biod2c_core.data.images import load_image
 from biod2c_core.data.images.pixels import apply_window
 from biod2c_core.errors import ImageError
-
-RAMP = np.arange(12, dtype=np.uint16).reshape(3, 4) * 100  # 0 .. 1100
-
-
-def dicom(values: np.ndarray = RAMP, **tags: Any) -> bytes:
-    pydicom = pytest.importorskip("pydicom", reason="the extra 'medical' is not installed")
-    from pydicom.dataset import Dataset, FileMetaDataset
-    from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
-
-    meta = FileMetaDataset()
-    meta.TransferSyntaxUID = ExplicitVRLittleEndian
-    meta.MediaStorageSOPClassUID = CTImageStorage
-    meta.MediaStorageSOPInstanceUID = generate_uid()
-    data = Dataset()
-    data.file_meta = meta
-    data.PatientName = "SECRET^PATIENT"
-    data.PatientBirthDate = "19700101"
-    colour = values.ndim == 3 and values.shape[-1] == 3
-    data.SamplesPerPixel = 3 if colour else 1
-    data.PhotometricInterpretation = "RGB" if colour else "MONOCHROME2"
-    if colour:
-        data.PlanarConfiguration = 0
-    elif values.ndim == 3:
-        data.NumberOfFrames = len(values)
-    data.Rows, data.Columns = values.shape[:2] if colour else values.shape[-2:]
-    data.BitsAllocated = data.BitsStored = values.dtype.itemsize * 8
-    data.HighBit = data.BitsStored - 1
-    data.PixelRepresentation = int(values.dtype.kind == "i")
-    data.PixelData = values.tobytes()
-    for name, value in tags.items():
-        setattr(data, name, value)
-    buffer = io.BytesIO()
-    pydicom.dcmwrite(buffer, data, enforce_file_format=True)
-    return buffer.getvalue()
-
-
-def grey(data: bytes, **options: Any) -> np.ndarray:
-    picture = np.asarray(load_image(data, **options))
-    assert (picture[..., 0] == picture[..., 1]).all()
-    return picture[..., 0]
 
 
 def test_without_a_window_the_range_of_the_frame_is_shown() -> None:
@@ -134,17 +92,6 @@ def test_no_patient_in_pictures_messages_or_logs(
     assert len(failures) >= 2
     assert "SECRET" not in "".join(said)
     assert not any(error.__cause__ for error in failures)
-
-
-def nifti(
-    values: np.ndarray, affine: np.ndarray | None = None, packed: bool = False, **header: float
-) -> bytes:
-    nibabel = pytest.importorskip("nibabel", reason="the extra 'medical' is not installed")
-    image = nibabel.Nifti1Image(values, np.eye(4) if affine is None else affine)
-    for name, value in header.items():
-        image.header[name] = value
-    data = image.to_bytes()
-    return gzip.compress(data) if packed else data
 
 
 # x grows to the right, y to the front, z to the head

@@ -129,20 +129,21 @@ def _run_length(data: bytes) -> int:
     return total
 
 
-def inflate(data: bytes, name: str, limit: int = MAX_INFLATED_BYTES) -> BytesIO:
+def inflate(data: bytes, name: str) -> BytesIO:
     """Inflate a raw deflate stream, as DICOM's deflated transfer syntax has it.
 
     Raises:
-        ImageError: It becomes longer than ``limit`` bytes, or is damaged.
+        ImageError: It becomes longer than :data:`MAX_INFLATED_BYTES`, or is damaged.
     """
     stream, result = zlib.decompressobj(-zlib.MAX_WBITS), BytesIO()
     try:
         while data and not stream.eof:
             result.write(stream.decompress(data, 1 << 20))
             data = stream.unconsumed_tail
-            if result.tell() > limit:
+            if result.tell() > MAX_INFLATED_BYTES:
                 raise ImageError(
-                    f"{name} inflates to over {limit >> 20} MiB", "Convert it with dcmconv."
+                    f"{name} inflates to over {MAX_INFLATED_BYTES >> 20} MiB",
+                    "Convert it with dcmconv.",
                 )
     except zlib.error:
         raise ImageError(f"{name} is damaged or cut off", "Copy it again.") from None

@@ -242,7 +242,10 @@ def _stored_values(opened: DicomFile, header: Any, index: int) -> np.ndarray:
     header.BitsStored = stored
     high = int(header.get("HighBit", stored - 1))
     shift = high + 1 - stored if stored - 1 < high < allocated else 0
-    options: dict[str, Any] = {"photometric_interpretation": header.PhotometricInterpretation}
+    options: dict[str, Any] = {
+        "photometric_interpretation": header.PhotometricInterpretation,
+        "number_of_frames": opened.frames,
+    }
     if shift and not opened.syntax.is_compressed:
         options["bits_stored"] = high + 1  # pydicom takes the lowest bits for the stored ones
     if header.PhotometricInterpretation == "YBR_PARTIAL_422":

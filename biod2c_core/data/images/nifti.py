@@ -138,6 +138,10 @@ def _open(file: BinaryIO | TimedFile, name: str) -> tuple[Any, Any]:
             return kind.from_stream(stream), stream
     except ImageError:
         raise
+    except (gzip.BadGzipFile, EOFError) as error:
+        raise ImageError(
+            f"{name} is damaged or cut off ({_reason(error)})", "Copy it again."
+        ) from error
     except (Exception, MemoryError) as error:
         raise ImageError(
             f"{name} is not a readable NIfTI file ({type(error).__name__})", "Export it again."

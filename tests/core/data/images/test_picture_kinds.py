@@ -131,7 +131,9 @@ def test_tiff_alpha_straight_and_premultiplied_turned_and_with_further_channels(
     values[0, :, 3] = [65535, 65535, 65535, 0]  # the last pixel cannot be seen
     straight = loaded(tiff(values, t338=2))
     assert straight[0, :, 0].tolist() == [85, 255, 170, 255]
-    halves = np.array([[[0] * 3 + [32768], [16384] * 3 + [32768], [32768] * 3 + [65535]]], np.uint16)
+    halves = np.array(
+        [[[0] * 3 + [32768], [16384] * 3 + [32768], [32768] * 3 + [65535]]], np.uint16
+    )
     multiplied = loaded(tiff(halves, t338=1))
     assert np.abs(multiplied[0, :, 0].astype(int) - [127, 255, 255]).max() <= 1
     words = (RNG.random((3, 5)) * 9000).astype(np.uint16)
@@ -183,7 +185,7 @@ def test_png_of_few_bits_with_a_transparent_grey(bits: int) -> None:
     packed = np.packbits(
         np.unpackbits(np.resize(levels, 8).astype(np.uint8)[:, None], axis=1)[:, 8 - bits :]
     )[None]
-    shown = np.resize(levels, 8 if bits < 8 else 8) * (255 // (2**bits - 1))
+    shown = np.resize(levels, 8) * (255 // (2**bits - 1))
     assert loaded(png(packed, 0, bits))[0, :, 0].tolist() == shown.tolist()
     key = struct.pack(">H", 0)
     expected = np.where(np.resize(levels, 8) == 0, 255, shown)
@@ -209,7 +211,9 @@ def test_palettes_with_transparency() -> None:
     ("ink", "colour"), [((0, 255, 255, 0), (255, 0, 0)), ((0, 0, 0, 0), (255, 255, 255))]
 )
 def test_ink(kind: str, ink: tuple[int, ...], colour: tuple[int, ...]) -> None:
-    data = encoded(Image.new("CMYK", (16, 16), ink), kind, **({"quality": 98} if kind == "JPEG" else {}))
+    data = encoded(
+        Image.new("CMYK", (16, 16), ink), kind, **({"quality": 98} if kind == "JPEG" else {})
+    )
     assert np.abs(loaded(data)[8, 8].astype(int) - colour).max() <= 4
 
 

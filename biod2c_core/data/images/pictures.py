@@ -137,28 +137,27 @@ def _wide_png(picture: Image.Image, file: BinaryIO, layout: str, key: Any) -> Im
         with Image.open(file, formats=("PNG",)) as again:
             tile: Any = again.tile[0]
             again.tile = [tile._replace(args=raw)]
-            return np.asarray(again).astype(np.uint16)
+            return np.asarray(again)
 
     if layout == "LA;16B":
-        four = decoded("RGBA")  # the high and low byte of grey, then of alpha
+        four = decoded("RGBA").astype(np.uint16)  # high and low byte of grey, then of alpha
         grey, alpha = four[..., 0] << 8 | four[..., 1], four[..., 2] << 8 | four[..., 3]
         values = np.stack([grey] * 3 + [alpha], axis=-1)
     else:
-        values = decoded(layout) << 8 | decoded(_LOW_BYTES[layout])
+        values = decoded(layout).astype(np.uint16)
+        values <<= 8
+        values |= decoded(_LOW_BYTES[layout])
     picture.load()  # what stands behind the pixels: EXIF
-    colours, alpha = values[..., :3], np.full(values.shape[:2], 65535, np.uint16)
+    colours = values[..., :3]
     if values.shape[-1] == 4:
-        alpha = values[..., 3]
+        alpha = (values[..., 3] >> 8).astype(np.uint8)
+        seen = values[..., 3] > 0
     elif key is not None:
-        alpha = np.where((colours == key).all(axis=-1), 0, 65535).astype(np.uint16)
-    return _scaled(colours, alpha)
-
-
-def _scaled(colours: np.ndarray, alpha: np.ndarray) -> Image.Image:
-    """16-bit colours by their own range where they can be seen, composed on white."""
-    seen = np.broadcast_to((alpha > 0)[..., None], colours.shape)
-    shown = scale_to_bytes(colours, seen)
-    return Image.fromarray(on_white(shown, (alpha >> 8).astype(np.uint8)))
+        seen = (colours != np.array(key, np.uint16)).any(axis=-1)
+        alpha = np.where(seen, 255, 0).astype(np.uint8)
+    else:
+        return Image.fromarray(scale_to_bytes(colours))
+    return Image.fromarray(on_white(scale_to_bytes(colours, seen), alpha))
 
 
 def _wide_ppm(picture: Image.Image, file: BinaryIO, offset: int) -> Image.Image:

@@ -60,18 +60,15 @@ def scale_to_bytes(values: np.ndarray, counted: np.ndarray | None = None) -> np.
 
     Args:
         values: Any real dtype and shape.
-        counted: bool of the same shape: the values that make the range; by default all.
+        counted: bool, of the same shape or of its first axes: what makes the range; by default all.
 
     Returns:
         uint8 of the same shape. Not-a-number becomes 0, infinities and values outside the range
         the nearer end, and an array of one value is all 0.
     """
-    usable = values if values.dtype.kind in "iub" else values[np.isfinite(values)]
-    if counted is not None:
-        usable = values[counted & np.isfinite(values)]
-    if usable.size == 0 or usable.max() <= usable.min():
+    low, high = _finite_range(values, counted)
+    if low >= high:
         return np.zeros(values.shape, np.uint8)
-    low, high = float(usable.min()), float(usable.max())
 
     def convert(block: np.ndarray) -> np.ndarray:
         with np.errstate(over="ignore", invalid="ignore"):
@@ -81,6 +78,29 @@ def scale_to_bytes(values: np.ndarray, counted: np.ndarray | None = None) -> np.
         return np.clip(np.rint(scaled, out=scaled), 0, 255, out=scaled)
 
     return _in_blocks(values, convert)
+
+
+def _finite_range(values: np.ndarray, counted: np.ndarray | None) -> tuple[float, float]:
+    """The smallest and largest finite value, without a copy; infinity and its negative if none."""
+    if values.dtype.kind == "b":
+        values = values.view(np.uint8)
+    if values.dtype.kind == "f":
+        finite = np.isfinite(values)
+        where = finite if counted is None else finite & _like(counted, values)
+        low = values.min(where=where, initial=np.inf)
+        return float(low), float(values.max(where=where, initial=-np.inf))
+    if values.size == 0 or not (counted is None or counted.any()):
+        return np.inf, -np.inf
+    if counted is None:
+        return float(values.min()), float(values.max())
+    ends, where = np.iinfo(values.dtype), _like(counted, values)
+    low = values.min(where=where, initial=ends.max)
+    return float(low), float(values.max(where=where, initial=ends.min))
+
+
+def _like(counted: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """Repeated over the last axes, as for the channels of a pixel."""
+    return counted.reshape(counted.shape + (1,) * (values.ndim - counted.ndim))
 
 
 def scale_from_bits(values: np.ndarray, bits: int) -> np.ndarray:
@@ -153,15 +173,23 @@ def on_white(colours: np.ndarray, alpha: np.ndarray) -> np.ndarray:
     Returns:
         uint8, (rows, columns, 3).
     """
-    share = alpha[..., None].astype(np.uint16)
-    mixed = colours * share + 255 * (255 - share)
-    return ((mixed + 127) // 255).astype(np.uint8)
+    result = np.empty_like(colours)
+    step = max(1, _BLOCK // max(colours.shape[1], 1))
+    for top in range(0, len(colours), step):
+        share = alpha[top : top + step, :, None].astype(np.uint16)
+        mixed = colours[top : top + step] * share + 255 * (255 - share)
+        result[top : top + step] = (mixed + 127) // 255
+    return result
 
 
 def _in_blocks(values: np.ndarray, convert: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
     """What ``convert`` makes of each value, as uint8, a block at a time."""
     result = np.empty(values.shape, np.uint8)
-    source, target = values.reshape(-1), result.reshape(-1)
-    for start in range(0, source.size, _BLOCK):
-        target[start : start + _BLOCK] = convert(source[start : start + _BLOCK])
+    source: np.ndarray = values
+    target: np.ndarray = result
+    if values.flags.c_contiguous:
+        source, target = values.reshape(-1), result.reshape(-1)
+    step = max(1, _BLOCK * len(source) // max(source.size, 1)) if source.size else 1
+    for start in range(0, len(source), step):
+        target[start : start + step] = convert(source[start : start + step])
     return result

@@ -1,6 +1,6 @@
 """TIFF pages whose samples Pillow does not keep: 16 to 64 bits, signed, float, planes, many channels.
 
-The compressed bytes are decoded by libtiff through Pillow, as if each byte were a grey pixel of its
+The compressed bytes are decoded by libtiff through Pillow, as if their bytes were pixels of their
 own: the page's strips are put behind a small header of that shape. What the samples mean (byte
 order, sign, predictor, WhiteIsZero, alpha) is then done here.
 """
@@ -22,7 +22,7 @@ from biod2c_core.errors import ImageError
 MAX_PAGES = 10_000
 MAX_TAG_BYTES = 256 << 20
 MAX_TAG_VALUES = 4_000_000
-MAX_SAMPLE_BYTES = 768 << 20
+MAX_SAMPLE_BYTES = 400 << 20
 _BAND_BYTES = 32 << 20
 _MAGICS = {b"II*\0": "<", b"MM\0*": ">", b"II+\0": "<", b"MM\0+": ">"}
 _SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8}
@@ -220,18 +220,18 @@ def _plane(page: Page, file: BinaryIO, plane: int, samples: int) -> np.ndarray:
         chunks = slice((plane * down + first) * across, (plane * down + last) * across)
         top, bottom = first * chunk_height, min(last * chunk_height, height)
         rows = (last - first) * chunk_height if tiled else bottom - top
-        container = _as_grey_bytes(
+        container = _as_bytes(
             page, file, (row_bytes, rows), (row_bytes // across, chunk_height, tiled),
             places[chunks], lengths[chunks],
         )  # fmt: skip
-        with Image.open(container, formats=("TIFF",)) as grey:
-            data = np.asarray(grey).reshape(rows, across, -1)
+        with Image.open(container, formats=("TIFF",)) as plain:
+            data = np.asarray(plain).reshape(rows, across, -1)
         band = _samples(page, data, samples).reshape(rows, across * chunk_width, samples)
         values[top:bottom] = band[: bottom - top, :width]
     return values
 
 
-def _as_grey_bytes(
+def _as_bytes(
     page: Page,
     file: BinaryIO,
     size: tuple[int, int],
@@ -239,7 +239,7 @@ def _as_grey_bytes(
     places: tuple[int, ...],
     lengths: tuple[int, ...],
 ) -> io.BytesIO:
-    """A TIFF file of 8-bit grey that holds the strips or tiles as they are."""
+    """A TIFF file of 8-bit pixels that holds the strips or tiles as they are."""
     body = io.BytesIO()
     starts = []
     for place, length in zip(places, lengths, strict=True):
@@ -249,11 +249,16 @@ def _as_grey_bytes(
     at, pieces, extra = 8 + body.tell(), len(starts), struct.pack(f"<{len(starts)}I", *starts)
     extra += struct.pack(f"<{pieces}I", *lengths)
     width, rows, tiled = chunk
+    # Four bytes as the inks of a pixel, where they fit: Pillow limits pixels, not bytes.
+    inks = 1 if width % 4 else 4
+    width, across = width // inks, size[0] // inks
     tags = {
-        **{256: (4, 1, size[0]), 257: (4, 1, size[1]), 258: (3, 1, 8)},
-        **{259: (3, 1, page.first(259, 1)), 262: (3, 1, 1), 277: (3, 1, 1)},
-        _FILL_ORDER: (3, 1, page.first(_FILL_ORDER, 1)),
+        **{256: (4, 1, across), 257: (4, 1, size[1])},
+        258: (3, 1, 8) if inks == 1 else (3, 4, at + len(extra)),
+        **{259: (3, 1, page.first(259, 1)), 262: (3, 1, 1 if inks == 1 else _CMYK)},
+        **{277: (3, 1, inks), _FILL_ORDER: (3, 1, page.first(_FILL_ORDER, 1))},
     }
+    extra += struct.pack("<4H", 8, 8, 8, 8)
     shape = {322: (4, 1, width), 323: (4, 1, rows)} if tiled else {278: (4, 1, rows)}
     where, how_long = (324, 325) if tiled else (273, 279)
     inline = pieces == 1
@@ -295,7 +300,7 @@ def _shown(page: Page, values: np.ndarray) -> Image.Image:
     share, premultiplied = _opacity(page, values, channels)
     seen = None
     if share is not None:
-        seen = np.broadcast_to((share > 0)[..., None], colours.shape) if channels > 1 else share > 0
+        seen = share > 0
         if premultiplied:
             straight = colours / np.maximum(share if channels == 1 else share[..., None], 1e-6)
             colours = np.minimum(

@@ -49,6 +49,10 @@ _VALUE_TYPES = (
 warnings.filterwarnings("ignore", module=r"pydicom\b")
 
 
+class NoPictureError(ImageError):
+    """A DICOM file holds something else: a report, a plan, a directory."""
+
+
 @dataclass(frozen=True)
 class DicomFile:
     """An open DICOM file with its header read.
@@ -94,7 +98,8 @@ def open_dicom(file: BinaryIO, name: str) -> DicomFile:
         name: How messages name it.
 
     Raises:
-        ImageError: No picture, or damaged.
+        NoPictureError: It holds none.
+        ImageError: It is damaged.
         MissingDependencyError: pydicom is not installed.
     """
     try:
@@ -110,7 +115,9 @@ def open_dicom(file: BinaryIO, name: str) -> DicomFile:
             here = file.tell()
             has_pixels = b"\xe0\x7f" in (tag := file.read(2)) or tag == b"\x7f\xe0"
             file.seek(here)
-            if has_pixels and "Rows" in header and "Columns" in header:
+            if "Rows" in header and not has_pixels:
+                raise ImageError(f"{name} is a DICOM file without its pixels", "Copy it again.")
+            if "Rows" in header and "Columns" in header:
                 size = int(header.Columns), int(header.Rows)
                 return DicomFile(
                     file, name, header, _transfer_syntax(header), size, _frames(header)
@@ -121,7 +128,7 @@ def open_dicom(file: BinaryIO, name: str) -> DicomFile:
         raise ImageError(
             f"{name} is a damaged DICOM file ({type(error).__name__})", "Export it again."
         ) from None  # the cause may quote the file
-    raise ImageError(f"{name} is a DICOM file without a picture", "Give one with pixel data.")
+    raise NoPictureError(f"{name} is a DICOM file without a picture", "Give one with pixel data.")
 
 
 def decode_dicom(

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from biod2c_core.data.images.dicom import DicomFile, open_dicom
+from biod2c_core.data.images.dicom import DicomFile, NoPictureError, open_dicom
 from biod2c_core.data.images.files import TimedFile, check_image_file
 from biod2c_core.data.images.pixels import choose_frame
 from biod2c_core.data.images.recognise import DICOM, PEEK_BYTES, recognise
@@ -51,7 +51,8 @@ def choose_slice(folder: Path, slice_index: int | None, frame: int | None, max_b
 
 def _read(folder: Path, max_bytes: int) -> list[_Slice]:
     try:
-        paths = sorted(path for path in folder.iterdir() if path.is_file())
+        files = (path for path in folder.iterdir() if not path.name.startswith("."))
+        paths = sorted(path for path in files if path.is_file())
     except OSError as error:
         raise ImageError(f"cannot read {folder}: {error.strerror}", "Check its rights.") from error
     if len(paths) > MAX_FILES:
@@ -62,7 +63,7 @@ def _read(folder: Path, max_bytes: int) -> list[_Slice]:
     slices = [found for path in paths if (found := _slice(path, max_bytes)) is not None]
     if not slices:
         raise ImageError(
-            f"{folder} is a folder without DICOM pictures, expected an image file or a series",
+            f"{folder} is a folder, expected an image file or the DICOM files of one series",
             "Name one image file, or the folder of one DICOM series.",
         )
     return slices
@@ -71,18 +72,25 @@ def _read(folder: Path, max_bytes: int) -> list[_Slice]:
 def _slice(path: Path, max_bytes: int) -> _Slice | None:
     try:
         with check_image_file(path, max_bytes).open("rb") as file:
-            if recognise(file.read(PEEK_BYTES), path.name) != DICOM:
+            if not _is_dicom(file.read(PEEK_BYTES)):
                 return None
             file.seek(0)
             opened = open_dicom(TimedFile(file, str(path)), str(path))  # type: ignore[arg-type]
-    except (ImageError, OSError):
-        return None  # a report, a plan, a picture of another kind, a damaged header
+    except NoPictureError:
+        return None  # a report, a plan, a directory
     if opened.frames > 1:
         raise ImageError(
             f"{path.parent} holds a file of several frames, {path.name}",
             "Name that file, and its frame with --frame.",
         )
     return _described(path, opened)
+
+
+def _is_dicom(head: bytes) -> bool:
+    try:
+        return recognise(head, "") == DICOM
+    except ImageError:  # of a format that is not read
+        return False
 
 
 def _described(path: Path, opened: DicomFile) -> _Slice:

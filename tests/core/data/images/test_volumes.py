@@ -198,9 +198,16 @@ def test_a_series_of_several_times(tmp_path: Path) -> None:
 
 
 def test_folders_that_are_no_one_series(tmp_path: Path) -> None:
-    with pytest.raises(ImageError, match="folder without DICOM pictures"):
+    with pytest.raises(ImageError, match="is a folder, expected an image file or the DICOM files"):
         load_image(tmp_path)
     series(tmp_path, 3)
+    (tmp_path / "report").write_bytes(dicom()[: dicom().index(b"\x28\0\x02\0")])  # no picture
+    (tmp_path / "volume").write_bytes(b"NRRD0004\n")
+    assert loaded(tmp_path)[0, 0, 0] == shade(1)
+    (tmp_path / "cut").write_bytes(dicom()[: dicom().index(b"\xe0\x7f\x10\0")])
+    with pytest.raises(ImageError, match="cut is a DICOM file without its pixels"):
+        load_image(tmp_path)
+    (tmp_path / "cut").unlink()
     with pytest.raises(ImageError, match="is a folder, expected an image file"):
         load_image(".", root=tmp_path)
     other = dicom(SeriesInstanceUID="1.2.4")

@@ -24,6 +24,7 @@ MAX_RUN_LENGTH_BYTES = 512 << 20
 _JPEG_MARKER = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]", re.DOTALL)
 _FRAME_MARKERS = {*range(0xC0, 0xD0), 0xF7} - {0xC4, 0xC8, 0xCC}  # F7: JPEG-LS
 _J2K_START = b"\xff\x4f\xff\x51"
+_MAX_RUNS = 30_000_000  # some seconds of counting
 _RUN_LENGTH_SURELY_SMALL = MAX_RUN_LENGTH_BYTES // 64  # two bytes make at most 128
 
 
@@ -122,11 +123,13 @@ def _j2k_size(data: bytes, start: int, name: str) -> tuple[int, int]:
 def _run_length(data: bytes) -> int:
     """How many bytes a PackBits code becomes, at most."""
     total, position = 0, 64
-    while position < len(data):
+    for _ in range(_MAX_RUNS):
+        if position >= len(data):
+            return total
         code = data[position]
         total += code + 1 if code < 128 else 257 - code
         position += code + 2 if code < 128 else 2
-    return total
+    return len(data) * 64
 
 
 def inflate(data: bytes, name: str) -> BytesIO:

@@ -8,9 +8,13 @@ from __future__ import annotations
 
 import importlib.util
 import io
+import json
 import struct
+import subprocess
+import sys
 import warnings
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -30,6 +34,7 @@ _DEFLATED = "1.2.840.10008.1.2.1.99"
 _EXPLICIT = "1.2.840.10008.1.2.1"
 _JPEG_EXTENDED = "1.2.840.10008.1.2.4.51"
 _RUN_LENGTH = "1.2.840.10008.1.2.5"
+_CHILD_SECONDS = 60  # on the clock; the child has 20 of the processor
 _GREYS = ("MONOCHROME1", "MONOCHROME2")
 _COLOURS = ("RGB", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT", "YBR_PARTIAL_422")
 _HEADER_KEYWORDS = (
@@ -241,9 +246,7 @@ def _shown(opened: DicomFile, index: int, window: Window | None) -> np.ndarray:
 
 def _stored_values(opened: DicomFile, header: Any, index: int) -> np.ndarray:
     """The frame's values, unused bits taken off; 8-bit YBR already as RGB."""
-    from pydicom.pixels import pixel_array
-
-    _check_decoder(opened, header, index)
+    plugins = _check_decoder(opened, header, index)
     allocated, stored = int(header.get("BitsAllocated", 8)), int(header.get("BitsStored", 0))
     stored = stored or allocated
     header.BitsStored = stored
@@ -258,21 +261,47 @@ def _stored_values(opened: DicomFile, header: Any, index: int) -> np.ndarray:
     if header.PhotometricInterpretation == "YBR_PARTIAL_422":
         options["photometric_interpretation"] = "YBR_FULL_422"  # laid out as that one is
     by_pydicom = header.PhotometricInterpretation.startswith("YBR_FULL") and allocated == 8
-    opened.file.seek(0)
-    values = pixel_array(
-        opened.file,
-        index=index,
-        transfer_syntax_uid=opened.syntax,
-        as_rgb=by_pydicom,
-        **options,
-    )
+    options |= {"index": index, "transfer_syntax_uid": opened.syntax, "as_rgb": by_pydicom}
+    values = _decoded(opened, plugins, options)
     if by_pydicom or header.PhotometricInterpretation in ("YBR_ICT", "YBR_RCT"):
         header.PhotometricInterpretation = "RGB"
     return values >> shift if "bits_stored" in options else values
 
 
-def _check_decoder(opened: DicomFile, header: Any, index: int) -> None:
-    """That compressed pixels can be decoded here, and will not become more than announced."""
+def _decoded(opened: DicomFile, plugins: tuple[str, ...], options: dict[str, Any]) -> np.ndarray:
+    """What the first of pydicom's plugins makes of the frame that can decode it.
+
+    GDCM, which some codes need, is started in a process of its own: see :mod:`.decoder_child`.
+    """
+    from pydicom.pixels import pixel_array
+
+    opened.file.seek(0)
+    if plugins == ("gdcm",):
+        child = str(Path(__file__).with_name("decoder_child.py"))
+        run = subprocess.run(
+            [sys.executable, child, json.dumps(options)],
+            input=opened.file.read(),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            check=True,
+            timeout=_CHILD_SECONDS,
+        )
+        return np.load(io.BytesIO(run.stdout), allow_pickle=False)
+    own = [plugin for plugin in plugins if plugin != "gdcm"]
+    for plugin in own[:-1]:
+        try:
+            return pixel_array(opened.file, decoding_plugin=plugin, **options)
+        except Exception:  # the next one may know this variant
+            opened.file.seek(0)
+    return pixel_array(opened.file, decoding_plugin=own[-1] if own else "", **options)
+
+
+def _check_decoder(opened: DicomFile, header: Any, index: int) -> tuple[str, ...]:
+    """That compressed pixels can be decoded here, and will not become more than announced.
+
+    Returns:
+        pydicom's plugins that can; none are needed for pixels that are not compressed.
+    """
     from pydicom.encaps import get_frame
     from pydicom.pixels import get_decoder
 
@@ -290,7 +319,7 @@ def _check_decoder(opened: DicomFile, header: Any, index: int) -> None:
             "Install one with: pip install 'biod2c[medical]'",
         )
     if not syntax.is_encapsulated:
-        return
+        return ()
     if syntax == _JPEG_EXTENDED and int(header.get("BitsStored", 8)) > 8:
         _check_twelve_bits(name)
     offsets = None
@@ -302,6 +331,7 @@ def _check_decoder(opened: DicomFile, header: Any, index: int) -> None:
     samples, allocated = int(header.get("SamplesPerPixel") or 1), int(header.BitsAllocated)
     length = width * height * samples * max(allocated // 8, 1)
     check_codestream(data, opened.size, length, name, run_length=syntax == _RUN_LENGTH)
+    return tuple(decoder.available_plugins)
 
 
 def _check_twelve_bits(name: str) -> None:

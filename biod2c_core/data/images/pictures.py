@@ -61,7 +61,7 @@ def decode_picture(file: BinaryIO, name: str, max_pixels: int, frame: int) -> Im
             if frame:
                 _seek(picture, frame, file, name)
                 check_pixels(picture.size, name, max_pixels)
-            upright = _upright(picture, _loaded(picture, file, name, frame))
+            upright = _loaded(picture, file, name, frame)
             upright.info.clear()  # comments, EXIF places and dates
             return upright
     except ImageError:
@@ -111,7 +111,7 @@ def _seek(picture: Image.Image, frame: int, file: BinaryIO, name: str) -> None:
 
 
 def _loaded(picture: Image.Image, file: BinaryIO, name: str, frame: int) -> Image.Image:
-    """The decoded picture in RGB, not yet turned."""
+    """The decoded picture in RGB, upright."""
     tiles: list[Any] = getattr(picture, "tile", [])
     layout = str(tiles[0][3]) if tiles and picture.format == "PNG" else ""
     key = picture.info.get("transparency")
@@ -126,7 +126,7 @@ def _loaded(picture: Image.Image, file: BinaryIO, name: str, frame: int) -> Imag
     picture.load()
     if layout in _GREY_KEYS and key is not None:
         picture.info["transparency"] = key * _GREY_KEYS[layout]
-    return to_rgb(picture)
+    return _upright(picture, to_rgb(picture))
 
 
 def _wide_png(picture: Image.Image, file: BinaryIO, layout: str, key: Any) -> Image.Image:
@@ -137,7 +137,9 @@ def _wide_png(picture: Image.Image, file: BinaryIO, layout: str, key: Any) -> Im
         with Image.open(file, formats=("PNG",)) as again:
             tile: Any = again.tile[0]
             again.tile = [tile._replace(args=raw)]
-            return np.asarray(again)
+            values = np.asarray(again)
+            picture.info.update(again.info)  # EXIF may stand behind the pixels
+            return values
 
     if layout == "LA;16B":
         four = decoded("RGBA").astype(np.uint16)  # high and low byte of grey, then of alpha
@@ -147,7 +149,7 @@ def _wide_png(picture: Image.Image, file: BinaryIO, layout: str, key: Any) -> Im
         values = decoded(layout).astype(np.uint16)
         values <<= 8
         values |= decoded(_LOW_BYTES[layout])
-    picture.load()  # what stands behind the pixels: EXIF
+    picture.info.setdefault("exif", b"")  # else Pillow decodes once more to look for it
     colours = values[..., :3]
     if values.shape[-1] == 4:
         alpha = (values[..., 3] >> 8).astype(np.uint8)
@@ -156,8 +158,8 @@ def _wide_png(picture: Image.Image, file: BinaryIO, layout: str, key: Any) -> Im
         seen = (colours != np.array(key, np.uint16)).any(axis=-1)
         alpha = np.where(seen, 255, 0).astype(np.uint8)
     else:
-        return Image.fromarray(scale_to_bytes(colours))
-    return Image.fromarray(on_white(scale_to_bytes(colours, seen), alpha))
+        return _upright(picture, Image.fromarray(scale_to_bytes(colours)))
+    return _upright(picture, Image.fromarray(on_white(scale_to_bytes(colours, seen), alpha)))
 
 
 def _wide_ppm(picture: Image.Image, file: BinaryIO, offset: int) -> Image.Image:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from biod2c_core.data.images.recognise import DICOM, PEEK_BYTES, recognise
 from biod2c_core.errors import ImageError
 
 MAX_FILES = 5000
+MAX_SECONDS = 60.0  # of processor time, for all headers
 _SAME_PLACE = 1e-3  # mm
 
 
@@ -60,7 +62,15 @@ def _read(folder: Path, max_bytes: int) -> list[_Slice]:
             f"{folder} is a folder of {len(paths):,} files, over the limit of {MAX_FILES:,}",
             "Name the folder of one DICOM series.",
         )
-    slices = [found for path in paths if (found := _slice(path, max_bytes)) is not None]
+    slices, end = [], time.thread_time() + MAX_SECONDS
+    for path in paths:
+        if time.thread_time() > end:
+            raise ImageError(
+                f"the headers in {folder} take over {MAX_SECONDS:g} s to read",
+                "Name the folder of one DICOM series, or one file.",
+            )
+        found = _slice(path, max_bytes)
+        slices += [] if found is None else [found]
     if not slices:
         raise ImageError(
             f"{folder} is a folder, expected an image file or the DICOM files of one series",

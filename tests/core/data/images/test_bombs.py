@@ -65,17 +65,38 @@ def test_endless_segments_are_refused() -> None:
         load_image(b"\xff\xd8" + b"\xff\xe1\0\2" * 50_000)
 
 
-def encapsulated(frame: bytes, syntax: str, side: int = 16) -> bytes:
+def encapsulated(frame: bytes, syntax: str, **tags: int) -> bytes:
     import pydicom
     from pydicom.encaps import encapsulate
 
-    data = pydicom.dcmread(io.BytesIO(dicom(np.zeros((side, side), np.uint8))))
+    data = pydicom.dcmread(io.BytesIO(dicom(np.zeros((16, 16), np.uint8), **tags)))
     data.file_meta.TransferSyntaxUID = syntax
     data.PixelData = encapsulate([frame])
     data["PixelData"].VR = "OB"
     buffer = io.BytesIO()
     pydicom.dcmwrite(buffer, data)
     return buffer.getvalue()
+
+
+def lossless_jpeg(precision: int, side: int = 16) -> bytes:
+    """One grey of half the range: every difference is 0, a bit each."""
+    head = segment(0xC3, struct.pack(">BHHB", precision, side, side, 1) + b"\x01\x11\x00")
+    head += segment(0xC4, b"\x00" + bytes([1] + [0] * 15) + b"\x00")
+    scan = segment(0xDA, b"\x01\x01\x00\x01\x00\x00")
+    return b"\xff\xd8" + head + scan + bytes(side * side // 8) + b"\xff\xd9"
+
+
+def test_lossless_jpeg_is_decoded_in_a_process_of_its_own() -> None:
+    """GDCM ends the process on some damaged frames: it must not be this one."""
+    pytest.importorskip("gdcm", reason="the extra 'medical' is not installed")
+    frame = lossless_jpeg(8)
+    whole = load_image(
+        encapsulated(frame, "1.2.840.10008.1.2.4.70", WindowCenter=128, WindowWidth=9)
+    )
+    assert whole.getpixel((5, 5)) == (143, 143, 143)  # (128 - 127.5) / 8 + 0.5
+    for damaged in (frame[:30], frame[:25] + b"\xff" * 9 + frame[34:]):
+        with pytest.raises(ImageError, match="pixels cannot be decoded"):
+            load_image(encapsulated(damaged, "1.2.840.10008.1.2.4.70"))
 
 
 def test_a_frame_larger_than_its_header_says() -> None:

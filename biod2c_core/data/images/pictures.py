@@ -15,7 +15,7 @@ from PIL import Image
 
 from biod2c_core.data.images.bombs import check_jpeg
 from biod2c_core.data.images.pixels import check_pixels, choose_frame, on_white, scale_to_bytes
-from biod2c_core.data.images.recognise import PILLOW_FORMATS, READ_FORMATS
+from biod2c_core.data.images.recognise import PILLOW_FORMATS, READ_FORMATS, check_name
 from biod2c_core.data.images.tiff import UPRIGHT, decode_wide_page, is_tiff, read_page
 from biod2c_core.errors import ImageError
 
@@ -67,6 +67,7 @@ def decode_picture(file: BinaryIO, name: str, max_pixels: int, frame: int) -> Im
     except ImageError:
         raise
     except Image.UnidentifiedImageError:
+        check_name(name)
         if page is not None:
             raise ImageError(
                 f"{name} is a TIFF file of a kind that is not read", "Save it as PNG."

@@ -36,6 +36,29 @@ _NOT_READ = (
 )  # fmt: skip
 
 
+_NOT_READ_NAMES = {
+    (".nrrd", ".nhdr"): "NRRD",
+    (".mgh", ".mgz"): "FreeSurfer's MGH",
+    (".mha", ".mhd"): "MetaImage",
+    (".hdr", ".img"): "a pair of .hdr and .img",
+    (".mnc", ".h5", ".nc"): "MINC or HDF5",
+}
+
+
+def check_name(name: str) -> None:
+    """Refuse by its name what could not be told from its content.
+
+    Raises:
+        ImageError: The name is one of a volume that is not read.
+    """
+    for suffixes, what in _NOT_READ_NAMES.items():
+        if name.lower().removesuffix(".gz").endswith(suffixes):
+            raise ImageError(
+                f"{name} is called a volume of a format that is not read ({what})",
+                "Convert it to NIfTI.",
+            )
+
+
 def recognise(head: bytes, name: str) -> str:
     """Tell a format that is read.
 
@@ -60,6 +83,7 @@ def recognise(head: bytes, name: str) -> str:
         if re.match(pattern, inside[:1024]):
             raise ImageError(f"{name} is {what}, which is not read", remedy)
     if packed and not name_says_nifti:
+        check_name(name)
         what = "a DICOM file" if is_dicom(inside) else "no NIfTI volume"
         raise ImageError(f"{name} is compressed with gzip and holds {what}", "Unpack it (gunzip).")
     if name_says_nifti:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import struct
 import zlib
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -23,7 +24,7 @@ def encoded(picture: Image.Image, kind: str = "PNG", **options: Any) -> bytes:
     return buffer.getvalue()
 
 
-def loaded(data: bytes, **options: Any) -> np.ndarray:
+def loaded(data: bytes | Path, **options: Any) -> np.ndarray:
     return np.asarray(load_image(data, **options))
 
 
@@ -275,6 +276,23 @@ def test_what_is_not_read_is_named(data: bytes, said: str, packed: bool) -> None
 
     with pytest.raises(ImageError, match=f"(?s){said}"):
         load_image(gzip.compress(data) if packed else data)
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [("a.mgz", "MGH"), ("a.nrrd", "NRRD"), ("a.mha", "MetaImage"), ("a.img.gz", "a pair")],
+)
+def test_what_is_not_read_and_not_told_from_content_is_named(
+    name: str, said: str, tmp_path: Path
+) -> None:
+    import gzip
+
+    for data in (b"what could this be", gzip.compress(b"what could this be")):
+        (tmp_path / name).write_bytes(data)
+        with pytest.raises(ImageError, match=rf"not read \({said}|not read \(FreeSurfer's {said}"):
+            load_image(tmp_path / name)
+    (tmp_path / name).write_bytes(encoded(Image.new("L", (4, 4), 7)))
+    assert loaded(tmp_path / name)[0, 0, 0] == 7
 
 
 def test_messages_list_all_that_is_read() -> None:

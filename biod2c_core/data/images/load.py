@@ -21,7 +21,7 @@ from biod2c_core.data.images.files import MAX_BYTES, TimedFile, describe_source,
 from biod2c_core.data.images.nifti import decode_nifti
 from biod2c_core.data.images.pictures import decode_picture
 from biod2c_core.data.images.pixels import MAX_PIXELS, Window, check_window
-from biod2c_core.data.images.recognise import DICOM, NIFTI, PEEK_BYTES, recognise
+from biod2c_core.data.images.recognise import NIFTI, PEEK_BYTES, PICTURE, recognise
 from biod2c_core.data.images.series import choose_slice
 from biod2c_core.errors import ImageError
 
@@ -100,15 +100,17 @@ def load_image(
         kind = recognise(file.read(PEEK_BYTES), name)
         file.seek(0)
         timed = cast(BinaryIO, TimedFile(file, name))
-        if kind == DICOM:
-            chosen.refuse(name, "a DICOM file", "axis", "slice_index")
-            with np.errstate(all="ignore"):  # damaged headers hold absurd scales
-                values = decode_dicom(timed, name, max_pixels, chosen.frame, window)
-        elif kind == NIFTI:
-            values = decode_nifti(timed, name, max_pixels, axis, slice_index, chosen.frame, window)
-        else:
+        if kind == PICTURE:
             chosen.refuse(name, "an ordinary picture", "axis", "slice_index", "window")
             return decode_picture(timed, name, max_pixels, chosen.frame or 0)
+        with np.errstate(all="ignore"):  # damaged headers hold absurd scales
+            if kind == NIFTI:
+                values = decode_nifti(
+                    timed, name, max_pixels, axis, slice_index, chosen.frame, window
+                )
+            else:
+                chosen.refuse(name, "a DICOM file", "axis", "slice_index")
+                values = decode_dicom(timed, name, max_pixels, chosen.frame, window)
     return Image.fromarray(np.ascontiguousarray(values)).convert("RGB")
 
 

@@ -93,13 +93,12 @@ def decode_nifti(
     place += np.unravel_index(at, shape[3:], order="F") if shape[3:] else []
     place += [slice(None)] if colour else []
     try:
-        with np.errstate(all="ignore"):
-            values = np.asarray(_voxels(volume)[tuple(place)])
-            if isinstance(stream, gzip.GzipFile):
-                _check_rest(stream, volume, name)
-            values = values if across > up else values.swapaxes(0, 1)  # rows up, columns across
-            values = values[:: -1 if forward[up] else 1, :: -1 if forward[across] else 1]
-            return _shown(values, volume.header, window, name, colour)
+        values = np.asarray(_voxels(volume)[tuple(place)])
+        if isinstance(stream, gzip.GzipFile):
+            _check_rest(stream, volume, name)
+        values = values if across > up else values.swapaxes(0, 1)  # rows up, columns across
+        values = values[:: -1 if forward[up] else 1, :: -1 if forward[across] else 1]
+        return _shown(values, volume.header, window, name, colour)
     except ImageError:
         raise
     except (Exception, MemoryError) as error:  # nibabel and zlib raise their own families

@@ -35,7 +35,7 @@ def ask(
         Path | None, typer.Option(help="Write a picture of where the model looked.")
     ] = None,
     frame: Frame = None,
-    axis: Axis = 2,
+    axis: Axis = None,
     slice_: Slice = None,
     window: Window = None,
     model: Model = None,

@@ -10,8 +10,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import shutil
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -28,9 +26,10 @@ from biod2c_core.curation.filter_images.scoring import (
     ScoreLog,
     parse_scores,
     score_images,
+    to_bytes,
+    to_line,
 )
-from biod2c_core.curation.filter_images.sources import WHOLE_FILE, Item, image_names
-from biod2c_core.data.images import resolve_image
+from biod2c_core.curation.filter_images.sources import Item, image_names
 from biod2c_core.errors import InputError
 
 THRESHOLD = 0.5
@@ -170,7 +169,7 @@ def _claim(output: Path, items: Sequence[Item], classifier: str) -> None:
     """Refuse to mix two runs in one output."""
     digest = hashlib.sha256()
     for item in items:
-        digest.update(f"{item.name}\0{item.problem}\0".encode("utf-8", "surrogateescape"))
+        digest.update(to_bytes(f"{item.name}\0{item.problem}\0"))
     manifest = {
         "images": len(items),
         "names": digest.hexdigest()[:20],
@@ -220,8 +219,7 @@ def _write(output: Path, scores: Iterable[Score], threshold: float) -> None:
             row = score.to_json()
             if score.polluted is not None:
                 row["label"] = _label(score, threshold)
-            line = json.dumps(row, ensure_ascii=False) + "\n"
-            file.write(line.encode("utf-8", "surrogateescape"))
+            file.write(to_line(row))
 
 
 def _report(
@@ -240,8 +238,20 @@ def _report(
 
 def names_with_label(output: Path) -> dict[str, str]:
     """Label by image name of a complete output; unreadable images are left out."""
-    rows = (json.loads(line) for line in output.read_bytes().splitlines())
+    lines = output.read_bytes().decode("utf-8", "surrogateescape").split("\n")
+    rows = (json.loads(line) for line in lines if line)
     return {row["image"]: row["label"] for row in rows if "label" in row}
+
+
+def check_list(target: Path, source: Path, output: Path) -> None:
+    """Refuse a list that would overwrite what it is made from.
+
+    Raises:
+        InputError: The target is the source or the output.
+    """
+    for path in (source, output):
+        if target.resolve() == path.resolve():
+            raise InputError(f"the list {target} would overwrite {path}", "Give another --list.")
 
 
 def list_clean(output: Path, source: Path, target: Path) -> int:
@@ -249,42 +259,22 @@ def list_clean(output: Path, source: Path, target: Path) -> int:
 
     Returns:
         How many lines there are.
+
+    Raises:
+        InputError: The target is the source or the output itself.
     """
+    check_list(target, source, output)
     labels = names_with_label(output)
     count = 0
-    with atomic_open(target) as file:
+    with atomic_open(target, "wb") as file:
         if source.is_file() and source.suffix.lower() != ".tar":
             for name, row in image_names(source):
                 if labels.get(name) == CLEAN:
-                    file.write(json.dumps(row, ensure_ascii=False) + "\n")
+                    file.write(to_line(row))
                     count += 1
         else:
             for name, label in labels.items():
                 if label == CLEAN:
-                    file.write(f"{name}\n")
+                    file.write(to_bytes(f"{name}\n"))
                     count += 1
     return count
-
-
-def move_polluted(items: Iterable[Item], output: Path, root: Path, target: Path) -> int:
-    """Move the files of polluted images to another folder, below it as they were below ``root``.
-
-    Safe to be killed in: a second call moves what is left.
-
-    Raises:
-        InputError: The folder lies inside ``root``, or images lie in tar shards.
-        ImageError: An image lies outside ``root``.
-    """
-    if target.absolute() == root.absolute() or root.absolute() in target.absolute().parents:
-        raise InputError(
-            f"{target} lies inside {root}", "Move polluted images to a folder beside it."
-        )
-    labels = names_with_label(output)
-    polluted = [item for item in items if labels.get(item.name) == POLLUTED]
-    if any(item.length != WHOLE_FILE for item in polluted):
-        raise InputError("images inside tar shards cannot be moved", "Use --list.")
-    for item in polluted:
-        place = resolve_image(target, os.path.relpath(item.path, root))
-        place.parent.mkdir(parents=True, exist_ok=True)
-        shutil.move(item.path, place)
-    return len(polluted)

@@ -140,14 +140,29 @@ class ScoreLog:
     def add(self, scores: Iterable[Score]) -> None:
         """Write rows, then count them."""
         scores = list(scores)
-        text = "".join(json.dumps(score.to_json(), ensure_ascii=False) + "\n" for score in scores)
-        self._file.write(text.encode("utf-8", "surrogateescape"))
+        self._file.write(b"".join(to_line(score.to_json()) for score in scores))
         self._file.flush()
         self.scores |= {score.image: score for score in scores}
 
     def sync(self) -> None:
         """Make the rows durable."""
         os.fsync(self._file.fileno())
+
+
+def to_line(row: Any) -> bytes:
+    """A row as a line of JSON; bytes of a file name that are no UTF-8 stay what they are."""
+    try:
+        return json.dumps(row, ensure_ascii=False).encode("utf-8", "surrogateescape") + b"\n"
+    except UnicodeEncodeError:  # half a character, which only an escape can write
+        return json.dumps(row).encode() + b"\n"
+
+
+def to_bytes(text: str) -> bytes:
+    """A text with a file name in it as bytes; equal only for equal texts."""
+    try:
+        return text.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:
+        return text.encode("utf-8", "surrogatepass")
 
 
 def parse_scores(data: bytes, path: Path) -> Iterator[Score]:

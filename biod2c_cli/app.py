@@ -100,6 +100,12 @@ class Commands(TyperGroup):
             hint = f"This is a bug; run again with {DEBUG_FLAG} and report the traceback."
             self._report(f"unexpected {type(error).__name__}: {error}. {hint}", error)
             raise typer.Exit(1) from None
+        except BaseException as error:
+            if type(error).__name__ != "PanicException":  # of the tokenizers library, by its files
+                raise
+            remedy = "It is damaged, or made to do harm; get it from whoever made it."
+            self._report(f"error: a tokenizer fails on a text ({error}). {remedy}", error)
+            raise typer.Exit(2) from None
 
     def _report(self, line: str, error: BaseException) -> None:
         if self.debug:

@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 from torch import nn
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoModelForCausalLM
 
 from biod2c_core.config import StageSettings, TrainingConfig
 from biod2c_core.data.formats import read_records
@@ -24,6 +24,12 @@ from biod2c_core.errors import CheckpointError, InputError
 from biod2c_core.model.backbones.adapters import lora_targets
 from biod2c_core.model.build import model_config
 from biod2c_core.model.checkpoints.folder import load_model_config, locate
+from biod2c_core.model.checkpoints.pretrained import (
+    NO_CODE,
+    loading,
+    pretrained_config,
+    pretrained_tokenizer,
+)
 from biod2c_core.model.configuration import BioD2CConfig
 from biod2c_core.model.fusion import FeatureFusion
 from biod2c_core.model.vision import VisionTower, grid_shape
@@ -253,7 +259,7 @@ def measure(described: BioD2CConfig, config: TrainingConfig, stage: int) -> Size
     grid = grid_shape(tower)
     text = described.text_config
     with torch.device("meta"):
-        language_model = AutoModelForCausalLM.from_config(text)
+        language_model = AutoModelForCausalLM.from_config(text, **NO_CODE)
         width = language_model.get_input_embeddings().embedding_dim
         fusion = FeatureFusion(
             grid=grid,
@@ -312,14 +318,11 @@ def _model_config(config: TrainingConfig, checkpoint: str | None) -> tuple[BioD2
         folder = locate(checkpoint)
         return load_model_config(folder), str(folder)
     name = config.model.language_model
-    try:
-        return model_config(config.model, AutoConfig.from_pretrained(name)), name
-    except (OSError, ValueError) as error:
-        raise CheckpointError(
-            f"cannot read the configuration of the language model {name} "
-            f"({' '.join(str(error).split())[:200]})",
-            "Give a folder with config.json, or a hub name.",
-        ) from error
+    with loading(
+        f"cannot read the configuration of the language model {name}",
+        "Give a folder with config.json, or a hub name.",
+    ):
+        return model_config(config.model, pretrained_config(name)), name
 
 
 def _count(data: Sequence[Path], source: str, prompt: str) -> tuple[int, int]:
@@ -330,8 +333,9 @@ def _count(data: Sequence[Path], source: str, prompt: str) -> tuple[int, int]:
     if not records:
         raise InputError(f"{', '.join(map(str, data))}: no training records")
     try:
-        tokenizer: Any = AutoTokenizer.from_pretrained(source)
-    except (OSError, ValueError, KeyError):
+        with loading("", ""):
+            tokenizer = pretrained_tokenizer(source)
+    except CheckpointError:
         return len(records), _DEFAULT_TOKENS
     texts = [prompt.replace("{question}", each.question) + " " + each.answer for each in records]
     longest = sorted(set(texts), key=len)[-100:]  # characters tell where the most tokens are

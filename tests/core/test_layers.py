@@ -9,7 +9,7 @@ import pytest
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 LAYERS = [
-    {"errors", "config", "atomic", "device", "torchvision_compat", "presets"},
+    {"errors", "config", "atomic", "device", "foreign", "torchvision_compat", "presets"},
     {"llm_api", "ops"},
     {"data", "model", "testing"},
     {"curation", "training", "evaluation", "inference"},

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ from torch import nn
 
 from biod2c_core.config import VisionConfig
 from biod2c_core.errors import CheckpointError, ConfigError
+from biod2c_core.foreign import read_json
 from biod2c_core.model.vision import build_open_clip, hub_folder
 
 _STRIDE = 16  # of the paper's tower (section 4.1)
@@ -96,7 +96,7 @@ def _read_definition(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     """Definition and preprocessing of a model in open_clip's folder format."""
     path = folder / _HUB_CONFIG
     try:
-        content = json.loads(path.read_text("utf-8"))
+        content = read_json(path)
         model = content.get("model_cfg", content)
         definition = {key: model[key] for key in ("embed_dim", "vision_cfg")}
     except OSError as error:

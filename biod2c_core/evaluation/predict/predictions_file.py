@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from typing import IO, Any
 from biod2c_core.atomic import write_json
 from biod2c_core.data.records import Record, iter_jsonl
 from biod2c_core.errors import InputError, RecordError
+from biod2c_core.foreign import clean_text
 
 MANIFEST_SUFFIX = ".manifest.json"
 _ID_KEYS = ("id", "question_id")
@@ -45,7 +47,7 @@ class Prediction:
     def to_json(self) -> str:
         """The prediction as one line of JSON."""
         row: dict[str, Any] = {"id": self.id, "answer": self.answer}
-        if self.confidence is not None:
+        if self.confidence is not None and math.isfinite(self.confidence):
             row["confidence"] = self.confidence
         return json.dumps(row, ensure_ascii=False)
 
@@ -70,9 +72,11 @@ def _parse(row: Any, line: int) -> Prediction:
         isinstance(confidence, bool) or not isinstance(confidence, int | float)
     ):
         raise ValueError(f"the confidence must be a number, got {confidence!r}")
-    text = "" if answer is None else str(answer)
+    if confidence is not None and not abs(confidence) < math.inf:
+        raise ValueError(f"the confidence must be a number, got {confidence:g}")
+    text = "" if answer is None else clean_text(str(answer))
     return Prediction(
-        str(name).strip(), text, None if confidence is None else float(confidence), line
+        clean_text(str(name)).strip(), text, None if confidence is None else float(confidence), line
     )
 
 

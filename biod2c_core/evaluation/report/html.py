@@ -11,6 +11,7 @@ import base64
 import hashlib
 import io
 import json
+import math
 from collections.abc import Sequence
 from html import escape
 from importlib import resources
@@ -68,7 +69,7 @@ def _embedded(questions: Sequence[ScoredQuestion], image_root: Path) -> dict[str
             "question": question.record.question,
             "gold": question.record.answer,
             "answer": question.prediction.answer,
-            "confidence": question.prediction.confidence,
+            "confidence": _finite(question.prediction.confidence),
             "verdict": verdict(question),
             "filters": _filters(question),
         }
@@ -76,6 +77,10 @@ def _embedded(questions: Sequence[ScoredQuestion], image_root: Path) -> dict[str
     ]
     pictures = [thumbnail(name, image_root) for name in names[:MOST_IMAGES]]
     return {"questions": rows, "images": pictures, "names": names}
+
+
+def _finite(value: float | None) -> float | None:
+    return value if value is not None and math.isfinite(value) else None
 
 
 def _filters(question: ScoredQuestion) -> dict[str, str]:
@@ -91,7 +96,7 @@ def _filters(question: ScoredQuestion) -> dict[str, str]:
 
 def _json(value: Any) -> str:
     """JSON that cannot end its script element."""
-    text = json.dumps(value, ensure_ascii=False)
+    text = json.dumps(value, ensure_ascii=False, allow_nan=False)  # JSON knows no NaN
     return text.replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
 
 

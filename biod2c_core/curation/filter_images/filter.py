@@ -31,6 +31,7 @@ from biod2c_core.curation.filter_images.scoring import (
 )
 from biod2c_core.curation.filter_images.sources import Item, image_names
 from biod2c_core.errors import InputError
+from biod2c_core.foreign import read_json
 
 THRESHOLD = 0.5
 _CHANGED = "Give another output, or remove this one and its manifest to start over."
@@ -185,7 +186,7 @@ def _claim(output: Path, items: Sequence[Item], classifier: str) -> None:
 
 def _read_manifest(path: Path) -> dict[str, Any]:
     try:
-        found = json.loads(path.read_text("utf-8"))
+        found = read_json(path)
         if isinstance(found, dict) and "classifier" in found:
             return found
     except (OSError, ValueError):

@@ -20,7 +20,7 @@ from typing import IO, Any
 from biod2c_core.atomic import write_json
 from biod2c_core.data.records import Record, iter_jsonl
 from biod2c_core.errors import InputError, RecordError
-from biod2c_core.foreign import clean_text
+from biod2c_core.foreign import clean_text, read_json
 
 MANIFEST_SUFFIX = ".manifest.json"
 _ID_KEYS = ("id", "question_id")
@@ -152,7 +152,7 @@ def read_manifest(path: str | Path) -> dict[str, Any] | None:
     if not manifest.exists():
         return None
     try:
-        value = json.loads(manifest.read_text("utf-8"))
+        value = read_json(manifest)
     except (OSError, ValueError) as error:
         raise InputError(f"cannot read {manifest}", "Remove both files to start again.") from error
     if not isinstance(value, dict):

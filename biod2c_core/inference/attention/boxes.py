@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from biod2c_core.errors import InputError
+from biod2c_core.foreign import read_json
 
 Box = tuple[float, float, float, float]  # left, top, right, bottom in pixels of the image
 _FORM = "Write LEFT,TOP,RIGHT,BOTTOM in pixels, several with ';', or name a JSON file of lists."
@@ -41,7 +41,7 @@ def parse_boxes(text: str) -> list[Box]:
     """
     try:
         rows: Any = (
-            json.loads(Path(text).read_text("utf-8"))
+            read_json(Path(text))
             if text.endswith(".json")
             else [part.split(",") for part in text.split(";")]
         )

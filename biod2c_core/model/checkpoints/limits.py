@@ -212,6 +212,12 @@ def _check_tokenizer(path: Path) -> None:
         raise CheckpointError(
             f"the processor cannot be loaded: {path} is no tokenizer ({reason})", _REMEDY
         ) from error
+    for pattern in _patterns(content):
+        if explodes(pattern):
+            raise CheckpointError(
+                f"{path} cuts texts by {pattern[:100]!r}, which takes for ever on some of them",
+                _REMEDY,
+            )
     if growth > MOST_GROWTH:
         raise CheckpointError(
             f"{path} would make a text {growth:,} times longer, over the limit of {MOST_GROWTH}",
@@ -235,3 +241,48 @@ def _growth(step: Any) -> int:
         empty = "Regex" in pattern  # may match between two characters
         growth *= max(1, -(-len(str(step.get("content", ""))) // replaced) + empty)
     return growth
+
+
+def _patterns(value: Any) -> Iterator[str]:
+    """The regular expressions of a tokenizer, but for the vocabulary's texts."""
+    if isinstance(value, dict):
+        for name, inner in value.items():
+            if name == "Regex" and isinstance(inner, str):
+                yield inner
+            elif name not in ("model", "added_tokens"):
+                yield from _patterns(inner)
+    elif isinstance(value, list):
+        for inner in value:
+            yield from _patterns(inner)
+
+
+def explodes(pattern: str) -> bool:
+    """Whether a pattern repeats without end what can itself match one text in many ways.
+
+    That is a group with a repetition or a choice inside, repeated: ``(x+)+`` or ``(a|ab)*``. The
+    search then takes exponential time, and the tokenizers library panics.
+    """
+    open_groups, inside = [False], re.sub(r"\\.", "x", pattern, flags=re.DOTALL)
+    inside = re.sub(r"\[\^?\]?[^\]]*\]|\(\?[:=!>a-z-]+:?|\(\?<[=!]", _shortened, inside)
+    after_group = False  # whether the last group closed can match in many ways
+    for step in re.finditer(r"([*+]|\{\d*,\})(\+|\??)|[()|]|[^()|]", inside):
+        if step[1]:
+            if after_group:
+                return True
+            if step[2] != "+":  # what a possessive repetition has taken it never gives back
+                open_groups[-1] = True
+            after_group = False
+        elif step[0] == "(":
+            open_groups.append(False)
+            after_group = False
+        elif step[0] == ")":
+            after_group = len(open_groups) > 1 and open_groups.pop()
+            open_groups[-1] |= after_group
+        else:
+            open_groups[-1] |= step[0] == "|" and len(open_groups) > 1
+            after_group = False
+    return False
+
+
+def _shortened(found: re.Match[str]) -> str:
+    return "(" if found[0].startswith("(") else "x"

@@ -20,7 +20,7 @@ from biod2c_core.model.backbones.language_model import load_language_model
 from biod2c_core.model.chat_templates import apply_chat_template
 from biod2c_core.model.checkpoints.convert import _text_config
 from biod2c_core.model.checkpoints.folder import load_model, load_processor, locate
-from biod2c_core.model.checkpoints.limits import check_sizes
+from biod2c_core.model.checkpoints.limits import check_sizes, explodes
 from biod2c_core.model.checkpoints.tensor_files import read_tensors
 from biod2c_core.model.processing import BioD2CProcessor
 
@@ -204,7 +204,40 @@ def test_a_normalizer_that_multiplies_is_refused(folder: Path) -> None:
         load(folder)
 
 
-def test_a_panic_of_the_tokenizer_is_an_error_like_others(folder: Path) -> None:
+GPT2 = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
+LLAMA3 = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*"
+    r"|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
+O200K = (
+    r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+"
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)?|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s+(?!\S)|\s+"
+)
+DIGITS = r"\d{1,3}(?=(?:\d{3})*(?!\d))"
+
+
+@pytest.mark.parametrize(
+    "pattern", [GPT2, LLAMA3, O200K, DIGITS, r"[(+*)]+\(+|\++", "(?>a+b)c", ""]
+)
+def test_patterns_of_honest_tokenizers_are_accepted(pattern: str) -> None:
+    assert not explodes(pattern)
+
+
+@pytest.mark.parametrize(
+    "pattern", ["(x+x+)+y", "(?:a|a)*b", "((a*)b?)*c", "(a{2,}){3,}", r"(\w+\s?)*$", "(.*,){9,}P"]
+)
+def test_patterns_that_explode_are_refused(folder: Path, pattern: str) -> None:
+    split = {"type": "Split", "behavior": "Isolated", "invert": False}
+    split["pattern"] = {"Regex": pattern}
+    edit(folder / "tokenizer.json", lambda content: content.update(pre_tokenizer=split))
+    with pytest.raises(CheckpointError, match="takes for ever"):
+        load(folder)
+
+
+def test_a_panic_of_the_tokenizer_is_an_error_like_others(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("biod2c_core.model.checkpoints.limits.explodes", lambda _: False)
     pattern = {"Regex": "(x+x+)+y"}
     split = {"type": "Split", "pattern": pattern, "behavior": "Isolated", "invert": False}
     edit(folder / "tokenizer.json", lambda content: content.update(pre_tokenizer=split))

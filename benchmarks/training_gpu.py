@@ -84,7 +84,7 @@ def build(setting: Setting) -> tuple[BioD2CForConditionalGeneration, int]:
     ends = (model.get_input_embeddings(), model.get_output_embeddings())
     decoder = count_parameters(model.language_model)[1]
     decoder -= sum(count_parameters(each)[1] for each in ends)
-    prepare_stage(model, 2, 1.0, setting.model.lora)
+    prepare_stage(model, 2, StageSettings(), setting.model.lora)
     hold_base_weights(model, setting.stage)
     model.vision.fold()
     if setting.stage.gradient_checkpointing:

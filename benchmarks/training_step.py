@@ -18,6 +18,7 @@ import statistics
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,9 +30,11 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from biod2c_core.model import equations
 from biod2c_core.model.attention import attend
+from biod2c_core.model.beyond.qk_norm import directions
 from biod2c_core.model.configuration import BioD2CConfig
 from biod2c_core.model.modeling import BioD2CForConditionalGeneration
 from biod2c_core.model.processing import BioD2CProcessor
+from biod2c_core.model.semantic import embed_once
 from biod2c_core.model.vision import VisionTower
 from biod2c_core.ops.dropout import dropout
 from biod2c_core.training.inputs.collate import GroupedSampler
@@ -157,24 +160,24 @@ class Step:
         questions = pad(self.questions)
         mask = (questions > 0).long()
         visual = model.encode(questions, mask, model.encode_image(self.pixels))
-        embeddings, seen = model.embed_prompt(visual.tokens, ids, (ids > 0).long())
+        given = model.embed_prompt(visual.tokens, ids, (ids > 0).long())
         model.language_model.activation_checkpointing_enable({"use_reentrant": False})
         result = model.language_model(
-            inputs_embeds=embeddings,
-            attention_mask=seen,
-            position_ids=(seen.cumsum(-1) - 1).clamp(min=0),
+            inputs_embeds=given.embeddings,
+            attention_mask=given.mask,
+            position_ids=given.positions,
             use_cache=False,
         )
-        nll = equations.negative_log_likelihood(result.logits[:, VISUAL:], labels)
+        nll = all_positions(result.logits[:, VISUAL:], labels)
         queue = embed_one_by_one(model, self.tokenizer, self.queues)
         text = equations.masked_mean(model.get_input_embeddings()(questions), mask)
         present = torch.ones(BATCH, QUEUE, dtype=torch.bool)
         tau = model.config.semantic_temperature
-        semantic = equations.semantic_loss(
+        semantic = equations.semantic_divergence(
             equations.semantic_log_distribution(visual.tokens.mean(1), queue, present, tau),
             equations.semantic_log_distribution(text, queue, present, tau),
-        )
-        loss = self._backward(equations.total_loss(nll, semantic, 1.0))
+        ).mean()
+        loss = self._backward(nll + semantic)
         model.language_model.activation_checkpointing_disable()
         return loss
 
@@ -182,6 +185,11 @@ class Step:
         loss.backward()
         self.model.zero_grad()
         return float(loss.detach())
+
+
+def all_positions(logits: Tensor, labels: Tensor) -> Tensor:
+    """L_nll from the logits of all positions, as a plain causal model computes it."""
+    return F.cross_entropy(logits[:, :-1].float().flatten(0, 1), labels[:, 1:].flatten())
 
 
 @torch.no_grad()
@@ -239,7 +247,7 @@ def vocabulary(step: Step, repeat: int) -> dict[str, float]:
 
     def theirs() -> float:
         states = hidden.clone().requires_grad_()
-        loss = equations.negative_log_likelihood(head(states), labels)
+        loss = all_positions(head(states), labels)
         loss.backward()
         return float(loss.detach())
 
@@ -247,7 +255,7 @@ def vocabulary(step: Step, repeat: int) -> dict[str, float]:
         states = hidden.clone().requires_grad_()
         answered = labels[:, 1:] != -100
         logits = head(states[:, :-1][answered])
-        loss = equations.answer_negative_log_likelihood(logits, labels[:, 1:][answered])
+        loss = equations.negative_log_likelihood(logits, labels[:, 1:][answered]).mean()
         loss.backward()
         return float(loss.detach())
 
@@ -267,7 +275,7 @@ def queue(step: Step, repeat: int) -> dict[str, float]:
 
     @torch.no_grad()
     def ours() -> Tensor:
-        return step.model.embed_once(ids, ids > 0)
+        return embed_once(step.model.get_input_embeddings(), ids, ids > 0)
 
     ratio, own, other = compare(
         ours, lambda: embed_one_by_one(step.model, step.tokenizer, step.queues), repeat
@@ -324,7 +332,7 @@ def keys(repeat: int) -> dict[str, float]:
         return step
 
     def ours() -> Tensor:
-        return attend(attention, queries, memory, sharpness=sharpness)[0]
+        return attend(attention, queries, memory, score=partial(directions, sharpness=sharpness))[0]
 
     torch.testing.assert_close(ours(), scaled_keys(), atol=1e-5, rtol=1e-4)
     return {"normalised attention": compare(through(ours), through(scaled_keys), repeat)[0]}

@@ -10,7 +10,7 @@ from biod2c_cli.options import pair
 from biod2c_core.errors import InputError
 
 if TYPE_CHECKING:
-    from biod2c_core.inference.ask import ImageChoice
+    from biod2c_core.inference.image_choice import ImageChoice
 
 ImageFile = Annotated[
     str, typer.Argument(metavar="IMAGE", help="Image file (PNG, DICOM, NIfTI ...); - reads stdin.")
@@ -40,7 +40,7 @@ def choose_image(
     Raises:
         InputError: They contradict each other, or the window is not two numbers.
     """
-    from biod2c_core.inference.ask import ImageChoice
+    from biod2c_core.inference.image_choice import ImageChoice
 
     if frame is not None and slice_ is not None:
         raise InputError("both --frame and --slice are given", "Give one of them.")

@@ -68,8 +68,8 @@ class TrainingProgress:
 
     def step(self, done: int, metrics: dict[str, float]) -> None:
         """A step is done."""
-        losses = ("loss_nll", "loss_sem", "loss_att", "loss_ans", "eval_loss")
-        shown = (*losses, "beta", "learning_rate", "tokens_per_s", "memory_gb")
+        losses = [key for key in metrics if key.startswith("loss_")]
+        shown = (*losses, "eval_loss", "beta", "learning_rate", "tokens_per_s", "memory_gb")
         parts = [f"{key} {metrics[key]:.4g}" for key in shown if key in metrics]
         self._advance(done, " ".join(["training", *parts]))
 

@@ -1,4 +1,4 @@
-"""What a stranger wrote: JSON, YAML and text, read within limits. Nothing in it is ever run."""
+"""What a stranger wrote: JSON and YAML, read within limits. Nothing in it is ever run."""
 
 from __future__ import annotations
 
@@ -91,18 +91,6 @@ def parse_yaml(text: str) -> Any:
         raise yaml.YAMLError(str(error)) from error
     finally:
         loader.dispose()
-
-
-def clean_text(text: str) -> str:
-    """``text`` with each half of a character (lone surrogate) replaced by U+FFFD.
-
-    Two halves that belong together become the character. No file can hold what is left out.
-    """
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
-    return text
 
 
 def _read(path: Path, most_bytes: int) -> bytes:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from biod2c_core.foreign import clean_text
+from biod2c_core.append_log import whole_characters
 
 _LONGEST_ANSWER = 20_000  # characters; nothing sensible is longer
 _MOST_TRIES = 200  # places where JSON may begin
@@ -56,7 +56,7 @@ def _couple(fields: Iterator[tuple[str, str]]) -> Iterator[Pair]:
     """Join each question with the answer that follows it."""
     question = ""
     for name, value in fields:
-        value = " ".join(clean_text(value).split()).strip()  # JSON can spell half a character
+        value = " ".join(whole_characters(value).split()).strip()  # JSON can spell half a character
         if name == "q":
             question = value
         elif question and value:

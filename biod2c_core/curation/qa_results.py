@@ -10,13 +10,13 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
+from biod2c_core.append_log import whole_characters
 from biod2c_core.atomic import atomic_open, write_json
 from biod2c_core.curation.gen_qa import Settings
 from biod2c_core.curation.prompts import MOST_PAIRS
 from biod2c_core.curation.qa_gates import REASONS, question_name, rejection
 from biod2c_core.curation.qa_parsing import Pair, parse_pairs
 from biod2c_core.data.records import Record
-from biod2c_core.foreign import clean_text
 from biod2c_core.llm_api import Journal
 from biod2c_core.llm_api.answers import kept
 
@@ -212,7 +212,7 @@ class _Writer:
     def _reject(self, record: Record, reason: str, detail: str, pair: Pair | None = None) -> None:
         self.summary.reasons[reason] += 1
         row = {"id": record.id, "image": record.image, "reason": reason}
-        row["detail"] = clean_text(detail)
+        row["detail"] = whole_characters(detail)
         if pair is not None:
             row |= {"question": pair.question, "answer": pair.answer}
         self.rejected.write(json.dumps(row, ensure_ascii=False) + "\n")

@@ -195,7 +195,7 @@ def _decode(data: BinaryIO, name: str, max_pixels: int, frame: int) -> Image.Ima
                 picture.seek(choose_frame(frame, getattr(picture, "n_frames", 1), name))
                 check_pixels(picture.size, name, max_pixels)
             picture.load()
-            upright = _upright(picture, to_rgb(picture))
+            upright = to_upright_rgb(picture)
             upright.info.clear()  # comments, EXIF places and dates
             return upright
     except ImageError:
@@ -226,6 +226,11 @@ def to_rgb(picture: Image.Image) -> Image.Image:
         return page
     # convert() returns a copy, also of an RGB picture: the result outlives the file
     return picture.convert("RGB")
+
+
+def to_upright_rgb(picture: Image.Image) -> Image.Image:
+    """:func:`to_rgb`, and turned as its EXIF block says."""
+    return _upright(picture, to_rgb(picture))
 
 
 def _upright(source: Image.Image, picture: Image.Image) -> Image.Image:

@@ -24,7 +24,7 @@ import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, NewType
 
 from biod2c_core.atomic import atomic_open
 from biod2c_core.errors import InputError, RecordError
@@ -32,7 +32,9 @@ from biod2c_core.errors import InputError, RecordError
 ANSWER_TYPES = ("CLOSED", "OPEN", "")
 SPLITS = ("train", "validation", "test", "")
 MAX_LINE_BYTES = 16 << 20
-Box = tuple[float, float, float, float]
+# Left, top, right, bottom in shares of the image's width and height, from 0 to 1. Elsewhere boxes are in
+# pixels (PixelBox) and in cells of the grid (CellBox): the types keep them apart.
+ShareBox = NewType("ShareBox", tuple[float, float, float, float])
 _TEXT_FIELDS = ("id", "image", "question", "answer", "answer_type", "caption", "source", "split")
 
 
@@ -47,7 +49,7 @@ class Record:
     answer_type: str = ""
     caption: str = ""
     queue: tuple[str, ...] = ()
-    boxes: tuple[Box, ...] = ()
+    boxes: tuple[ShareBox, ...] = ()
     source: str = ""
     split: str = ""
     tags: dict[str, str] = field(default_factory=dict)
@@ -101,7 +103,7 @@ def parse_record(row: Any) -> Record:
     return Record(**values, queue=tuple(queue), boxes=_boxes(row.get("boxes", [])), tags=tags)
 
 
-def _boxes(value: Any) -> tuple[Box, ...]:
+def _boxes(value: Any) -> tuple[ShareBox, ...]:
     rows = value if isinstance(value, list) else [value]
     for row in rows:
         numbers = isinstance(row, list) and all(type(each) in (int, float) for each in row)
@@ -112,7 +114,7 @@ def _boxes(value: Any) -> tuple[Box, ...]:
                 "field 'boxes' must be a list of [left, top, right, bottom] in shares from 0 to 1, "
                 f"got {json.dumps(row)[:60]}"
             )
-    return tuple((row[0], row[1], row[2], row[3]) for row in rows)
+    return tuple(ShareBox((row[0], row[1], row[2], row[3])) for row in rows)
 
 
 def _clean(name: str, text: str) -> str:

@@ -1,4 +1,4 @@
-"""A given answer, read by the model: how likely each of its tokens is, and what it looks at.
+"""Forced decoding: how likely the model finds each token of a given answer, and what it looks at.
 
 Notation used for tensor shapes:
 
@@ -20,8 +20,8 @@ from biod2c_core.model.generation import Answerer
 
 
 @dataclass(frozen=True)
-class Reading:
-    """What the model makes of an answer.
+class AnswerScores:
+    """What the model makes of a given answer.
 
     Attributes:
         log_p: Log-probability of each token, (A,), float32: what ``generate`` chooses from.
@@ -33,13 +33,13 @@ class Reading:
     attention: tuple[Tensor, ...]
 
 
-def read_answer(
+def score_answer(
     answerer: Answerer,
     image: ImageEncoding,
     question: str,
     ids: tuple[int, ...],
     attention: bool = False,
-) -> Reading:
+) -> AnswerScores:
     """Read a question and an answer to it.
 
     Args:
@@ -54,23 +54,23 @@ def read_answer(
     visual = model.encode(batch["question_ids"], batch["question_mask"], image)
     answer = batch["input_ids"].new_tensor([ids])
     text = torch.cat([batch["input_ids"], answer], 1)
-    embeddings, mask = model.embed_prompt(visual.tokens, text, torch.ones_like(text))
+    given = model.embed_prompt(visual.tokens, text, torch.ones_like(text))
     with _visible_attention(model.language_model) if attention else nullcontext():
         result = model.language_model(
-            inputs_embeds=embeddings,
-            attention_mask=mask,
+            inputs_embeds=given.embeddings,
+            attention_mask=given.mask,
             output_attentions=attention,
             use_cache=False,
         )
     places = slice(-len(ids) - 1, -1)  # where each answer token is predicted
     logits = result.logits[:, places].float()
-    vote = model.voter(visual, batch["question_mask"])
+    vote = model.vote(visual, batch["question_mask"])
     if vote is not None:
         logits = torch.stack([vote(answer[:, :a], logits[:, a]) for a in range(len(ids))], 1)
     log_p = logits[0].log_softmax(-1).gather(-1, answer[0, :, None])[:, 0]
     count = visual.tokens.shape[1]
     layers = result.attentions or ()
-    return Reading(log_p, tuple(weights[0, :, places, :count].detach() for weights in layers))
+    return AnswerScores(log_p, tuple(weights[0, :, places, :count].detach() for weights in layers))
 
 
 @contextmanager

@@ -9,7 +9,8 @@ from dataclasses import asdict, dataclass, replace
 from functools import cache
 from typing import Any
 
-from biod2c_core.foreign import clean_text, parse_json
+from biod2c_core.append_log import whole_characters
+from biod2c_core.foreign import parse_json
 from biod2c_core.llm_api.cost import MOST_TOKENS, Price, Usage, text_tokens, usage_from
 from biod2c_core.llm_api.failures import CallFailed, Failure, one_line
 from biod2c_core.llm_api.journal import Journal
@@ -84,7 +85,7 @@ class Reader:
             shown = self._line(json.dumps(body.get("error", list(body)[:20]))[:200])
             failure = _paid("malformed", f"the answer holds no choice: {shown}")
             return failure, usage_from(body, replace(estimate, completion_tokens=0))
-        text = clean_text(self.redact(text)) if isinstance(text, str) else ""
+        text = whole_characters(self.redact(text)) if isinstance(text, str) else ""
         usage = usage_from(body, replace(estimate, completion_tokens=text_tokens(text)))
         if refusal or finish == "content_filter":
             return _paid("refusal", self._line(refusal or "stopped by the content filter")), usage
@@ -103,7 +104,7 @@ class Reader:
         return entry | {"failed": outcome.kind} if cost else None
 
     def _line(self, text: Any) -> str:
-        return one_line(self.redact(str(text)))
+        return whole_characters(one_line(self.redact(str(text))))
 
 
 def kept(journal: Journal, key: str) -> dict[str, Any] | None:
@@ -124,7 +125,7 @@ def kept(journal: Journal, key: str) -> dict[str, Any] | None:
         and isinstance(entry.get("cost"), int | float | None)
         and isinstance(entry.get("truncated", False), bool)
     ):
-        return entry | {"text": clean_text(text)} if "text" in entry else entry
+        return entry | {"text": whole_characters(text)} if "text" in entry else entry
     _set_aside(str(journal.path), key)
     return None
 

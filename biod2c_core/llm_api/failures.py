@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from typing import Any
 
+from biod2c_core.append_log import whole_characters
 from biod2c_core.errors import EndpointError
-from biod2c_core.foreign import clean_text
 from biod2c_core.llm_api.http import BodyError
 
 RETRYABLE = ("rate_limit", "server", "timeout", "connection", "malformed")
@@ -137,5 +137,5 @@ def _seconds(value: float) -> float:
 
 def one_line(text: str, limit: int = 300) -> str:
     """``text`` without control characters and line breaks, cut at ``limit`` characters."""
-    flat = " ".join(re.sub(r"[\x00-\x1f\x7f-\x9f]", " ", clean_text(text)).split())
+    flat = " ".join(re.sub(r"[\x00-\x1f\x7f-\x9f]", " ", whole_characters(text)).split())
     return flat if len(flat) <= limit else flat[: limit - 3] + "..."

@@ -7,12 +7,12 @@ Notation used for tensor shapes:
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
 
 from biod2c_core.ops.dropout import dropout
 
@@ -67,27 +67,12 @@ def group_questions(rows: Tensor, images: int) -> QuestionGroups:
     return QuestionGroups(None if in_place else owners, slots, total, size)
 
 
-class InverseRms(torch.autograd.Function):
-    """1 / sqrt(mean(x^2) + eps) over the last dimension, (..., D) to (...).
+Score = Callable[[Tensor, Tensor], Tensor]
 
-    In float32 (or that of x, if finer) without a copy of x in it; eps is that of this type.
-    """
 
-    @staticmethod
-    def forward(ctx: Any, x: Tensor) -> Tensor:
-        """See the class."""
-        dtype = torch.promote_types(x.dtype, torch.float32)
-        squares = torch.linalg.vector_norm(x, dim=-1, dtype=dtype).square()
-        inverse = (squares / x.shape[-1] + torch.finfo(dtype).eps).rsqrt()
-        ctx.save_for_backward(x, inverse)
-        return inverse
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> Tensor:
-        """d/dx = -x / D * inverse^3."""
-        x, inverse = ctx.saved_tensors
-        return x * (gradient * inverse**3 / -x.shape[-1]).to(x.dtype).unsqueeze(-1)
+def scaled_dot_product(queries: Tensor, keys: Tensor) -> Tensor:
+    """Q k^T / sqrt(D / h), (B, h, T, M), of queries (B, h, T, D / h) and keys (B, h, M, D / h)."""
+    return queries @ keys.transpose(-1, -2) * queries.shape[-1] ** -0.5
 
 
 def attend(
@@ -96,7 +81,7 @@ def attend(
     memory: Tensor,
     padding: Tensor | None = None,
     rows: Tensor | None = None,
-    sharpness: Tensor | None = None,
+    score: Score = scaled_dot_product,
 ) -> tuple[Tensor, Tensor]:
     """Multi-head attention with the weights of ``attention``, written out.
 
@@ -109,13 +94,12 @@ def attend(
         memory: (B, M, D); or (images, M, D) with ``rows``.
         padding: (B, M), true where a key must not be attended to.
         rows: (B,), the row of ``memory`` that each row of queries attends to, by default its own.
-        sharpness: (h,), logarithms: scale each head's queries and keys to a root mean square of 1,
-            and what they give by the head's ``exp(sharpness)``.
+        score: Compares queries with keys; its softmax gives the attention weights.
 
     Returns:
         (B, T, D) and the attention weights before dropout, (B, h, T, M).
     """
-    width, heads = attention.embed_dim, attention.num_heads
+    heads = attention.num_heads
     parts = zip(attention.in_proj_weight.chunk(3), attention.in_proj_bias.chunk(3), strict=True)
     q, k, v = (
         F.linear(each, *part).unflatten(-1, (heads, -1)).transpose(1, 2)
@@ -123,11 +107,7 @@ def attend(
     )
     if rows is not None:
         k, v = k.index_select(0, rows), v.index_select(0, rows)
-    if sharpness is not None:
-        q = F.rms_norm(q, q.shape[-1:]) * sharpness.exp()[:, None, None].to(q.dtype)
-    scores = q @ k.transpose(-1, -2) * (width // heads) ** -0.5
-    if sharpness is not None:  # cheaper than to scale the keys, which are larger than the scores
-        scores = scores * InverseRms.apply(k).unsqueeze(-2).to(scores.dtype)
+    scores = score(q, k)
     if padding is not None:
         scores = scores.masked_fill(padding[:, None, None, :], float("-inf"))
     weights = scores.softmax(-1)

@@ -11,6 +11,8 @@ Eq. (1), the fusion decoder, holds weights and is :class:`biod2c_core.model.fusi
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -77,7 +79,7 @@ def released_semantic_log_distribution(
 
     It departs from the paper in that padding counts like text, and that a missing entry of the
     queue (all zero, so that its cosine is 0) enters the softmax. The authors' L_sem is
-    :func:`semantic_loss` of these distributions with the arguments exchanged, D_KL(p(t) || p(v)).
+    :func:`semantic_divergence` of these distributions with the arguments exchanged, D_KL(p(t) || p(v)).
 
     Args:
         features: Proj(X_v), the tokens *before* the gate, or the embedded question, (B, V, d).
@@ -91,52 +93,47 @@ def released_semantic_log_distribution(
     return (similarity.mean(-1) / temperature).log_softmax(-1)
 
 
-def semantic_loss(log_p_visual: Tensor, log_p_text: Tensor) -> Tensor:
-    """Eq. (4): L_sem = D_KL(p(v) || p(t)) = sum_i p_i(v) (log p_i(v) - log p_i(t)).
+def semantic_divergence(log_p_visual: Tensor, log_p_text: Tensor) -> Tensor:
+    """Eq. (4): D_KL(p(v) || p(t)) = sum_i p_i(v) (log p_i(v) - log p_i(t)); L_sem is its mean.
 
     Args:
         log_p_visual: log p(v), (B, k), from :func:`semantic_log_distribution`.
         log_p_text: log p(t), (B, k), with the same missing entries; a fixed target.
 
     Returns:
-        Mean over the rows that have a queue, a scalar (zero if none has).
+        (B,), float32; zero where a row has no queue, which does not count in the mean.
     """
     present = log_p_visual.isfinite()
     difference = torch.where(present, log_p_visual, 0) - torch.where(present, log_p_text, 0)
     probability = torch.where(present, log_p_visual, float("-inf")).exp()
-    divergence = (probability * difference).sum(-1)
-    rows = present.any(-1)
-    return divergence[rows].sum() / rows.sum().clamp(min=1)
+    return (probability * difference).sum(-1)
 
 
-def negative_log_likelihood(logits: Tensor, labels: Tensor) -> Tensor:
-    """L_nll of section 3.2: mean of -log p(next token) over the answer tokens.
-
-    Args:
-        logits: (B, T, vocabulary); position i predicts token i + 1.
-        labels: (B, T), token ids, -100 where a position does not count.
-
-    Returns:
-        A scalar, float32.
-    """
-    return F.cross_entropy(
-        logits[:, :-1].float().flatten(0, 1), labels[:, 1:].flatten(), ignore_index=-100
-    )
-
-
-def answer_negative_log_likelihood(logits: Tensor, targets: Tensor) -> Tensor:
-    """L_nll of section 3.2 where only the answer's logits have been computed.
+def negative_log_likelihood(logits: Tensor, targets: Tensor) -> Tensor:
+    """Section 3.2: -log p(next token), of each answer token; L_nll is its mean.
 
     Args:
         logits: (n, vocabulary), at the n positions that are followed by an answer token.
         targets: (n,), these tokens.
 
     Returns:
-        A scalar, float32; the same as :func:`negative_log_likelihood` of all positions.
+        (n,), float32.
     """
-    return F.cross_entropy(logits.float(), targets)
+    return F.cross_entropy(logits.float(), targets, reduction="none")
 
 
-def total_loss(nll: Tensor, semantic: Tensor, weight: float) -> Tensor:
-    """Eq. (5): L_total = lambda * L_sem + L_nll."""
-    return weight * semantic + nll
+def total_loss(losses: Mapping[str, Tensor], weights: Mapping[str, float]) -> Tensor:
+    """Eq. (5): L_total = L_nll + lambda * L_sem, and further terms likewise.
+
+    Args:
+        losses: The terms by name, scalars, ``nll`` among them.
+        weights: Of the terms but ``nll``; ``sem`` is lambda.
+
+    Returns:
+        A scalar.
+    """
+    total = losses["nll"]
+    for name, loss in losses.items():
+        if name != "nll":
+            total = total + weights[name] * loss
+    return total

@@ -1,4 +1,4 @@
-"""BioD2C, assembled as in section 3: vision tower, feature fusion, language model, two losses.
+"""BioD2C, assembled as in section 3: vision tower, feature fusion, language model, losses.
 
 Notation used for tensor shapes:
 
@@ -8,13 +8,10 @@ Notation used for tensor shapes:
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, cast
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import (
     AutoModel,
@@ -27,13 +24,24 @@ from transformers import (
 from transformers.modeling_outputs import ModelOutput
 
 from biod2c_core.errors import ConfigError, InputError
-from biod2c_core.model import equations
-from biod2c_core.model.beyond.answer_words import Vote, answer_words_loss, read_words
-from biod2c_core.model.beyond.attention_guidance import attention_loss
+from biod2c_core.model import losses
+from biod2c_core.model.beyond.answer_words import ANS, AnswerVote, answer_word_log_p
+from biod2c_core.model.beyond.assemble import build_fusion
+from biod2c_core.model.beyond.attention_guidance import ATT
 from biod2c_core.model.configuration import BioD2CConfig
-from biod2c_core.model.fusion import FeatureFusion, ImageEncoding, VisualTokens
-from biod2c_core.model.semantic import SemanticConsistency
+from biod2c_core.model.fusion import ImageEncoding, VisualTokens
+from biod2c_core.model.language_input import (
+    LanguageInput,
+    in_front_of_answers,
+    logits_only_at,
+    pack,
+    put_in_front,
+)
+from biod2c_core.model.semantic import SEM, fill
 from biod2c_core.model.vision import VisionTower, grid_shape
+
+for each in (SEM, ATT, ANS):  # further terms beside L_nll
+    losses.register_loss(each)
 
 
 @dataclass
@@ -41,11 +49,8 @@ class BioD2COutput(ModelOutput):
     """What a forward pass gives.
 
     Attributes:
-        loss: L_total, Eq. (5), if labels were given; and L_att and L_ans where they are wanted.
-        loss_nll: L_nll.
-        loss_sem: L_sem, Eq. (4), if a queue was given.
-        loss_att: L_att of :func:`~.beyond.attention_guidance.attention_loss`, if boxes were given.
-        loss_ans: L_ans of :func:`~.beyond.answer_words.answer_words_loss`, if it has a weight.
+        loss: L_total, Eq. (5), if labels were given.
+        losses: Its terms by name (``nll``, ``sem`` ...), see :mod:`biod2c_core.model.losses`.
         logits: (B, P, vocabulary), at the text positions; None in training mode with labels, where
             only those in front of answer tokens are computed.
         past_key_values: The language model's cache.
@@ -53,16 +58,13 @@ class BioD2COutput(ModelOutput):
     """
 
     loss: Tensor | None = None
-    loss_nll: Tensor | None = None
-    loss_sem: Tensor | None = None
-    loss_att: Tensor | None = None
-    loss_ans: Tensor | None = None
+    losses: dict[str, Tensor] | None = None
     logits: Tensor | None = None
     past_key_values: Any = None
     attention: Tensor | None = None
 
 
-class BioD2CForConditionalGeneration(SemanticConsistency, PreTrainedModel, GenerationMixin):
+class BioD2CForConditionalGeneration(PreTrainedModel, GenerationMixin):
     """The model of the paper around any causal language model of transformers.
 
     ``generate`` takes the same inputs as ``forward`` and returns only the new tokens.
@@ -72,7 +74,7 @@ class BioD2CForConditionalGeneration(SemanticConsistency, PreTrainedModel, Gener
     base_model_prefix = ""
     main_input_name = "input_ids"
     supports_gradient_checkpointing = True
-    accepts_loss_kwargs = False  # the loss is a batch's mean: Trainer divides it when accumulating
+    accepts_loss_kwargs = False  # without loss_counts, the losses are means over the batch
     _supports_sdpa = True
     _supports_flash_attn = True
     _tied_weights_keys: Any = None
@@ -87,31 +89,12 @@ class BioD2CForConditionalGeneration(SemanticConsistency, PreTrainedModel, Gener
             )
         self.language_model = AutoModelForCausalLM.from_config(config.text_config)
         embedding = self.language_model.get_input_embeddings()
-        self.fusion = FeatureFusion(
-            grid=grid_shape(self.vision),
-            text_width=embedding.embedding_dim,
-            num_visual_tokens=config.num_visual_tokens,
-            scales=config.scales,
-            layers=config.fusion_layers,
-            heads=config.fusion_heads,
-            feed_forward=config.fusion_feed_forward,
-            dropout=config.fusion_dropout,
-            projection_layers=config.projection_layers,
-            text_hidden=config.text_hidden,
-            beta_init=config.beta_init,
-            encode_positions=config.encode_positions,
-            normalize_attention=config.normalize_attention,
-            normalize_queries=config.normalize_queries,
-            mix_neighbours=config.mix_neighbours,
-            read_map=config.read_map,
-            enabled=config.fusion == "on",
-        )
+        self.fusion = build_fusion(config, grid_shape(self.vision), embedding.embedding_dim)
         if config.lora:
             self.add_lora(config.lora)
-        self.semantic_weight = 1.0  # lambda of Eq. (5); a stage of training sets it
-        self.packing = False  # in training, one row without padding; a stage sets it
-        self.attention_weight = 0.0  # of L_att, likewise
-        self.answer_weight = 0.0  # of L_ans, likewise
+        # a stage of training sets these; lambda of Eq. (5) is the weight of "sem"
+        self.loss_weights: dict[str, float] = {"sem": 1.0}
+        self.packing = False  # in training, one row without padding
         self.post_init()
 
     @classmethod
@@ -139,15 +122,20 @@ class BioD2CForConditionalGeneration(SemanticConsistency, PreTrainedModel, Gener
         """The language model's head."""
         return self.language_model.get_output_embeddings()
 
-    def mix_neighbours(self) -> None:
-        """Begin to show each cell of X_v its neighbours, in place; nothing changes before training."""
-        self.fusion.mix_neighbours()
-        self.config.mix_neighbours = True
+    def extend(self, switch: str) -> None:
+        """Begin to use an extension of the fusion, in place; nothing changes before training.
 
-    def read_map(self) -> None:
-        """Begin to read what lies under the map once more, in place, likewise."""
-        self.fusion.read_map()
-        self.config.read_map = True
+        Args:
+            switch: Of :data:`biod2c_core.model.beyond.extension.EXTENSIONS`.
+
+        Raises:
+            ConfigError: There is no such extension.
+        """
+        self.fusion.extend(switch)
+        if hasattr(self.config, switch):
+            setattr(self.config, switch, True)
+        elif switch not in self.config.extensions:
+            self.config.extensions = (*self.config.extensions, switch)
 
     def add_lora(self, arguments: dict[str, Any]) -> None:
         """Wrap layers of the language model with LoRA adapters, in place.
@@ -209,58 +197,34 @@ class BioD2CForConditionalGeneration(SemanticConsistency, PreTrainedModel, Gener
         limit = self.config.num_visual_tokens
         question_ids, question_mask = question_ids[:, :limit], question_mask[:, :limit]
         if self.config.architecture == "released":
-            question_ids = self.fill(question_ids, question_mask)
+            question_ids = fill(question_ids, question_mask, limit, self.padding_id)
             question_mask = torch.ones_like(question_ids)
         question = self.get_input_embeddings()(question_ids)
         return self.fusion(image, question, question_mask, return_attention, image_rows)
 
-    def read_words(self, visual: VisualTokens, question_mask: Tensor) -> Tensor:
-        """What :func:`~.beyond.answer_words.read_words` reads off the tokens of :meth:`encode`."""
-        embedding = cast("nn.Embedding", self.get_input_embeddings())
-        return read_words(visual.tokens, question_mask, embedding)
+    @property
+    def padding_id(self) -> int:
+        """The language model's padding id; 0 where it has none."""
+        return self.config.text_config.pad_token_id or 0
 
-    def voter(self, visual: VisualTokens, question_mask: Tensor) -> Vote | None:
+    def answer_word_log_p(self, visual: VisualTokens, question_mask: Tensor) -> Tensor:
+        """:func:`~.beyond.answer_words.answer_word_log_p` of the tokens of :meth:`encode`."""
+        embedding = cast("nn.Embedding", self.get_input_embeddings())
+        return answer_word_log_p(visual.tokens, question_mask, embedding)
+
+    def vote(self, visual: VisualTokens, question_mask: Tensor) -> AnswerVote | None:
         """The say of the tokens of :meth:`encode` in the answer; None where they have none."""
         weight = self.config.answer_vote
         if not weight:
             return None
-        words = self.read_words(visual, question_mask)
-        return Vote(words, weight, self.generation_config.eos_token_id)
+        words = self.answer_word_log_p(visual, question_mask)
+        return AnswerVote(words, weight, self.generation_config.eos_token_id)
 
     def embed_prompt(
         self, tokens: Tensor, input_ids: Tensor, attention_mask: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """Put the visual tokens in front of the text.
-
-        Returns:
-            Embeddings (B, V + P, d) and their mask (B, V + P).
-        """
-        text = self.get_input_embeddings()(input_ids)
-        embeddings = torch.cat([tokens.to(text.dtype), text], dim=1)
-        seen = attention_mask.new_ones(tokens.shape[:2])
-        return embeddings, torch.cat([seen, attention_mask], dim=1)
-
-    @contextmanager
-    def _logits_only_at(self, positions: Tensor | None) -> Iterator[None]:
-        """Within the block, the language model's head sees only some positions, as (1, n, d).
-
-        Hiding the others from the head itself, rather than calling it apart, keeps whatever a
-        language model does to its logits afterwards (scaling, capping).
-
-        Args:
-            positions: (B, V + P), bool; None for all.
-        """
-        if positions is None:
-            yield
-            return
-        head = self.get_output_embeddings()
-        handle = head.register_forward_pre_hook(
-            lambda module, inputs: (inputs[0][positions].unsqueeze(0), *inputs[1:])
-        )
-        try:
-            yield
-        finally:
-            handle.remove()
+    ) -> LanguageInput:
+        """The visual tokens (B, V, d) in front of the embedded text, (B, P)."""
+        return put_in_front(tokens, self.get_input_embeddings()(input_ids), attention_mask)
 
     def forward(
         self,
@@ -275,6 +239,7 @@ class BioD2CForConditionalGeneration(SemanticConsistency, PreTrainedModel, Gener
         queue_mask: Tensor | None = None,
         boxes: Tensor | None = None,
         labels: Tensor | None = None,
+        loss_counts: dict[str, Tensor] | None = None,
         inputs_embeds: Tensor | None = None,
         position_ids: Tensor | None = None,
         return_attention: bool = False,
@@ -295,6 +260,8 @@ class BioD2CForConditionalGeneration(SemanticConsistency, PreTrainedModel, Gener
             queue_mask: (B, k, L).
             boxes: Where the answer is seen, (B, R, 4), for L_att.
             labels: (B, P), the answer's token ids, -100 elsewhere.
+            loss_counts: Over how many items each loss is averaged; by default those of this batch. See
+                :func:`biod2c_core.model.losses.average`.
             inputs_embeds: Everything already embedded (decoding steps of ``generate``).
             position_ids: Of ``inputs_embeds`` or ``input_ids`` (decoding steps of ``generate``, which
                 counts the real tokens only because this argument is named here: padding lies
@@ -320,65 +287,55 @@ class BioD2CForConditionalGeneration(SemanticConsistency, PreTrainedModel, Gener
         if question_ids is None or question_mask is None:
             raise InputError("an image is given, but no question_ids or question_mask")
         image = self.encode_image(pixel_values, grid_features)
-        guided = boxes is not None and labels is not None
-        visual = self.encode(
-            question_ids, question_mask, image, return_attention or guided, image_rows
-        )
-        embeddings, mask = self.embed_prompt(visual.tokens, input_ids, attention_mask)
-        positions = (mask.cumsum(-1) - 1).clamp(min=0)
-        seen: Tensor | None = mask
-        answered = None
-        if labels is not None and self.training:  # training reads no other logits
-            answered = F.pad(labels[:, 1:] != -100, (visual.tokens.shape[1], 1))
-            if self.packing:  # without a mask, transformers parts samples where positions restart
-                real, seen = mask.bool(), None
-                embeddings, positions, answered = (
-                    each[real].unsqueeze(0) for each in (embeddings, positions, answered)
-                )
-        with self._logits_only_at(answered):
-            result = self.language_model(
-                inputs_embeds=embeddings,
-                attention_mask=seen,
-                position_ids=positions,
-                use_cache=False,
-            )
-        logits = None if answered is not None else result.logits[:, visual.tokens.shape[1] :]
+        guided = return_attention or (boxes is not None and labels is not None)
+        visual = self.encode(question_ids, question_mask, image, guided, image_rows)
+        logits, answered = self._predict(visual.tokens, input_ids, attention_mask, labels)
         output = BioD2COutput(
             logits=logits, attention=visual.attention if return_attention else None
         )
         if labels is not None:
-            if logits is not None:
-                output.loss_nll = equations.negative_log_likelihood(logits, labels)
-            else:
-                targets = labels[:, 1:][labels[:, 1:] != -100]
-                output.loss_nll = equations.answer_negative_log_likelihood(
-                    result.logits[0], targets
-                )
-            output.loss = output.loss_nll
-            if (
-                queue_ids is not None
-                and queue_mask is not None
-                and self.config.semantic_loss != "off"
-            ):
-                texts = (question_ids, question_mask, queue_ids, queue_mask)
-                if self.config.semantic_loss == "released":
-                    before = image.tokens if image_rows is None else image.tokens[image_rows]
-                    output.loss_sem = self.released_semantic_loss(before, *texts)
-                else:
-                    output.loss_sem = self.semantic_loss(visual.tokens, *texts)
-                output.loss = equations.total_loss(
-                    output.loss_nll, output.loss_sem, self.semantic_weight
-                )
-            if boxes is not None and visual.attention is not None:
-                output.loss_att = attention_loss(
-                    visual.attention, question_mask, boxes, self.fusion.scales, self.fusion.grid
-                )
-                output.loss = output.loss + self.attention_weight * output.loss_att
-            if self.answer_weight:
-                words = self.read_words(visual, question_mask)
-                output.loss_ans = answer_words_loss(words, labels)
-                output.loss = output.loss + self.answer_weight * output.loss_ans
+            batch = {
+                "labels": labels,
+                "question_ids": question_ids,
+                "question_mask": question_mask,
+                "queue_ids": queue_ids,
+                "queue_mask": queue_mask,
+                "boxes": boxes,
+                "image_rows": image_rows,
+            }
+            targets = labels[:, 1:][labels[:, 1:] != -100]
+            passed = losses.ForwardPass(self, batch, image, visual, answered, targets)
+            output.loss, output.losses = losses.average(passed, self.loss_weights, loss_counts)
         return output
+
+    def _predict(
+        self, tokens: Tensor, input_ids: Tensor, attention_mask: Tensor, labels: Tensor | None
+    ) -> tuple[Tensor | None, Tensor]:
+        """Run the language model on visual tokens and text.
+
+        In training, only the logits in front of answer tokens are computed, packed if asked for.
+
+        Returns:
+            All logits at the text positions, (B, P, vocabulary), or None in training; and those in
+            front of answer tokens, (n, vocabulary); none without labels.
+        """
+        given = self.embed_prompt(tokens, input_ids, attention_mask)
+        if labels is not None and self.training:
+            given = given._replace(answered=in_front_of_answers(labels, tokens.shape[1]))
+            given = pack(given) if self.packing else given
+        with logits_only_at(self.get_output_embeddings(), given.answered):
+            result = self.language_model(
+                inputs_embeds=given.embeddings,
+                attention_mask=given.mask,
+                position_ids=given.positions,
+                use_cache=False,
+            )
+        if given.answered is not None:
+            return None, result.logits[0]
+        logits = result.logits[:, tokens.shape[1] :]
+        if labels is None:
+            return logits, logits[0, :0]
+        return logits, logits[:, :-1][labels[:, 1:] != -100]
 
     @torch.no_grad()
     def generate(  # type: ignore[override]
@@ -412,13 +369,13 @@ class BioD2CForConditionalGeneration(SemanticConsistency, PreTrainedModel, Gener
         if image is None:
             image = self.encode_image(pixel_values, grid_features)
         visual = self.encode(question_ids, question_mask, image, image_rows=image_rows)
-        embeddings, mask = self.embed_prompt(visual.tokens, input_ids, attention_mask)
-        vote = self.voter(visual, question_mask)
+        given = self.embed_prompt(visual.tokens, input_ids, attention_mask)
+        vote = self.vote(visual, question_mask)
         if vote is not None:
-            given = kwargs.get("logits_processor") or ()
-            kwargs["logits_processor"] = LogitsProcessorList([*given, vote])
+            others = kwargs.get("logits_processor") or ()
+            kwargs["logits_processor"] = LogitsProcessorList([*others, vote])
         return super().generate(  # type: ignore[misc]  # the mixin's protocol wants no forward overload
-            inputs_embeds=embeddings, attention_mask=mask, **kwargs
+            inputs_embeds=given.embeddings, attention_mask=given.mask, **kwargs
         )
 
 

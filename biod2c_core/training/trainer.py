@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -19,9 +20,9 @@ from transformers.trainer_callback import PrinterCallback, ProgressCallback
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
 from biod2c_core.errors import DivergenceError
-from biod2c_core.model.beyond.answer_words import answer_words
-from biod2c_core.model.beyond.attention_guidance import has_box
+from biod2c_core.model.losses import LOSSES
 from biod2c_core.model.modeling import BioD2CForConditionalGeneration
+from biod2c_core.model.processing import IGNORED
 from biod2c_core.training.checkpointing import (
     PARTIAL,
     Termination,
@@ -32,13 +33,14 @@ from biod2c_core.training.checkpointing import (
 )
 from biod2c_core.training.inputs.collate import GroupedSampler, VQADataset
 from biod2c_core.training.logs.run_log import Rates, Reporter, RunLog
+from biod2c_core.training.loss_meter import LossMeter, loss_of_batch
 
 
 class BioD2CTrainer(Trainer):
     """Trainer that shuffles reproducibly and keeps the parts of the loss apart.
 
-    With several processes the losses are the means over the whole batch, as one process would
-    compute them, not the means of the processes' means.
+    Each loss is averaged over the whole update, as a single batch would give it, however the update is cut
+    into micro-batches and processes: not over the means of these.
 
     Args:
         seed: Of the data order.
@@ -51,6 +53,8 @@ class BioD2CTrainer(Trainer):
         scalars: Parameters that were made vectors for the engine; they become scalars again.
         **kwargs: Of ``transformers.Trainer``.
     """
+
+    loss_is_scaled_for_ga = True  # by the counts of the whole update
 
     def __init__(
         self,
@@ -72,7 +76,8 @@ class BioD2CTrainer(Trainer):
         self._keep = keep
         self._max_loss = max_loss
         self._scalars = scalars
-        self._parts: dict[str, list[float]] = {}
+        self._meter = LossMeter(self.args.device, self.args.world_size)
+        self._last_row = -1  # of the validation set, that this process has met
         self._rates = Rates()
         self._termination = termination
         for callback in (PrinterCallback, ProgressCallback):
@@ -128,6 +133,16 @@ class BioD2CTrainer(Trainer):
         sampler.set_epoch(self._epochs_done)
         return sampler
 
+    def get_batch_samples(
+        self, epoch_iterator: Iterator[dict[str, Tensor]], num_batches: int, device: torch.device
+    ) -> tuple[list[dict[str, Tensor]], Any]:
+        """The micro-batches of an update, and over how many items of it each loss is averaged."""
+        batches = list(itertools.islice(epoch_iterator, num_batches))
+        return batches, self._meter.begin_update(batches)
+
+    def _get_num_items_in_batch(self, batch_samples: Any, device: torch.device) -> None:
+        """Nothing: the losses of a validation batch are averaged over it."""
+
     def compute_loss(
         self,
         model: Any,
@@ -135,59 +150,49 @@ class BioD2CTrainer(Trainer):
         return_outputs: bool = False,
         num_items_in_batch: Any = None,
     ) -> Any:
-        """Run the model, remember the parts of the loss for the log, refuse a loss that has exploded."""
-        rows = inputs.pop("record_rows", None)
-        together = model.training and self.args.world_size > 1
-        shares = self._shares(inputs) if together else None
-        output = model(**inputs)
-        if shares is not None:
-            self._weigh(output, shares)
-        self._check(float(output.loss.detach()), rows)
-        if model.training:
-            visual = unwrap(model).config.num_visual_tokens * len(inputs["input_ids"])
-            self._rates.count(int(inputs["attention_mask"].sum()) + visual)
-            for name in ("loss_nll", "loss_sem", "loss_att", "loss_ans"):
-                value = getattr(output, name)
-                if value is not None:
-                    self._parts.setdefault(name, []).append(float(value.detach()))
-        return (output.loss, output) if return_outputs else output.loss
+        """Run the model, remember its losses for the log, refuse a loss that has exploded.
 
-    def _shares(self, inputs: dict[str, Tensor]) -> Tensor:
-        """Shares of this process in the answer tokens and in the rows with a queue, a box, an answer.
-
-        A batch without any queue or box gets an empty one where another process has some: the
-        processes of an engine that splits the weights must all run the same parts.
-
-        Returns:
-            (4,), times the number of processes.
+        In training the result is what this micro-batch and process adds to the loss of the whole update,
+        times the number of processes, over which an engine averages gradients.
         """
-        ids = inputs["input_ids"]
-        queued = inputs["queue_mask"].bool().any(-1).any(-1).sum() if "queue_mask" in inputs else 0
-        boxed = has_box(inputs["boxes"]).sum() if "boxes" in inputs else 0
-        answered = answer_words(inputs["labels"]).any(-1).sum()
-        own = torch.zeros(4, device=ids.device)
-        own[0], own[1], own[2] = (inputs["labels"][:, 1:] != -100).sum(), queued, boxed
-        own[3] = answered
-        total = own.clone()
-        dist.all_reduce(total)
-        if total[1] > 0 and "queue_ids" not in inputs:
-            inputs["queue_ids"] = inputs["queue_mask"] = ids.new_zeros(len(ids), 1, 1)
-        if total[2] > 0 and "boxes" not in inputs:
-            inputs["boxes"] = own.new_zeros(len(ids), 1, 4)
-        return own * self.args.world_size / total.clamp(min=1)
+        rows = inputs.pop("record_rows", None)
+        if not model.training:
+            output = self._validate(model, inputs, rows)
+            return (output.loss, output) if return_outputs else output.loss
+        counts = num_items_in_batch
+        if self.args.world_size > 1:
+            _stand_in(inputs, counts)
+        output = model(**inputs, loss_counts=counts)
+        weights = unwrap(self.model).loss_weights
+        self._check(loss_of_batch(inputs, output.losses, counts, weights), rows)
+        visual = unwrap(model).config.num_visual_tokens * len(inputs["input_ids"])
+        self._rates.count(int(inputs["attention_mask"].sum()) + visual)
+        self._meter.add_share(output.losses)
+        loss = output.loss * self.args.world_size
+        return (loss, output) if return_outputs else loss
 
-    def _weigh(self, output: Any, shares: Tensor) -> None:
-        """Scale the losses, means over this process's tokens and rows, to share the whole batch's."""
-        output.loss = output.loss_nll = output.loss_nll * shares[0]
-        if output.loss_sem is not None:
-            output.loss_sem = output.loss_sem * shares[1]
-            output.loss = output.loss + unwrap(self.model).semantic_weight * output.loss_sem
-        if output.loss_att is not None:
-            output.loss_att = output.loss_att * shares[2]
-            output.loss = output.loss + unwrap(self.model).attention_weight * output.loss_att
-        if output.loss_ans is not None:
-            output.loss_ans = output.loss_ans * shares[3]
-            output.loss = output.loss + unwrap(self.model).answer_weight * output.loss_ans
+    def _validate(self, model: Any, inputs: dict[str, Tensor], rows: Tensor | None) -> Any:
+        """Run the model on a batch of the validation set, and add up its losses.
+
+        Several processes meet records again to fill up their last batches: these do not count.
+        """
+        if rows is not None:
+            again = rows <= self._last_row
+            self._last_row = max(self._last_row, int(rows.max()))
+            inputs["labels"][again] = IGNORED
+            for name in ("queue_mask", "boxes"):
+                if name in inputs:
+                    inputs[name][again] = 0
+        output = model(**inputs)
+        self._check(float(output.loss), rows)
+        self._meter.add_validation(inputs, output.losses)
+        return output
+
+    def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
+        """As in transformers; the losses are means over the whole validation set."""
+        self._meter.start_validation()
+        self._last_row = -1
+        return super().evaluate(*args, **kwargs)
 
     def _check(self, loss: float, rows: Tensor | None) -> None:
         if math.isfinite(loss) and (not self._max_loss or loss <= self._max_loss):
@@ -204,20 +209,13 @@ class BioD2CTrainer(Trainer):
         )
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        """Add the parts of the loss, the gate, the rate and the memory to what is logged."""
-        super().log({**logs, **self._take_parts(), **self._rates.take()}, start_time)
-
-    def _take_parts(self) -> dict[str, float]:
-        """Means of the parts of the loss since the last call, over all processes, and the gate."""
-        means = {name: sum(values) / len(values) for name, values in self._parts.items()}
-        self._parts.clear()
-        if self.args.world_size > 1 and means:
-            stacked = torch.tensor(list(means.values()), device=self.args.device)
-            dist.all_reduce(stacked)
-            values = (stacked / self.args.world_size).tolist()
-            means = dict(zip(means, values, strict=True))
+        """Add the terms of the loss, the gate, the rate and the memory to what is logged."""
+        if "eval_loss" in logs:  # in place: the caller returns the same numbers
+            logs.update(self._meter.take_validation(unwrap(self.model).loss_weights))
         gate = getattr(unwrap(self.model).fusion, "beta", None)
-        return means if gate is None else {**means, "beta": float(_whole(gate))}
+        gates = {} if gate is None else {"beta": float(_whole(gate))}
+        terms = {**self._meter.take_training(), **gates, **self._rates.take()}
+        super().log({**logs, **terms}, start_time)
 
     def _get_output_dir(self, trial: Any = None) -> str:
         return str(Path(str(self.args.output_dir)) / PARTIAL)
@@ -301,6 +299,16 @@ class _StopOnRequest(TrainerCallback):
         if stop:
             self.termination.requested = True
             control.should_save = control.should_training_stop = True
+
+
+def _stand_in(inputs: dict[str, Tensor], counts: Mapping[str, Tensor]) -> None:
+    """Give a batch without any queue or box an empty one where another batch of the update has some.
+
+    The processes of an engine that splits the weights must all run the same parts.
+    """
+    for name, loss in LOSSES.items():
+        if counts[name] > 0 and any(inputs.get(need) is None for need in loss.needs):
+            inputs |= loss.stand_ins(inputs)
 
 
 def unwrap(model: Any) -> BioD2CForConditionalGeneration:

@@ -19,8 +19,8 @@ from typer.testing import CliRunner, Result
 
 from biod2c_cli.app import app
 from biod2c_core.config import load_config
+from biod2c_core.model.backbones.open_clip_library import build_open_clip
 from biod2c_core.model.checkpoints.folder import load_model
-from biod2c_core.model.vision import build_open_clip
 
 RN50 = {
     "embed_dim": 16,

@@ -1,4 +1,4 @@
-"""JSON, YAML and text of strangers: what is honest is read as ever, the rest ends in one error."""
+"""JSON and YAML of strangers: what is honest is read as ever, the rest ends in one error."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from biod2c_core.errors import InputError
-from biod2c_core.foreign import clean_text, parse_json, parse_yaml, read_json, read_yaml
+from biod2c_core.foreign import parse_json, parse_yaml, read_json, read_yaml
 from biod2c_core.llm_api import load_price
 
 PLAIN = st.recursive(
@@ -84,15 +84,3 @@ def test_a_price_table_of_a_stranger_ends_in_one_line(tmp_path: Path, table: str
     with pytest.raises(InputError, match="is malformed") as caught:
         load_price("m", tmp_path / "p.yaml")
     assert len(str(caught.value).splitlines()) == 1
-
-
-@given(st.text(st.characters(codec="utf-8")))
-def test_whole_text_stays(text: str) -> None:
-    assert clean_text(text) is text
-
-
-@given(st.lists(st.integers(0xD800, 0xDFFF).map(chr) | st.text(max_size=2)).map("".join))
-def test_text_can_be_written_afterwards(text: str) -> None:
-    clean_text(text).encode()
-    assert len(clean_text(text)) <= len(text)
-    assert clean_text("a\ud800b\ud83d\ude00") == "a\ufffdb\U0001f600"

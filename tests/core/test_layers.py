@@ -9,12 +9,23 @@ import pytest
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 LAYERS = [
-    {"errors", "config", "atomic", "device", "foreign", "torchvision_compat", "presets"},
+    {
+        "errors",
+        "config",
+        "atomic",
+        "append_log",
+        "device",
+        "foreign",
+        "pages",
+        "torchvision_compat",
+        "presets",
+    },
     {"llm_api", "ops"},
     {"data", "model", "testing"},
     {"curation", "training", "evaluation", "inference"},
 ]
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
+LIBRARY_FILES = sorted((REPOSITORY / "biod2c").rglob("*.py"))
 CORE_FILES = sorted((REPOSITORY / "biod2c_core").rglob("*.py"))
 COMMAND_FILES = sorted((REPOSITORY / "biod2c_cli").rglob("*.py"))
 
@@ -43,7 +54,8 @@ def place(module: str) -> str:
 def test_core_imports_point_down(path: Path) -> None:
     own = path.relative_to(REPOSITORY / "biod2c_core").parts[0].removesuffix(".py")
     for module in imported_modules(path):
-        assert not module.startswith(("biod2c_cli", "typer", "rich")), f"{path} imports {module}"
+        outside = ("biod2c", "biod2c_cli", "typer", "rich")
+        assert module.split(".")[0] not in outside, f"{path} imports {module}"
         target = place(module) if module.startswith("biod2c_core.") else ""
         if own == "__init__" or target not in RANK or target == own:
             continue
@@ -57,6 +69,13 @@ def test_commands_import_nothing_heavy_at_top(path: Path) -> None:
     for module in imported_modules(path, top_level_only=True):
         light = module.split(".")[0] in STANDARD or module.startswith(allowed)
         assert light or module in ("biod2c_core", "biod2c_core.__version__"), f"{path}: {module}"
+
+
+@pytest.mark.parametrize("path", LIBRARY_FILES, ids=lambda p: str(p.relative_to(REPOSITORY)))
+def test_the_library_imports_the_core_alone(path: Path) -> None:
+    for module in imported_modules(path):
+        root = module.split(".")[0]
+        assert root in STANDARD or root in ("biod2c", "biod2c_core"), f"{path} imports {module}"
 
 
 STANDARD = __import__("sys").stdlib_module_names

@@ -15,19 +15,15 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any
 
+from biod2c_core.append_log import AppendLog
 from biod2c_core.atomic import atomic_open
 from biod2c_core.curation.filter_images.filter import names_with_label
 from biod2c_core.curation.filter_images.labels import POLLUTED
 from biod2c_core.curation.filter_images.sources import WHOLE_FILE, Item
 from biod2c_core.data.images import resolve_image
 from biod2c_core.errors import InputError
-
-try:
-    import fcntl
-except ImportError:  # Windows: two runs on one folder are not told apart
-    fcntl = None  # type: ignore[assignment]
 
 MOVES = "moves.jsonl"
 _FIELDS = {"from", "to", "bytes", "mtime_ns"}
@@ -49,11 +45,14 @@ class Move:
     size: int
     mtime_ns: int
 
-    def to_line(self) -> bytes:
-        """As a line of JSON; bytes of a name that are no UTF-8 stay what they are."""
-        moved, file = {"from": self.source, "to": self.target}, {"bytes": self.size}
-        row = {**moved, **file, "mtime_ns": self.mtime_ns}
-        return json.dumps(row).encode() + b"\n"
+    def to_row(self) -> dict[str, Any]:
+        """As a row of the journal."""
+        return {
+            "from": self.source,
+            "to": self.target,
+            "bytes": self.size,
+            "mtime_ns": self.mtime_ns,
+        }
 
     def is_at(self, path: Path) -> bool:
         """Whether the file of this move lies at ``path``."""
@@ -157,8 +156,8 @@ def undo(folder: Path) -> Undone:
                 left.append(move)
             restored += reason == ""
         if left:
-            with atomic_open(folder / MOVES, "wb") as file:
-                file.writelines(move.to_line() for move in reversed(left))
+            with atomic_open(folder / MOVES) as file:
+                file.writelines(json.dumps(move.to_row()) + "\n" for move in reversed(left))
         else:
             (folder / MOVES).unlink()
     return Undone(restored, kept)
@@ -183,7 +182,7 @@ def _take_back(move: Move, folder: Path) -> str | None:
     return ""
 
 
-def _move(source: Path, place: Path, folder: Path, journal: BinaryIO) -> Path:
+def _move(source: Path, place: Path, folder: Path, journal: AppendLog) -> Path:
     """Move one file to ``place``, or to the next free name; the journal knows first."""
     status = source.lstat()
     for candidate in _names(place):
@@ -191,9 +190,7 @@ def _move(source: Path, place: Path, folder: Path, journal: BinaryIO) -> Path:
             continue
         name = candidate.relative_to(folder.absolute()).as_posix()
         move = Move(str(source), name, status.st_size, status.st_mtime_ns)
-        journal.write(move.to_line())
-        journal.flush()
-        os.fsync(journal.fileno())
+        journal.append([move.to_row()])
         candidate.parent.mkdir(parents=True, exist_ok=True)
         if _rename(source, candidate):
             return candidate
@@ -262,32 +259,18 @@ def _remove_empty(folder: Path, root: Path) -> None:
 
 
 @contextmanager
-def _journal(folder: Path) -> Iterator[tuple[BinaryIO, list[Move]]]:
-    """The open, locked journal and the moves in it; a last line that a kill cut off is removed."""
+def _journal(folder: Path) -> Iterator[tuple[AppendLog, list[Move]]]:
+    """The open journal and the moves in it; each line is on the disk before its move begins."""
     path = folder / MOVES
-    with path.open("a+b") as file:
-        if fcntl is not None:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError as error:
-                raise InputError(
-                    f"{folder} is in use by another run", "Wait for it, or give another folder."
-                ) from error
-        file.seek(0)
-        data = file.read()
-        whole = data[: data.rfind(b"\n") + 1]
-        moves = [_parse(line, path, number) for number, line in enumerate(whole.splitlines(), 1)]
-        file.truncate(len(whole))
-        yield file, moves
+    with AppendLog(path, sync_every=0.0) as log:
+        yield log, [_parse(row, path, number) for number, row in log.rows()]
         if path.exists() and path.stat().st_size == 0:
             path.unlink()
 
 
-def _parse(line: bytes, path: Path, number: int) -> Move:
-    try:
-        row = json.loads(line)
-        if row.keys() == _FIELDS:
-            return Move(str(row["from"]), str(row["to"]), int(row["bytes"]), int(row["mtime_ns"]))
-    except (ValueError, TypeError, AttributeError, RecursionError):
-        pass
+def _parse(row: Any, path: Path, number: int) -> Move:
+    if isinstance(row, dict) and row.keys() == _FIELDS:
+        names, numbers = (row["from"], row["to"]), (row["bytes"], row["mtime_ns"])
+        if all(isinstance(x, str) for x in names) and all(isinstance(x, int) for x in numbers):
+            return Move(*names, *numbers)
     raise InputError(f"{path}:{number}: not a move", "Restore the file from a copy.")

@@ -14,10 +14,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from biod2c_core.append_log import whole_characters
 from biod2c_core.errors import BioD2CError
 from biod2c_core.evaluation.score.score import ScoredQuestion
 from biod2c_core.evaluation.statistics.intervals import Estimate, intervals
-from biod2c_core.foreign import clean_text
 from biod2c_core.llm_api import CallFailed, Client, request_key, run_all
 
 CRITERIA = ("reasonableness", "accuracy", "similarity", "score")
@@ -113,7 +113,7 @@ def parse_verdict(name: str, text: str) -> Verdict:
         raise ValueError("the reply is nested too deeply") from None
     scores = {criterion: _rating(criterion, row.get(criterion)) for criterion in CRITERIA}
     reason = row.get("reason")
-    said = " ".join(clean_text(reason).split()) if isinstance(reason, str) else ""
+    said = " ".join(whole_characters(reason).split()) if isinstance(reason, str) else ""
     return Verdict(name, scores, said)
 
 

@@ -16,7 +16,8 @@ import torch
 from torch import Tensor
 
 from biod2c_core.errors import ConfigError
-from biod2c_core.inference.forced_decoding import read_answer
+from biod2c_core.inference.forced_decoding import score_answer
+from biod2c_core.model.beyond.without_fusion import WithoutFusion
 from biod2c_core.model.fusion import FusionDecoder
 from biod2c_core.model.generation import Answerer
 from biod2c_core.model.modeling import BioD2CForConditionalGeneration
@@ -66,12 +67,12 @@ def recorded(decoder: FusionDecoder) -> Iterator[list[Tensor]]:
 @contextmanager
 def without_fusion(model: BioD2CForConditionalGeneration) -> Iterator[None]:
     """Leave out the gated term of Eq. (2): the visual tokens of the resampler alone."""
-    before = model.fusion.enabled
-    model.fusion.enabled = False
+    before = model.fusion
+    model.fusion = WithoutFusion.sharing(before)
     try:
         yield
     finally:
-        model.fusion.enabled = before
+        model.fusion = before
 
 
 def trace_answer(
@@ -101,15 +102,15 @@ def trace_answer(
         with recorded(model.fusion.decoder) as resampler:
             image = model.encode_image(grid_features=grid)
         with recorded(model.fusion.decoder) as fusion:
-            reading = read_answer(answerer, image, question, ids, attention=True)
-        by_fusion = _gradients(reading.log_p, fusion) if gradients else None
+            scores = score_answer(answerer, image, question, ids, attention=True)
+        by_fusion = _gradients(scores.log_p, fusion) if gradients else None
     return Trace(
         grid=(grid.shape[1], grid.shape[2]),
         scales=model.fusion.scales,
         resampler=_stack(resampler),
         fusion=_stack(fusion) if fusion else None,
-        language=torch.stack(reading.attention).float().cpu(),
-        log_p=reading.log_p.detach().cpu(),
+        language=torch.stack(scores.attention).float().cpu(),
+        log_p=scores.log_p.detach().cpu(),
         fusion_gradients=by_fusion,
     )
 

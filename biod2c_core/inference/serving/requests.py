@@ -105,7 +105,7 @@ def parse_chat(body: bytes, limits: Limits, model: str) -> ChatRequest:
         model: The name that the request must ask for, if it names one.
 
     Raises:
-        RefusedError: It is no such request.
+        RefusedError: It is not such a request.
     """
     try:
         value = json.loads(body)
@@ -213,7 +213,7 @@ def decode_image(data: bytes, limits: Limits) -> Image.Image:
     """Decode an image part to RGB, within the limits.
 
     Raises:
-        RefusedError: It is no image, damaged, too large, or a volume.
+        RefusedError: It is not an image, damaged, too large, or a volume.
     """
     if is_nifti(data[:352], "the image"):
         raise bad("a volume holds many pictures; send one slice as PNG", "invalid_image")

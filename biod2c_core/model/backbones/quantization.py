@@ -12,14 +12,14 @@ from biod2c_core.errors import ConfigError, InputError
 
 VARIABLE = "BIOD2C_LOAD_IN"
 _BITS = {"8bit": 8, "4bit": 4}
-_GROUP = 32  # weights that share a scale in four bits
+_GROUP = 32  # weights that share one scale, in 4 bits
 
 
 def bits_from_environment() -> int | None:
-    """What ``$BIOD2C_LOAD_IN`` asks for (``8bit`` or ``4bit``); None where it is not set.
+    """The 8 or 4 of ``$BIOD2C_LOAD_IN`` (``8bit`` or ``4bit``); None where it is not set.
 
     Raises:
-        ConfigError: It is something else.
+        ConfigError: It has another value.
     """
     text = os.environ.get(VARIABLE, "")
     if text and text not in _BITS:
@@ -30,8 +30,8 @@ def bits_from_environment() -> int | None:
 def quantize_language_model(language_model: nn.Module, bits: int) -> int:
     """Pack the weights of the linear layers, in place; the head and LoRA adapters stay as they are.
 
-    bitsandbytes is taken on a CUDA device where it is installed, torchao otherwise. The result
-    answers; it is neither trained nor saved.
+    On CUDA with bitsandbytes, where it is installed; with torchao otherwise. The result is for answering:
+    it can be neither trained nor saved.
 
     Args:
         language_model: On its device.
@@ -41,7 +41,7 @@ def quantize_language_model(language_model: nn.Module, bits: int) -> int:
         How many layers were packed.
 
     Raises:
-        InputError: Neither package is installed, or it cannot do this here.
+        InputError: Neither package is installed, or the one that is cannot do it on this device.
     """
     layers = {
         name: module
@@ -77,11 +77,8 @@ def _pack_with_torchao(language_model: nn.Module, layers: dict[str, nn.Linear], 
         quantize_(language_model, Int8WeightOnlyConfig(), lambda _, name: name in layers)
         return
     grouped = {name for name, layer in layers.items() if layer.in_features % _GROUP == 0}
-    for names, granularity in (
-        (grouped, PerGroup(_GROUP)),
-        (layers.keys() - grouped, PerAxis(0)),
-    ):
-        int4 = torch.int4  # type: ignore[attr-defined]  # torch has it, its stubs do not
+    int4 = torch.int4  # type: ignore[attr-defined]  # torch has it, its stubs do not
+    for names, granularity in ((grouped, PerGroup(_GROUP)), (layers.keys() - grouped, PerAxis(0))):
         config = IntxWeightOnlyConfig(weight_dtype=int4, granularity=granularity)
         quantize_(language_model, config, lambda _, name, names=names: name in names)
 
@@ -102,5 +99,5 @@ def _pack_with_bitsandbytes(
             new.weight = Params4bit(weight, requires_grad=False, quant_type="nf4")
         if biased:
             new.bias = old.bias
-        parent = language_model.get_submodule(name.rpartition(".")[0])
-        setattr(parent, name.rpartition(".")[2], new.to(device))
+        parent, _, last = name.rpartition(".")
+        setattr(language_model.get_submodule(parent), last, new.to(device))

@@ -1,4 +1,4 @@
-"""Weights for a vision trunk: out of its own file, a timm model's, or a whole CLIP checkpoint."""
+"""Weights for a vision trunk: out of its own file, the uncut model's, or a whole CLIP checkpoint."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from pathlib import Path
 from torch import Tensor
 
 from biod2c_core.errors import CheckpointError
+from biod2c_core.model.backbones.vision_library import hub_folder
 from biod2c_core.model.checkpoints.tensor_files import check_fit, read_tensors
-from biod2c_core.model.vision import VisionTower, hub_folder
+from biod2c_core.model.vision import VisionTower
 
 _VISUAL = "visual."  # how CLIP models call their vision tower
 
@@ -58,18 +59,20 @@ def select_weights(
         tower: The tower.
 
     Returns:
-        The trunk's weights (with names that nothing is known of, so that they are noticed), and the
+        The trunk's weights (unknown names stay, so that the check of the fit lists them), and the
         names of the rest.
     """
     own = tower.trunk.state_dict().keys()
-    if any(name in own for name in tensors):
+    if tensors.keys() <= own:
         return dict(tensors), []
-    places = {_plain(name): name for name in own}
-    known = {_plain(name) for name in tower.uncut_names()}
+    plain_name = tower.library.plain_name
+    places = {plain_name(name): name for name in own}
+    uncut = tower.library.uncut_names(tower.model, tower.image_size)
+    known = {plain_name(name) for name in uncut}
     clip = is_clip(tensors)
     weights, unused = {}, []
     for name, value in tensors.items():
-        plain = _plain(name.removeprefix(_VISUAL))
+        plain = plain_name(name.removeprefix(_VISUAL))
         if clip and not name.startswith(_VISUAL):
             unused.append(name)
         elif plain in places:
@@ -79,10 +82,3 @@ def select_weights(
         else:
             weights[name] = value
     return weights, unused
-
-
-def _plain(name: str) -> str:
-    """A name without the wrappers of a trunk; timm's write ``stages_0`` for ``stages.0``."""
-    while name.startswith("model."):
-        name = name.removeprefix("model.")
-    return name.replace(".", "_")

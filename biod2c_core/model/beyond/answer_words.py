@@ -13,6 +13,7 @@ Notation used for tensor shapes:
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -20,6 +21,7 @@ from torch import Tensor, nn
 from transformers import LogitsProcessor
 
 from biod2c_core.model.equations import masked_mean
+from biod2c_core.model.losses import Batch, ForwardPass, Loss
 
 
 def answer_words(labels: Tensor) -> Tensor:
@@ -35,7 +37,7 @@ def answer_words(labels: Tensor) -> Tensor:
     return real & F.pad(real[:, 1:], (0, 1))
 
 
-def read_words(tokens: Tensor, question_mask: Tensor, embedding: nn.Embedding) -> Tensor:
+def answer_word_log_p(tokens: Tensor, question_mask: Tensor, embedding: nn.Embedding) -> Tensor:
     """How likely the answer is to hold each word, log p_ans(w), read off the visual tokens alone.
 
     The tokens at the positions of the question are averaged and layer-normalised, to x; word w has the
@@ -61,21 +63,32 @@ def read_words(tokens: Tensor, question_mask: Tensor, embedding: nn.Embedding) -
         return (x @ vocabulary.T - (x @ middle).unsqueeze(-1)).log_softmax(-1)
 
 
-def answer_words_loss(log_p: Tensor, labels: Tensor) -> Tensor:
-    """L_ans = -log p_ans of the answer's words.
+def missed_words(log_p: Tensor, labels: Tensor) -> Tensor:
+    """-log p_ans of the answer's words, averaged over the words of a row.
 
     Args:
-        log_p: log p_ans of :func:`read_words`, (B, vocabulary), float32.
+        log_p: log p_ans of :func:`answer_word_log_p`, (B, vocabulary), float32.
         labels: (B, P), as in :func:`answer_words`.
 
     Returns:
-        Mean over the rows that have words of the mean over their words, a scalar, float32 (zero if
-        none has).
+        (B,), float32; zero where an answer has no words. L_ans is the mean over the others.
     """
     words = answer_words(labels)
     numbers = words.sum(1)
-    losses = -(log_p.gather(1, labels.clamp(min=0)) * words).sum(1) / numbers.clamp(min=1)
-    return losses.sum() / (numbers > 0).sum().clamp(min=1)
+    return -(log_p.gather(1, labels.clamp(min=0)) * words).sum(1) / numbers.clamp(min=1)
+
+
+def _count(batch: Batch) -> Tensor:
+    return answer_words(cast("Tensor", batch["labels"])).any(-1).sum()
+
+
+def _total(passed: ForwardPass) -> Tensor:
+    mask, labels = (cast("Tensor", passed.batch[name]) for name in ("question_mask", "labels"))
+    log_p = passed.model.answer_word_log_p(passed.visual, mask)
+    return missed_words(log_p, labels).sum()
+
+
+ANS = Loss("ans", _count, _total, needs=("labels",), setting="answer_weight", only_if_weighted=True)
 
 
 def vote(
@@ -90,7 +103,7 @@ def vote(
     Args:
         scores: Of the language model for one place, (B, vocabulary), normalised or not.
         before: The answer's tokens before that place, (B, n).
-        words: log p_ans of :func:`read_words`, (B, vocabulary).
+        words: log p_ans of :func:`answer_word_log_p`, (B, vocabulary).
         weight: ``answer_vote`` of the configuration.
         ends: The tokens that end an answer.
 
@@ -105,7 +118,7 @@ def vote(
     return voted.log_softmax(-1)
 
 
-class Vote(LogitsProcessor):
+class AnswerVote(LogitsProcessor):
     """:func:`vote` at each step of transformers' ``generate``.
 
     Args:

@@ -12,11 +12,13 @@ Notation used for tensor shapes:
 from __future__ import annotations
 
 from functools import lru_cache
+from typing import cast
 
 import torch
 from torch import Tensor
 
 from biod2c_core.model.equations import masked_mean
+from biod2c_core.model.losses import Batch, ForwardPass, Loss
 from biod2c_core.ops.multi_scale_pool import block_boxes
 
 _LEAST = 1e-6  # attention that no longer counts: bounds the loss and its gradient
@@ -61,10 +63,10 @@ def _covered(start: Tensor, end: Tensor, cells: int) -> Tensor:
     return (torch.minimum(edge + 1, end) - torch.maximum(edge, start)).clamp(min=0)
 
 
-def attention_loss(
+def outside_boxes(
     attention: Tensor, question_mask: Tensor, boxes: Tensor, scales: int, grid: tuple[int, int]
 ) -> Tensor:
-    """L_att = -log of the share of the attention map that lies in the boxes.
+    """-log of the share of the attention map that lies in the boxes.
 
     The map is that of ``biod2c attn-map``: the cross-attention averaged over layers, heads and the
     tokens of the question, each block's weight spread evenly over its cells. Computed in float32 whatever
@@ -78,16 +80,15 @@ def attention_loss(
         grid: H and W.
 
     Returns:
-        Mean over the rows that have a box, a scalar, float32 (zero if none has).
+        Of each row, (B,), float32; zero where it has no box. L_att is the mean over the others.
     """
     with torch.autocast(attention.device.type, enabled=False):
         heads = attention.float().mean((1, 2))
         averaged = masked_mean(heads, question_mask[:, : heads.shape[1]])
         cells = covered_cells(boxes.float(), *grid).flatten(1)
         inside = cells @ block_areas(scales, *grid).to(cells).T
-        rows = has_box(boxes)
         losses = -(averaged * inside).sum(-1).clamp(min=_LEAST).log()
-        return losses[rows].sum() / rows.sum().clamp(min=1)
+        return losses.where(has_box(boxes), 0)
 
 
 def has_box(boxes: Tensor) -> Tensor:
@@ -97,3 +98,23 @@ def has_box(boxes: Tensor) -> Tensor:
         boxes: (B, R, 4).
     """
     return (boxes[..., 2:] > boxes[..., :2]).all(-1).any(-1)
+
+
+def _count(batch: Batch) -> Tensor:
+    return has_box(cast("Tensor", batch["boxes"])).sum()
+
+
+def _total(passed: ForwardPass) -> Tensor | None:
+    attention, fusion = passed.visual.attention, passed.model.fusion
+    if attention is None:  # there is no fusion
+        return None
+    mask, boxes = (cast("Tensor", passed.batch[name]) for name in ("question_mask", "boxes"))
+    return outside_boxes(attention, mask, boxes, fusion.scales, fusion.grid).sum()
+
+
+def _no_box(batch: Batch) -> dict[str, Tensor]:
+    labels = cast("Tensor", batch["labels"])
+    return {"boxes": torch.zeros(len(labels), 1, 4, device=labels.device)}
+
+
+ATT = Loss("att", _count, _total, needs=("boxes",), setting="attention_weight", stand_ins=_no_box)

@@ -1,14 +1,17 @@
-"""Where the blocks and cells of the grid lie, as vectors that can be added to their features."""
+"""Where the blocks and cells of the grid lie, added to their features as a code (not in the paper)."""
 
 from __future__ import annotations
 
 import math
 from functools import lru_cache
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from biod2c_core.model.beyond.extension import Extension
+from biod2c_core.model.fusion import FeatureFusion
 from biod2c_core.ops.multi_scale_pool import block_boxes
 
 
@@ -55,3 +58,30 @@ def cell_positions(height: int, width: int, channels: int, device: torch.device)
     rows, columns = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
     cells = torch.stack([rows, columns, rows + 1, columns + 1], -1).flatten(0, 1)
     return encode_boxes(cells.to(device), height, width, channels)
+
+
+class PositionCodes(Extension):
+    """Adds :func:`encode_boxes` to what the decoder attends to. It holds no weights.
+
+    Args:
+        grid: Rows and columns of the grid.
+        scales: S.
+    """
+
+    attribute: ClassVar[str] = "positions"
+
+    def __init__(self, grid: tuple[int, int], scales: int) -> None:
+        super().__init__()
+        self.grid = grid
+        self.scales = scales
+
+    @classmethod
+    def build(cls, fusion: FeatureFusion) -> PositionCodes:
+        """For the grid of a fusion module."""
+        return cls(fusion.grid, fusion.scales)
+
+    def after_pooling(self, blocks: Tensor, cells: Tensor) -> tuple[Tensor, Tensor]:
+        """Add the codes to the blocks, (B, M, D), and to the cells, (B, N * N, D)."""
+        shape = (*self.grid, cells.shape[-1])
+        blocks = blocks + block_positions(*shape, self.scales, blocks.device).to(blocks.dtype)
+        return blocks, cells + cell_positions(*shape, cells.device).to(cells.dtype)

@@ -6,10 +6,11 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from biod2c_core.atomic import atomic_open
+from biod2c_core.model.losses import log_names
 from biod2c_core.training.logs.run_log import read_log
 
 _PANELS = (
-    ("loss", ("loss", "loss_nll", "loss_sem", "loss_att", "loss_ans", "eval_loss")),
+    ("loss", ("loss", *log_names(), "eval_loss")),
     ("gate", ("beta",)),
     ("learning rate", ("learning_rate",)),
     ("tokens a second", ("tokens_per_s",)),

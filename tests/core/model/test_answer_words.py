@@ -5,14 +5,19 @@ from __future__ import annotations
 import math
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from biod2c_core.model.beyond.answer_words import answer_words, answer_words_loss, read_words, vote
+from biod2c_core.model.beyond.answer_words import (
+    ANS,
+    answer_word_log_p,
+    answer_words,
+    missed_words,
+    vote,
+)
 
 END = 1
 ANSWERS = st.lists(st.lists(st.integers(2, 10), max_size=4), min_size=1, max_size=4)
@@ -47,21 +52,24 @@ def test_the_loss_equals_the_one_by_hand(answers: list[list[int]], seed: int) ->
     tokens = 3 * torch.randn(len(answers), 5, 6)
     words = [1 + (seed + row) % 5 for row in range(len(answers))]
     mask = torch.arange(7)[None] < torch.tensor(words)[:, None]  # T may be larger than V
-    found = answer_words_loss(read_words(tokens, mask, embedding), labels_of(answers))
+    labels = labels_of(answers)
+    found = missed_words(answer_word_log_p(tokens, mask, embedding), labels)
     vocabulary = embedding.weight.detach().double().numpy()
     wanted = [
         loss_by_hand(own.double().numpy(), number, answer, vocabulary)
         for own, number, answer in zip(tokens, words, answers, strict=True)
         if answer
     ]
-    assert float(found) == pytest.approx(np.mean(wanted) if wanted else 0.0, rel=1e-4, abs=1e-6)
+    assert found[[bool(answer) for answer in answers]].tolist() == pytest.approx(wanted, rel=1e-4)
+    assert not found[[not answer for answer in answers]].any()
+    assert int(ANS.count({"labels": labels})) == len(wanted)
 
 
 def test_the_embedding_gets_no_gradient() -> None:
     embedding = nn.Embedding(11, 6)
     tokens = torch.randn(1, 3, 6, requires_grad=True)
-    words = read_words(tokens, torch.ones(1, 2), embedding)
-    answer_words_loss(words, labels_of([[4]])).backward()
+    words = answer_word_log_p(tokens, torch.ones(1, 2), embedding)
+    missed_words(words, labels_of([[4]])).sum().backward()
     assert embedding.weight.grad is None
     assert tokens.grad is not None
     assert tokens.grad[:, :2].abs().min() > 0
@@ -72,9 +80,9 @@ def test_it_is_computed_in_float32_whatever_the_step_is() -> None:
     torch.manual_seed(0)
     embedding = nn.Embedding(11, 6)
     tokens, mask, labels = torch.randn(2, 3, 6), torch.ones(2, 3), labels_of([[4], [5, 6]])
-    plain = answer_words_loss(read_words(tokens, mask, embedding), labels)
+    plain = missed_words(answer_word_log_p(tokens, mask, embedding), labels)
     with torch.autocast("cpu", torch.bfloat16):
-        mixed = answer_words_loss(read_words(tokens, mask, embedding), labels)
+        mixed = missed_words(answer_word_log_p(tokens, mask, embedding), labels)
     assert mixed.dtype == torch.float32
     torch.testing.assert_close(mixed, plain)
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from biod2c_core.model.attention import InverseRms
+from biod2c_core.model.beyond.qk_norm import InverseRms
 
 
 def random(seed: int, *shape: int) -> Tensor:

@@ -20,10 +20,10 @@ sys.path.insert(0, str(REPOSITORY / "tests"))  # where the file is run by itself
 
 import tiny_models  # noqa: E402
 
-from biod2c_core.config import LoraSettings, VisionConfig  # noqa: E402
+from biod2c_core.config import LoraSettings, StageSettings, VisionConfig  # noqa: E402
+from biod2c_core.model.backbones.open_clip_library import build_open_clip  # noqa: E402
 from biod2c_core.model.build import build_model  # noqa: E402
 from biod2c_core.model.checkpoints.folder import load_model, load_processor, save_checkpoint  # noqa: E402
-from biod2c_core.model.vision import build_open_clip  # noqa: E402
 from biod2c_core.training.stages import prepare_stage  # noqa: E402
 
 AUTO: dict[str, Any] = dict.fromkeys(("levels", "image_size", "mean", "std"), "auto")
@@ -145,7 +145,7 @@ def test_combination(
     batch = tiny_models.make_batch(processor, data.parent)
     assert model.vision(batch["pixel_values"]).shape[1:] == grid
     assert model.fusion.scales == scales
-    prepare_stage(model, 2, 1.0, LoraSettings(r=2, dropout=0.0, targets="auto"))
+    prepare_stage(model, 2, StageSettings(), LoraSettings(r=2, dropout=0.0, targets="auto"))
     assert sorted(model.config.lora["target_modules"]) == sorted(targets.split(", "))
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     before = [parameter.detach().clone() for parameter in trained]

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from biod2c_core.model import equations
+from biod2c_core.model import equations, losses
 
 Draw = st.integers(0, 2**31 - 1)  # seeds: the numbers themselves need no shrinking
 
@@ -95,12 +95,21 @@ def test_distribution_is_equation_3(seed: int, b: int, k: int, d: int, tau: floa
                 assert got[row, index] == -math.inf
 
 
+def semantic_loss(log_p_visual: Tensor, log_p_text: Tensor) -> Tensor:
+    """Eq. (4) averaged over the rows that have a queue."""
+    divergence = equations.semantic_divergence(log_p_visual, log_p_text)
+    rows = log_p_visual.isfinite().any(-1)
+    assert divergence.shape == rows.shape
+    assert not divergence[~rows].any()
+    return divergence.sum() / rows.sum().clamp(min=1)
+
+
 @given(Draw, st.integers(1, 4), st.integers(1, 8), st.integers(2, 9))
 def test_loss_is_equation_4_over_the_rows_with_a_queue(seed: int, b: int, k: int, d: int) -> None:
     tau = 0.1
     v, t, queue = random(seed, b, d), random(seed + 1, b, d), random(seed + 2, b, k, d)
     mask = random_mask(seed, b, k)
-    got = equations.semantic_loss(
+    got = semantic_loss(
         equations.semantic_log_distribution(v, queue, mask, tau),
         equations.semantic_log_distribution(t, queue, mask, tau),
     )
@@ -124,17 +133,17 @@ def test_divergence_is_never_negative_and_zero_only_for_equal_distributions(
     seed: int, k: int
 ) -> None:
     p, q = random(seed, 1, k).log_softmax(-1), random(seed + 1, 1, k).log_softmax(-1)
-    assert float(equations.semantic_loss(p, p)) == 0
+    assert float(semantic_loss(p, p)) == 0
     distance = float((p.exp() - q.exp()).abs().sum())
-    divergence = float(equations.semantic_loss(p, q))
+    divergence = float(semantic_loss(p, q))
     assert divergence >= distance**2 / 2 - 1e-6  # Pinsker's inequality
 
 
 def test_direction_is_the_papers() -> None:
     p, q = torch.tensor([[0.9, 0.1]]).log(), torch.tensor([[0.5, 0.5]]).log()
     wanted = 0.9 * math.log(0.9 / 0.5) + 0.1 * math.log(0.1 / 0.5)
-    assert float(equations.semantic_loss(p, q)) == pytest.approx(wanted)
-    assert float(equations.semantic_loss(q, p)) != pytest.approx(wanted, rel=1e-2)
+    assert float(semantic_loss(p, q)) == pytest.approx(wanted)
+    assert float(semantic_loss(q, p)) != pytest.approx(wanted, rel=1e-2)
 
 
 @given(Draw, st.permutations(list(range(6))))
@@ -148,9 +157,7 @@ def test_order_of_the_queue_does_not_matter(seed: int, order: list[int]) -> None
 
     def loss(queue: Tensor, mask: Tensor) -> float:
         p = equations.semantic_log_distribution(v, queue, mask, 0.1)
-        return float(
-            equations.semantic_loss(p, equations.semantic_log_distribution(t, queue, mask, 0.1))
-        )
+        return float(semantic_loss(p, equations.semantic_log_distribution(t, queue, mask, 0.1)))
 
     assert loss(queue[:, order], mask[:, order]) == pytest.approx(loss(queue, mask), abs=1e-5)
 
@@ -162,7 +169,7 @@ def test_missing_entries_and_empty_rows_change_nothing(seed: int, extra: int) ->
 
     def loss(v: Tensor, t: Tensor, queue: Tensor, mask: Tensor) -> Tensor:
         p = equations.semantic_log_distribution(v, queue, mask, 0.1)
-        return equations.semantic_loss(p, equations.semantic_log_distribution(t, queue, mask, 0.1))
+        return semantic_loss(p, equations.semantic_log_distribution(t, queue, mask, 0.1))
 
     plain = loss(v, t, queue, mask)
     longer = loss(
@@ -187,7 +194,7 @@ def test_gradient_is_finite_beside_missing_entries_and_zero_without_any() -> Non
     mask = torch.tensor([[1, 0, 1, 1], [0, 0, 0, 0], [1, 1, 1, 1]])
     v = random(2, 3, 5).requires_grad_()
     target = equations.semantic_log_distribution(random(3, 3, 5), queue, mask, 0.1)
-    loss = equations.semantic_loss(equations.semantic_log_distribution(v, queue, mask, 0.1), target)
+    loss = semantic_loss(equations.semantic_log_distribution(v, queue, mask, 0.1), target)
     (gradient,) = torch.autograd.grad(loss, v)
     assert gradient.isfinite().all()
     assert gradient[1].abs().sum() == 0
@@ -195,7 +202,7 @@ def test_gradient_is_finite_beside_missing_entries_and_zero_without_any() -> Non
 
     nothing = torch.zeros_like(mask)
     empty = equations.semantic_log_distribution(v, queue, nothing, 0.1)
-    loss = equations.semantic_loss(empty, empty.detach())
+    loss = semantic_loss(empty, empty.detach())
     (gradient,) = torch.autograd.grad(loss, v)
     assert float(loss.detach()) == 0
     assert gradient.abs().sum() == 0
@@ -213,7 +220,7 @@ def test_gradient_of_the_loss_is_the_slope_of_the_plain_derivation() -> None:
 
     leaf = torch.tensor(image, dtype=torch.float32)[None].requires_grad_()
     ones = torch.ones(1, 5)
-    loss = equations.semantic_loss(
+    loss = semantic_loss(
         equations.semantic_log_distribution(leaf, queue, ones, 0.1),
         equations.semantic_log_distribution(
             torch.tensor(text, dtype=torch.float32)[None], queue, ones, 0.1
@@ -237,7 +244,7 @@ def test_half_precision_inputs_are_computed_in_float32(dtype: torch.dtype) -> No
 
 
 @given(Draw, st.integers(1, 3), st.integers(2, 6), st.integers(2, 7))
-def test_nll_is_the_mean_over_all_answer_tokens(seed: int, b: int, t: int, words: int) -> None:
+def test_nll_is_that_of_each_answer_token(seed: int, b: int, t: int, words: int) -> None:
     logits = random(seed, b, t, words)
     generator = torch.Generator().manual_seed(seed)
     labels = torch.randint(0, words, (b, t), generator=generator)
@@ -250,11 +257,16 @@ def test_nll_is_the_mean_over_all_answer_tokens(seed: int, b: int, t: int, words
             if gold != -100:
                 scores = logits[row, position].double().numpy()
                 wanted.append(math.log(np.exp(scores).sum()) - scores[gold])
-    got = float(equations.negative_log_likelihood(logits, labels))
-    assert got == pytest.approx(np.mean(wanted), rel=1e-4, abs=1e-6)
+    answered = labels[:, 1:] != -100
+    got = equations.negative_log_likelihood(logits[:, :-1][answered], labels[:, 1:][answered])
+    assert got.tolist() == pytest.approx(wanted, rel=1e-4, abs=1e-6)
+    assert int(losses.NLL.count({"labels": labels})) == len(wanted)
 
 
 def test_total_loss_is_equation_5() -> None:
     nll, semantic = torch.tensor(2.0), torch.tensor(0.5)
-    assert float(equations.total_loss(nll, semantic, 0.0)) == 2.0
-    assert float(equations.total_loss(nll, semantic, 3.0)) == 3.5
+    terms = {"nll": nll, "sem": semantic}
+    assert float(equations.total_loss(terms, {"sem": 0.0})) == 2.0
+    assert float(equations.total_loss(terms, {"sem": 3.0})) == 3.5
+    further = {**terms, "att": torch.tensor(4.0)}
+    assert float(equations.total_loss(further, {"sem": 3.0, "att": 0.25})) == 4.5

@@ -37,7 +37,7 @@ def test_the_folded_trunk_gives_the_same_features(
     wanted = tower(pixels)
     tower.fold()
     got = tower(pixels)
-    assert not any(isinstance(each, nn.BatchNorm2d) for each in tower._folded[0].modules())
+    assert not any(isinstance(each, nn.BatchNorm2d) for each in tower._folded.trunk.modules())
     torch.testing.assert_close(got, wanted, atol=1e-5 * float(wanted.abs().max()), rtol=1e-5)
     after = tower.state_dict()
     assert after.keys() == before.keys()
@@ -82,4 +82,4 @@ def test_what_cannot_be_folded_is_left() -> None:
 def test_a_trunk_without_batch_norm_stays() -> None:
     tower = VisionTower("timm", "test_vit", (5,), image_size=160)
     tower.fold()
-    assert tower._folded == []
+    assert tower._folded is None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -11,7 +12,11 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from biod2c_core.errors import ConfigError
+from biod2c_core.model.beyond.assemble import build_fusion
+from biod2c_core.model.beyond.extension import ExtendedFusion
 from biod2c_core.model.beyond.positions import block_positions, cell_positions, encode_boxes
+from biod2c_core.model.beyond.qk_norm import QKNormDecoder
+from biod2c_core.model.configuration import BioD2CConfig
 from biod2c_core.model.fusion import (
     FeatureFusion,
     FusionDecoder,
@@ -119,10 +124,11 @@ def test_width_that_heads_do_not_divide_is_an_error() -> None:
         make_decoder(heads=5)
 
 
-def make_fusion(**changes: object) -> FeatureFusion:
+def make_fusion(**changes: Any) -> ExtendedFusion:
     torch.manual_seed(0)
-    arguments = {"layers": 2, "heads": 4, "feed_forward": 32, "text_hidden": 16, **changes}
-    return FeatureFusion((8, 8, D), TEXT, num_visual_tokens=V, **arguments).eval()
+    sizes = {"fusion_layers": 2, "fusion_heads": 4, "fusion_feed_forward": 32, "text_hidden": 16}
+    config = BioD2CConfig(num_visual_tokens=V, **{**sizes, **changes})
+    return build_fusion(config, (8, 8, D), TEXT).eval()
 
 
 def fuse(
@@ -188,7 +194,9 @@ def test_beta_zero_closes_the_gate() -> None:
 
 
 def test_dropout_can_be_changed_and_is_that_of_a_module_made_with_it() -> None:
-    made, changed = (FeatureFusion((4, 4, D), TEXT, V, layers=2, dropout=p) for p in (0.3, 0.0))
+    made, changed = (
+        FeatureFusion((4, 4, D), TEXT, FusionDecoder(D, 2, 8, 1024, p), V) for p in (0.3, 0.0)
+    )
     changed.load_state_dict(made.state_dict())
     changed.set_dropout(0.3)
     image, question, mask = random(0, 2, 4, 4, D), random(1, 2, 5, TEXT), torch.ones(2, 5)
@@ -206,7 +214,7 @@ def test_the_paper_starts_beta_at_one_fifth() -> None:
 
 
 def test_fusion_off_leaves_the_image_alone() -> None:
-    fusion = make_fusion(enabled=False)
+    fusion = make_fusion(fusion="off")
     names = {name.partition(".")[0] for name, _ in fusion.named_parameters()}
     assert names == {"decoder", "queries", "project"}
     image = fusion.encode_image(random(0, 1, 8, 8, D))
@@ -268,7 +276,8 @@ def test_positions_let_the_decoder_tell_left_from_right() -> None:
 
 def test_rectangular_grids_work() -> None:
     torch.manual_seed(0)
-    fusion = FeatureFusion((5, 7, D), TEXT, V, layers=1, heads=2, encode_positions=True).eval()
+    fusion = ExtendedFusion((5, 7, D), TEXT, FusionDecoder(D, 1, 2, 40, 0.1), V).eval()
+    fusion.extend("encode_positions")
     result = fuse(fusion, random(0, 2, 5, 7, D), random(1, 2, 4, TEXT), torch.ones(2, 4))
     assert result.tokens.shape == (2, V, TEXT)
 
@@ -309,7 +318,7 @@ def layer_normed(x: Tensor) -> Tensor:
 
 def test_normalized_attention_compares_directions() -> None:
     torch.manual_seed(0)
-    decoder = FusionDecoder(D, 1, 4, 40, 0.0, normalize=True).eval()
+    decoder = QKNormDecoder(D, 1, 4, 40, 0.0).eval()
     (layer,) = decoder.layers
     layer.sharpness.data = torch.tensor([-1.0, 0.0, 0.5, 1.0])
     queries, memory = random(0, 2, 3, D), 5 + 40 * random(1, 2, 9, D)
@@ -323,7 +332,7 @@ def test_normalized_attention_compares_directions() -> None:
 
 def test_normalized_queries_are_layer_normed_and_compare_their_directions() -> None:
     torch.manual_seed(0)
-    decoder = FusionDecoder(D, 1, 4, 40, 0.0, normalize=True, normalize_queries=True).eval()
+    decoder = QKNormDecoder(D, 1, 4, 40, 0.0, among=True).eval()
     (layer,) = decoder.layers
     layer.self_sharpness.data = torch.tensor([-1.0, 0.0, 0.5, 1.0])
     queries, memory = 7 + 3 * random(0, 2, 3, D), 5 + 40 * random(1, 2, 9, D)
@@ -342,7 +351,7 @@ def test_the_length_of_words_does_not_decide_what_normalized_queries_give(
     seed: int, length: float
 ) -> None:
     torch.manual_seed(seed)
-    decoder = FusionDecoder(D, 2, 4, 40, 0.0, normalize_queries=True).eval()
+    decoder = QKNormDecoder(D, 2, 4, 40, 0.0, cross=False, among=True).eval()
     queries, memory = random(seed, 1, 3, D), random(seed + 1, 1, 9, D)
     wanted, _ = decoder(queries, memory)
     given_, _ = decoder(length * queries, memory)
@@ -355,7 +364,7 @@ def test_only_its_sharpness_makes_normalized_attention_sharp(
 ) -> None:
     """However large weights or features grow, logits stay within exp(sharpness) * sqrt(D / h)."""
     torch.manual_seed(seed)
-    decoder = FusionDecoder(D, 2, 4, 40, 0.0, normalize=True).eval()
+    decoder = QKNormDecoder(D, 2, 4, 40, 0.0).eval()
     for layer in decoder.layers:
         layer.multihead_attn.in_proj_weight.data.mul_(scale)
         layer.sharpness.data.fill_(sharpness)
@@ -367,12 +376,12 @@ def test_only_its_sharpness_makes_normalized_attention_sharp(
 
 def test_mixing_changes_nothing_at_first_and_can_learn() -> None:
     torch.manual_seed(0)
-    fusion = FeatureFusion((4, 4, D), TEXT, V, layers=1, heads=4, encode_positions=True).eval()
-    grid = random(1, 2, 4, 4, D)
+    fusion = make_fusion(fusion_layers=1, encode_positions=True)
+    grid = random(1, 2, 8, 8, D)
     before = fusion.encode_image(grid)
-    fusion.mix_neighbours()
+    fusion.extend("mix_neighbours")
     mixing = fusion.mixing
-    fusion.mix_neighbours()
+    fusion.extend("mix_neighbours")
     assert fusion.mixing is mixing  # it is put in once
     after = fusion.encode_image(grid)
     assert torch.equal(after.blocks, before.blocks)
@@ -386,13 +395,13 @@ def test_mixing_changes_nothing_at_first_and_can_learn() -> None:
 
 
 def test_reading_changes_nothing_at_first_and_teaches_the_map() -> None:
-    fusion = make_fusion(normalize_attention=True, projection_layers=1)
+    fusion = make_fusion(qk_norm=True, projection_layers=1)
     grid, text, mask = random(0, 2, 8, 8, D), random(1, 2, 3, TEXT), torch.ones(2, 3)
     before = fuse(fusion, grid, text, mask)
     assert before.attention is None
-    fusion.read_map()
+    fusion.extend("attention_readout")
     reading = fusion.reading
-    fusion.read_map()
+    fusion.extend("attention_readout")
     assert fusion.reading is reading  # it is put in once
     after = fuse(fusion, grid, text, mask)
     assert torch.equal(after.tokens, before.tokens)
@@ -400,13 +409,11 @@ def test_reading_changes_nothing_at_first_and_teaches_the_map() -> None:
     assert reading.dropout.p == 0.4
     reading.read.reset_parameters()
     read = fuse(fusion, grid, text, mask)
-    fusion.reading = None
-    moved = fuse(fusion, grid, text, mask).tokens - read.tokens
+    moved = before.tokens - read.tokens
     # one vector for all tokens of a question, nothing where it has none
     torch.testing.assert_close(moved[:, :3], moved[:, :1].expand(-1, 3, -1))
     assert moved[:, 0].abs().sum() > 0
     assert not moved[:, 3:].any()
-    fusion.reading = reading
     fusion.decoder.zero_grad()
     image = fusion.encode_image(grid)
     shown = fusion(image, text, mask.bool(), need_attention=True)

@@ -106,7 +106,7 @@ def test_what_the_visual_tokens_name_has_a_vote_at_every_step(
         asked = (alone["question_ids"], alone["question_mask"])
         with torch.no_grad():
             visual = model.encode(*asked, model.encode_image(alone["pixel_values"]))
-        vote = model.voter(visual, asked[1])
+        vote = model.vote(visual, asked[1])
         assert vote is not None
         for step, logits in enumerate(one.logits):
             log_p = vote(new[:, :step], logits)[0]

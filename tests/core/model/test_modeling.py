@@ -11,7 +11,7 @@ import tiny_models
 import torch
 from torch import Tensor
 
-from biod2c_core.config import LoraSettings
+from biod2c_core.config import LoraSettings, StageSettings
 from biod2c_core.errors import ConfigError, InputError
 from biod2c_core.model import equations
 from biod2c_core.model.build import model_config
@@ -69,10 +69,10 @@ def test_losses_are_equations_3_to_5_of_the_visual_tokens(
         p, q = (softmax_of_cosines(x, np.array(texts)) for x in (visual, question))
         divergences.append((p * np.log(p / q)).sum())
     assert len(divergences) == 3  # one of the four has no queue
-    semantic = float(output.loss_sem.detach())
+    semantic = float(output.losses["sem"].detach())
     assert semantic == pytest.approx(np.mean(divergences), rel=1e-4)
     assert float(output.loss.detach()) == pytest.approx(
-        semantic + float(output.loss_nll.detach()), rel=1e-6
+        semantic + float(output.losses["nll"].detach()), rel=1e-6
     )
 
 
@@ -85,9 +85,9 @@ def softmax_of_cosines(x: np.ndarray, texts: np.ndarray) -> np.ndarray:
 def test_lambda_weighs_the_semantic_loss(
     fresh: BioD2CForConditionalGeneration, batch: dict[str, Tensor]
 ) -> None:
-    fresh.semantic_weight = 0.25
+    fresh.loss_weights = {"sem": 0.25}
     output = fresh(**batch)
-    wanted = equations.total_loss(output.loss_nll, output.loss_sem, 0.25)
+    wanted = equations.total_loss(output.losses, {"sem": 0.25})
     assert torch.equal(output.loss, wanted)
 
 
@@ -112,8 +112,8 @@ def test_a_sample_gives_the_same_in_a_padded_batch_and_alone(
             alone.logits[0], together.logits[row, :length], atol=1e-4, rtol=1e-4
         )
         counted = int((batch["labels"][row] != -100).sum())
-        losses += [float(alone.loss_nll.detach())] * counted
-    assert float(together.loss_nll.detach()) == pytest.approx(np.mean(losses), rel=1e-4)
+        losses += [float(alone.losses["nll"].detach())] * counted
+    assert float(together.losses["nll"].detach()) == pytest.approx(np.mean(losses), rel=1e-4)
 
 
 def test_questions_that_share_an_image_give_what_separate_copies_give(
@@ -127,7 +127,7 @@ def test_questions_that_share_an_image_give_what_separate_copies_give(
     shared = model(**texts, pixel_values=batch["pixel_values"][:2], image_rows=rows)
     copied = model(**texts, pixel_values=batch["pixel_values"][rows])
     torch.testing.assert_close(shared.logits, copied.logits, atol=1e-5, rtol=1e-4)
-    torch.testing.assert_close(shared.loss_sem, copied.loss_sem)
+    torch.testing.assert_close(shared.losses["sem"], copied.losses["sem"])
 
 
 def test_precomputed_features_stand_for_pixels(built: Built, batch: dict[str, Tensor]) -> None:
@@ -192,9 +192,9 @@ def test_semantic_loss_reaches_every_weight_of_the_fusion_and_no_other(
     fresh: BioD2CForConditionalGeneration, batch: dict[str, Tensor]
 ) -> None:
     """In stage 2, where the authors' code reaches neither gate nor beta nor text MLP."""
-    prepare_stage(fresh, 2, 1.0, LoraSettings(r=2))
+    prepare_stage(fresh, 2, StageSettings(), LoraSettings(r=2))
     fresh.train()
-    largest = gradients(fresh, fresh(**batch).loss_sem)
+    largest = gradients(fresh, fresh(**batch).losses["sem"])
     moved = {name for name, value in largest.items() if value > 0}
     assert {name.split(".")[1] for name in moved} == {
         "beta",
@@ -210,7 +210,7 @@ def test_semantic_loss_reaches_every_weight_of_the_fusion_and_no_other(
 def test_the_texts_are_a_fixed_target(llama: Path, batch: dict[str, Tensor]) -> None:
     """Without the fused branch, nothing is left through which L_sem could move an embedding."""
     model, _ = tiny_models.build(llama, fusion="off")
-    largest = gradients(model, model(**batch).loss_sem)
+    largest = gradients(model, model(**batch).losses["sem"])
     assert model.get_input_embeddings().weight.requires_grad
     assert not [n for n, value in largest.items() if value > 0 and not n.startswith("fusion.")]
     assert largest["fusion.project.0.weight"] > 0
@@ -219,7 +219,7 @@ def test_the_texts_are_a_fixed_target(llama: Path, batch: dict[str, Tensor]) -> 
 def test_text_loss_reaches_fusion_and_language_model(
     fresh: BioD2CForConditionalGeneration, batch: dict[str, Tensor]
 ) -> None:
-    largest = gradients(fresh, fresh(**batch).loss_nll)
+    largest = gradients(fresh, fresh(**batch).losses["nll"])
     assert largest["fusion.beta"] > 0
     assert largest["fusion.text_mlp.0.weight"] > 0
     assert largest["language_model.lm_head.weight"] > 0
@@ -249,22 +249,22 @@ def test_fusion_on_is_not(built: Built, batch: dict[str, Tensor]) -> None:
 def test_semantic_loss_off(llama: Path, built: Built, batch: dict[str, Tensor]) -> None:
     model, _ = tiny_models.build(llama, semantic_loss="off")
     output = model(**batch)
-    assert output.loss_sem is None
-    assert torch.equal(output.loss, output.loss_nll)
-    assert torch.equal(output.loss_nll, built[0](**batch).loss_nll)
+    assert "sem" not in output.losses
+    assert torch.equal(output.loss, output.losses["nll"])
+    assert torch.equal(output.losses["nll"], built[0](**batch).losses["nll"])
 
 
 def test_without_a_queue_there_is_no_semantic_loss(built: Built, data: Path) -> None:
     batch = tiny_models.make_batch(built[1], data.parent, queue_size=0)
     output = built[0](**batch)
-    assert output.loss_sem is None
-    assert torch.equal(output.loss, output.loss_nll)
+    assert "sem" not in output.losses
+    assert torch.equal(output.loss, output.losses["nll"])
 
 
 def test_without_labels_there_is_no_loss(built: Built, batch: dict[str, Tensor]) -> None:
     output = built[0](**{key: value for key, value in batch.items() if key != "labels"})
     assert output.loss is None
-    assert output.loss_sem is None
+    assert output.losses is None
 
 
 def test_gradient_checkpointing_changes_no_gradient(llama: Path, batch: dict[str, Tensor]) -> None:
@@ -351,12 +351,12 @@ def test_guidance_trains_the_decoder_and_changes_nothing_else(
 ) -> None:
     plain = fresh(**batch)
     boxes = torch.tensor([[0.0, 0.0, 0.5, 0.5]]).expand(len(batch["labels"]), 1, 4)
-    fresh.attention_weight = 0.25
+    fresh.loss_weights["att"] = 0.25
     guided = fresh(**batch, boxes=boxes)
-    assert plain.loss_att is None
+    assert "att" not in plain.losses
     assert guided.attention is None
-    torch.testing.assert_close(guided.loss, plain.loss + 0.25 * guided.loss_att)
-    largest = gradients(fresh, guided.loss_att)
+    torch.testing.assert_close(guided.loss, plain.loss + 0.25 * guided.losses["att"])
+    largest = gradients(fresh, guided.losses["att"])
     assert largest["fusion.decoder.layers.0.multihead_attn.in_proj_weight"] > 0
     assert largest["fusion.text_mlp.0.weight"] > 0
     assert largest["fusion.beta"] == 0  # only where it looks, not what it makes of it
@@ -366,11 +366,11 @@ def test_answer_words_train_the_fusion_module_and_go_past_the_language_model(
     fresh: BioD2CForConditionalGeneration, batch: dict[str, Tensor]
 ) -> None:
     plain = fresh(**batch)
-    assert plain.loss_ans is None
-    fresh.answer_weight = 0.25
+    assert "ans" not in plain.losses
+    fresh.loss_weights["ans"] = 0.25
     read = fresh(**batch)
-    torch.testing.assert_close(read.loss, plain.loss + 0.25 * read.loss_ans)
-    largest = gradients(fresh, read.loss_ans)
+    torch.testing.assert_close(read.loss, plain.loss + 0.25 * read.losses["ans"])
+    largest = gradients(fresh, read.losses["ans"])
     for name in ("queries", "beta", "project_gated.2.weight", "text_mlp.0.weight"):
         assert largest[f"fusion.{name}"] > 0, name
     assert not any(
@@ -381,4 +381,4 @@ def test_answer_words_train_the_fusion_module_and_go_past_the_language_model(
 def test_guidance_needs_a_fusion_decoder(llama: Path, batch: dict[str, Tensor]) -> None:
     model, _ = tiny_models.build(llama, fusion="off")
     output = model(**batch, boxes=torch.tensor([[[0.0, 0.0, 1.0, 1.0]]]).expand(4, 1, 4))
-    assert output.loss_att is None
+    assert "att" not in output.losses

@@ -9,7 +9,7 @@ import pytest
 import tiny_models
 import torch
 
-from biod2c_core.config import LoraSettings, VisionConfig
+from biod2c_core.config import LoraSettings, StageSettings, VisionConfig
 from biod2c_core.model.build import build_model
 from biod2c_core.training.stages import prepare_stage
 
@@ -49,7 +49,7 @@ def step_and_answer(
     """One optimiser step of stage 2 lowers the loss on its batch; then the model answers."""
     settings = tiny_models.model_settings(language_model, **parts)
     model, processor = build_model(settings, seed=0)
-    prepare_stage(model, 2, 1.0, LoraSettings(r=2, targets=targets))
+    prepare_stage(model, 2, StageSettings(), LoraSettings(r=2, targets=targets))
     batch = tiny_models.make_batch(processor, data.parent)
     trained = [p for p in model.parameters() if p.requires_grad]
     optimiser = torch.optim.SGD(trained, lr=1e-4)

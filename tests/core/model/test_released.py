@@ -83,7 +83,7 @@ def compute(model: BioD2CForConditionalGeneration) -> dict[str, Tensor]:
         "visual_tokens": model.encode(image=image, **question).tokens,
         "visual_tokens_short": model.encode(short, torch.ones_like(short), image).tokens,
         "logits": output.logits,
-        "loss_nll": output.loss_nll,
+        "loss_nll": output.losses["nll"],
         "loss_total": output.loss,
         "generated_ids_short": generated,
     }
@@ -166,7 +166,7 @@ def test_the_gate_the_text_mlp_and_beta_get_no_gradient_from_the_released_loss(
     for kind, reached in (("released", False), ("paper", True)):
         model.config.semantic_loss = kind
         (gradient,) = torch.autograd.grad(
-            model(**batch).loss_sem, model.fusion.beta, allow_unused=True
+            model(**batch).losses["sem"], model.fusion.beta, allow_unused=True
         )
         assert (gradient is not None) == reached
 

@@ -12,6 +12,7 @@ import torch
 
 from biod2c_core.errors import ConfigError
 from biod2c_core.model.configuration import BioD2CConfig
+from biod2c_core.model.semantic import Texts, released_semantic_consistency
 
 V = tiny_models.VISUAL_TOKENS
 
@@ -49,7 +50,9 @@ def test_the_authors_semantic_loss_by_hand(parts: Any) -> None:
     queue_mask = torch.ones_like(queue)
     queue_mask[0, 1, 3:] = 0
     queue_mask[1, 2:] = 0  # two of its four texts are missing
-    got = model.released_semantic_loss(tokens, question, question_mask, queue, queue_mask)
+    texts = Texts(question, question_mask, queue, queue_mask)
+    embed = model.get_input_embeddings()
+    got = released_semantic_consistency(embed, tokens, texts, 0.1, model.padding_id).mean()
 
     table = model.get_input_embeddings().weight.detach().double().numpy()
 
@@ -90,9 +93,9 @@ def test_the_released_loss_reads_the_tokens_before_the_gate(parts: Any, data: Pa
         model.fusion.beta.fill_(1.5)
         second = model(**batch)
         model.fusion.beta.fill_(before)
-    assert torch.equal(first.loss_sem, second.loss_sem)
-    assert not torch.equal(first.loss_nll, second.loss_nll)
-    torch.testing.assert_close(first.loss, first.loss_nll + first.loss_sem)
+    assert torch.equal(first.losses["sem"], second.losses["sem"])
+    assert not torch.equal(first.losses["nll"], second.losses["nll"])
+    torch.testing.assert_close(first.loss, first.losses["nll"] + first.losses["sem"])
 
 
 @pytest.mark.parametrize("name", ["architecture", "semantic_loss"])

@@ -16,7 +16,7 @@ import yaml
 from huggingface_hub.errors import HFValidationError, LocalTokenNotFoundError, OfflineModeIsEnabled
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
-from biod2c_core.config import LoraSettings
+from biod2c_core.config import LoraSettings, StageSettings
 from biod2c_core.errors import CheckpointError, ConfigError, EndpointError, InputError
 from biod2c_core.model.checkpoints.card import CardFacts, model_card
 from biod2c_core.model.checkpoints.export import export
@@ -39,7 +39,7 @@ FACTS = CardFacts("Apache-2.0", {"VQA-RAD": "CC0-1.0"})
 def adapted(llama: Path, data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """``RUN/model`` of a run of stage 2, with adapters that change what the model says."""
     model, processor = tiny_models.build(llama)
-    prepare_stage(model, 2, 1.0, LoraSettings(r=2))
+    prepare_stage(model, 2, StageSettings(), LoraSettings(r=2))
     torch.manual_seed(0)
     for name, parameter in model.named_parameters():
         if "lora_B" in name:
@@ -158,7 +158,7 @@ def test_a_card_without_facts_says_so(checkpoint: Path, tmp_path: Path) -> None:
     assert card.count("Not stated by whoever made this checkpoint.") == 2
     assert "not stated: ask whoever made this checkpoint" in card
     (tmp_path / "other.json").write_text("[]")
-    with pytest.raises(InputError, match="is no result of an evaluation"):
+    with pytest.raises(InputError, match="is not the result of an evaluation"):
         model_card(checkpoint, "mine", CardFacts(results=[tmp_path / "other.json"]))
 
 

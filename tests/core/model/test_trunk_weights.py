@@ -12,9 +12,10 @@ import torch
 from safetensors.torch import save_file
 
 from biod2c_core.errors import CheckpointError
+from biod2c_core.model.backbones.open_clip_library import build_open_clip
 from biod2c_core.model.backbones.trunk_weights import load_trunk
 from biod2c_core.model.checkpoints.tensor_files import read_tensors
-from biod2c_core.model.vision import VisionTower, build_open_clip
+from biod2c_core.model.vision import VisionTower
 
 DEFINITION = {
     "embed_dim": 16,

@@ -56,7 +56,7 @@ def test_levels_are_taken_in_the_order_given(library: str) -> None:
     torch.testing.assert_close(x_v[..., coarse.shape[1] :], means.permute(0, 2, 3, 1))
 
 
-def test_normalised_levels_are_layer_normalised_over_their_channels() -> None:
+def test_normalized_levels_are_layer_normalized_over_their_channels() -> None:
     raw = tower(3)(pixels()).double().numpy()
     wanted = (raw - raw.mean(-1, keepdims=True)) / np.sqrt(raw.var(-1, keepdims=True) + 1e-5)
     got = tower(3, normalize=True)(pixels())

@@ -134,8 +134,8 @@ def test_names_that_are_not_utf8_are_moved_and_come_back(tmp_path: Path) -> None
     root, name = tmp_path / "1", os.fsdecode(b"\xff.png")
     root.mkdir()
     (root / name).write_text("x")
-    row = json.dumps({"image": name, "polluted": 1, "label": "polluted"}, ensure_ascii=False)
-    root.with_suffix(".jsonl").write_bytes(row.encode("utf-8", "surrogateescape") + b"\n")
+    row = {"image": name, "polluted": 1, "label": "polluted"}
+    root.with_suffix(".jsonl").write_text(json.dumps(row) + "\n")
     assert move(root, tmp_path / "p").moved == 1
     assert contents(tmp_path / "p") == {name: "x"}
     undo(tmp_path / "p")
@@ -176,7 +176,7 @@ def test_two_runs_and_strange_journals_are_refused(tmp_path: Path) -> None:
         '{"from":"a","to":"b","bytes":"x","mtime_ns":1}',
     ):
         (target / MOVES).write_text(line + "\n")
-        with pytest.raises(InputError, match="not a move"):
+        with pytest.raises(InputError, match=r"not a move|not JSON"):
             undo(target)
     assert contents(target) == {"a.png": "a"}
 

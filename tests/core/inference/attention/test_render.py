@@ -10,11 +10,11 @@ import pytest
 from PIL import Image
 
 from biod2c_core.errors import InputError
-from biod2c_core.inference.attention.explain import AttentionMap, View
+from biod2c_core.inference.attention.attention_map import AttentionMap, View
 from biod2c_core.inference.attention.export import (
     check_picture_path,
-    describe,
     draw_maps,
+    map_row,
     save_array,
     save_picture,
 )
@@ -87,12 +87,12 @@ def test_files(tmp_path: Path) -> None:
         save_picture(tmp_path / name, GREY)
         with Image.open(tmp_path / name) as picture:
             assert picture.size == (80, 40)
-    with pytest.raises(InputError, match="no picture to write"):
+    with pytest.raises(InputError, match="is not the name of a picture"):
         check_picture_path(tmp_path / "out.txt")
 
 
 def test_a_json_row_holds_map_peak_and_boxes() -> None:
-    row = json.loads(json.dumps(describe(shown(), (80, 40), [(0, 30, 20, 40), (40, 0, 80, 20)])))
+    row = json.loads(json.dumps(map_row(shown(), (80, 40), [(0, 30, 20, 40), (40, 0, 80, 20)])))
     assert row["peak"] == [10.0, 35.0]
     assert row["map"][3][0] == 1.0
     assert [box["hit"] for box in row["boxes"]] == [True, False]

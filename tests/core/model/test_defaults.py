@@ -1,4 +1,4 @@
-"""What is left to the vision tower follows from it: levels, image size, normalisation, weights."""
+"""What is left to the vision tower follows from it: levels, image size, normalization, weights."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ HALF = ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
 
 
 @pytest.mark.parametrize(
-    ("library", "name", "levels", "size", "normalisation"),
+    ("library", "name", "levels", "size", "normalization"),
     [
         ("open_clip", "RN50", [3], 224, CLIP),
         ("open_clip", "ViT-B-16", [11], 224, CLIP),
@@ -36,12 +36,12 @@ HALF = ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
     ],
 )
 def test_the_towers_own_settings(
-    library: Any, name: str, levels: list[int], size: int, normalisation: Any
+    library: Any, name: str, levels: list[int], size: int, normalization: Any
 ) -> None:
     tower = resolve_tower(VisionConfig(library, name, **AUTO))
     assert tower.arguments["levels"] == levels
     assert tower.arguments["image_size"] == size
-    assert (tower.mean, tower.std) == normalisation
+    assert (tower.mean, tower.std) == normalization
     assert "definition" not in tower.arguments
 
 
@@ -112,3 +112,21 @@ def test_what_cannot_be_resolved_is_one_line(
         resolve_tower(VisionConfig("open_clip", "hf-hub:a/b", **AUTO))
     assert "(first line)" in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_building_a_tower_never_goes_to_the_hub(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its arguments may come from the ``config.json`` of a stranger."""
+    fetched: list[Any] = []
+    monkeypatch.setattr(open_clip.factory, "_get_hf_config", fetched.append)
+    monkeypatch.setattr(timm.models._factory, "load_model_config_from_hf", fetched.append)
+    inner = {"vision_cfg": {"timm_model_name": "hf-hub:a/b"}, "embed_dim": 16}
+    for library, name, definition in (
+        ("open_clip", "hf-hub:a/b", None),
+        ("open_clip", "local-dir:nowhere", None),
+        ("open_clip", "x", inner),
+        ("timm", "hf-hub:a/b", None),
+    ):
+        with pytest.raises(ConfigError, match=f"{library} (has no model|cannot build)") as caught:
+            VisionTower(library, name, (3,), 64, definition=definition)
+        assert "\n" not in str(caught.value)
+    assert fetched == []

@@ -13,7 +13,7 @@ from torch import Tensor
 from transformers import AutoProcessor, BatchFeature, ProcessorMixin
 
 from biod2c_core.errors import CheckpointError, ConfigError, InputError
-from biod2c_core.model.chat_templates import apply_chat_template
+from biod2c_core.model.chat.templates import apply_chat_template
 from biod2c_core.model.checkpoints.limits import MOST_IMAGE_SIDE
 from biod2c_core.model.checkpoints.pretrained import is_panic
 from biod2c_core.model.configuration import BioD2CConfig

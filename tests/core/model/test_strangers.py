@@ -15,9 +15,9 @@ from test_chat import TEMPLATE, chat_tokenizer
 
 from biod2c_core.errors import BioD2CError, CheckpointError, ConfigError
 from biod2c_core.inference.calibration import load_calibration
-from biod2c_core.model import chat_templates
 from biod2c_core.model.backbones.language_model import load_language_model
-from biod2c_core.model.chat_templates import apply_chat_template
+from biod2c_core.model.chat import templates
+from biod2c_core.model.chat.templates import apply_chat_template
 from biod2c_core.model.checkpoints.convert import _text_config
 from biod2c_core.model.checkpoints.folder import load_model, load_processor, locate
 from biod2c_core.model.checkpoints.limits import check_sizes, explodes
@@ -303,7 +303,7 @@ def test_templates_render_as_in_transformers(template: str, options: dict[str, A
 def test_templates_are_bounded(
     template: str, message: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(chat_templates, "LONGEST_TIME", 1.0 if "over" in message else 60.0)
+    monkeypatch.setattr(templates, "LONGEST_TIME", 1.0 if "over" in message else 60.0)
     tokenizer = chat_tokenizer()
     tokenizer.chat_template = template
     with pytest.raises(BioD2CError, match=message):

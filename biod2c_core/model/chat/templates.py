@@ -17,7 +17,7 @@ LONGEST_TEXT = 200_000  # characters of a rendered conversation
 LONGEST_TIME = 10.0  # seconds of one rendering
 MOST_MEMORY = 512 * 2**20  # bytes of address space of the process
 _STARTING = 60.0  # seconds; a busy machine takes long to start Python
-_SCRIPT = Path(__file__).with_name("chat_worker.py")
+_SCRIPT = Path(__file__).with_name("worker.py")
 
 
 def apply_chat_template(tokenizer: Any, messages: list[dict[str, str]], **options: Any) -> str:

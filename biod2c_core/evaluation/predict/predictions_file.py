@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,7 @@ from biod2c_core.append_log import AppendLog, whole_characters
 from biod2c_core.atomic import write_json
 from biod2c_core.data.records import Record, iter_jsonl
 from biod2c_core.errors import InputError, RecordError
+from biod2c_core.foreign import read_json
 
 MANIFEST_SUFFIX = ".manifest.json"
 _ID_KEYS = ("id", "question_id")
@@ -45,7 +47,7 @@ class Prediction:
     def to_row(self) -> dict[str, Any]:
         """The prediction as a row of its file."""
         row: dict[str, Any] = {"id": self.id, "answer": self.answer}
-        if self.confidence is not None:
+        if self.confidence is not None and math.isfinite(self.confidence):
             row["confidence"] = self.confidence
         return row
 
@@ -70,9 +72,14 @@ def _parse(row: Any, line: int) -> Prediction:
         isinstance(confidence, bool) or not isinstance(confidence, int | float)
     ):
         raise ValueError(f"the confidence must be a number, got {confidence!r}")
+    if confidence is not None and not abs(confidence) < math.inf:
+        raise ValueError(f"the confidence must be a number, got {confidence:g}")
     text = "" if answer is None else whole_characters(str(answer))
     return Prediction(
-        str(name).strip(), text, None if confidence is None else float(confidence), line
+        whole_characters(str(name)).strip(),
+        text,
+        None if confidence is None else float(confidence),
+        line,
     )
 
 
@@ -148,7 +155,7 @@ def read_manifest(path: str | Path) -> dict[str, Any] | None:
     if not manifest.exists():
         return None
     try:
-        value = json.loads(manifest.read_text("utf-8"))
+        value = read_json(manifest)
     except (OSError, ValueError) as error:
         raise InputError(f"cannot read {manifest}", "Remove both files to start again.") from error
     if not isinstance(value, dict):

@@ -281,6 +281,18 @@ def test_every_field_has_a_column(tmp_path: Path) -> None:
     assert ["boxes" in reason for reason in bad] == [True, True]
 
 
+def test_two_columns_of_gold_answers_that_differ_are_refused(tmp_path: Path) -> None:
+    rows = [
+        ["x.png", "q", "lung", "Lung"],
+        ["x.png", "q", "lung", "liver"],
+        ["x.png", "q", "a", ""],
+    ]
+    layouts.write_csv(tmp_path / "a.csv", [*BASE, "ground_truth"], rows)
+    records, bad, _ = read(tmp_path / "a.csv")
+    assert [record.answer for record in records] == ["lung", "a"]
+    assert bad == ["which is the gold answer, column 'answer' or 'ground_truth'?"]
+
+
 def parquet(path: Path, table: dict[str, Any]) -> Path:
     pytest.importorskip("datasets", reason="the extra 'data' is not installed")
     import pyarrow
@@ -489,7 +501,7 @@ ROWS = st.builds(
     Record,
     id=st.uuids().map(str),
     image=st.just("x.png"),
-    question=FILLED,
+    question=FILLED.map(lambda text: f"{text}?"),
     answer=FILLED | st.sampled_from(["2.0", "nan", "None", "1e5", "=1", '"', "a;b", "NaN"]),
     answer_type=st.sampled_from(["CLOSED", "OPEN"]),
     caption=TEXT,

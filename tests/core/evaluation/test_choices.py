@@ -24,6 +24,7 @@ LETTERED = [
     *("The answer is: B", "The correct answer is (B).", "The best choice is option **B**."),
     *("Final answer: B", "I see it. Therefore, the answer is B.", "B is correct.", "Answer B"),
     *("The answer is B because it shows", "ANSWER: (b)", "B, because of the shadow"),
+    *("答案是B。", "答案：B", "选B", "选项B", "（B）", "Ｂ", "B。"),
 ]
 
 

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from biod2c_core.atomic import write_json
-from biod2c_core.data.formats.fields.columns import plain_column
+from biod2c_core.data.formats.fields.columns import plain_column, whole_number
 from biod2c_core.data.formats.rows.csv_rows import SUFFIXES, iter_csv
 from biod2c_core.data.formats.rows.json_array import iter_json_array
 from biod2c_core.data.records import Record, iter_jsonl, text_of
@@ -101,6 +101,8 @@ def _parse(row: Any, line: int, is_text: bool = False) -> Prediction:
     if isinstance(answer, dict | list):
         raise ValueError(f"the answer must be text, got {type(answer).__name__}")
     text = answer if isinstance(answer, str) else text_of("answer", answer)
+    if is_text:
+        name, text = whole_number(name), whole_number(text)
     return Prediction(name, text, _confidence(row.get("confidence"), is_text), line)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 from pathlib import Path
 from typing import Any
 
@@ -122,3 +123,40 @@ def test_nan_in_an_array_spoils_its_element_only(tmp_path: Path) -> None:
 def test_no_record_with_nan_is_written() -> None:
     with pytest.raises(ValueError):
         Record("1", "x.png", "q", boxes=((0.0, 0.0, float("nan"), 1.0),)).to_json()
+
+
+ROWS: dict[str, tuple[str, dict[str, Any]]] = {
+    "slake": ("train.json", layouts.SLAKE_ROW),
+    "vqa-rad": ("trainset.json", layouts.RAD_ROW),
+    "llava-med": ("a.json", {"id": "a", "image": "x", "conversations": layouts.CONVERSATION}),
+    "pmc-oa": ("a.jsonl", {"image": "x.jpg", "caption": "A lung."}),
+    "image-folder": ("metadata.jsonl", {"file_name": "x.png", "text": "A cell."}),
+    "path-vqa": ("pvqa/qas/train/train_qa.pkl", layouts.PATH_ROW),
+}
+
+
+@pytest.mark.parametrize("name", ROWS)
+def test_a_published_layout_keeps_the_fields_of_a_record_and_names_the_others(
+    name: str, tmp_path: Path
+) -> None:
+    file, row = ROWS[name]
+    ours = {"split": "val", "boxes": [[0, 0, 0.5, 1]], "source": "mine", "queue": ["a"]}
+    row = {**row, **ours, "tags": {"age": "4"}, "scanner": "A", "notes": [1], "empty": None}
+    path = tmp_path / file
+    if file.endswith(".pkl"):
+        path.parent.mkdir(parents=True)
+        path.write_bytes(pickle.dumps([row]))
+    else:
+        layouts.write(path, [row] if file.endswith(".json") else json.dumps(row) + "\n")
+    layouts.picture(tmp_path / "x.png")
+    source = tmp_path if name in ("image-folder", "path-vqa", "vqa-rad", "slake") else path
+    assert find_format(source).name == name
+    (record,), bad, notes = read_all(source)
+    assert not bad
+    assert (record.split, record.source, record.queue) == ("validation", "mine", ("a",))
+    assert record.boxes == ((0, 0, 0.5, 1),)
+    assert record.tags["age"] == "4"
+    told = next(note for note in notes if note.startswith("not carried over"))
+    assert "scanner (1 row)" in told
+    assert "notes (1 row)" in told
+    assert "empty" not in told

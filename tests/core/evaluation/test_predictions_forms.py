@@ -107,6 +107,9 @@ def test_whole_numbers_are_one_id_and_one_answer(tmp_path: Path) -> None:
     path = tmp_path / "p.jsonl"
     path.write_text('{"id": 7.0, "answer": 2.0}\n{"id": 8, "answer": null}\n', "utf-8")
     assert found(path) == {"7": ("2", None), "8": ("", None)}
+    path = tmp_path / "p.csv"
+    path.write_text("id,answer\n7.0,2.0\n8.10,2.50\n", "utf-8")
+    assert found(path) == {"7": ("2", None), "8.10": ("2.50", None)}
 
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)

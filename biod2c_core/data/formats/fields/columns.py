@@ -82,6 +82,11 @@ def missing_columns(found: Collection[str]) -> str:
     return ", ".join(missing)
 
 
+def whole_number(text: str) -> str:
+    """A whole number that a table with gaps wrote as 2.0, as "2"; any other text as it is."""
+    return text[:-2] if _WHOLE.fullmatch(text) else text
+
+
 class TableRows:
     """Turns the rows of a table into the fields of records; other columns become tags.
 
@@ -177,9 +182,7 @@ class TableRows:
         if text in _GAPS:
             self.notes.add(GAPS, f"{field} {text}")
             return ""
-        if field in ("answer", "id") and _WHOLE.fullmatch(text):
-            return text[:-2]
-        return text
+        return whole_number(text) if field in ("answer", "id") else text
 
     def _loose_split(self, row: Mapping[str, Any]) -> str:
         for name in self._loose:

@@ -253,20 +253,24 @@ def iter_lines(path: str | Path) -> Iterator[tuple[int, bytes]]:
                 yield number, line
 
 
-class NotANumberError(ValueError):
-    """JSON has no NaN and no Infinity, though Python writes them.
+class UnfitJSONError(ValueError):
+    """A row that Python decodes and JSON does not have, or has in two readings.
 
     Args:
-        value: What the text would be if it had.
+        problem: What is wrong.
+        value: What Python makes of it.
     """
 
-    def __init__(self, value: Any) -> None:
+    def __init__(self, problem: str, value: Any) -> None:
         self.value = value
-        super().__init__("not JSON, which has no NaN and no Infinity; leave the field out")
+        super().__init__(problem)
+
+
+NOT_A_NUMBER = "not JSON, which has no NaN and no Infinity; leave the field out"
 
 
 def _refuse_constant(name: str) -> NoReturn:
-    raise NotANumberError(name)
+    raise UnfitJSONError(NOT_A_NUMBER, name)
 
 
 _DECODER = json.JSONDecoder(parse_constant=_refuse_constant)
@@ -286,8 +290,8 @@ def decode_line(line: bytes) -> Any:
         value = _DECODER.decode(text)
     except UnicodeDecodeError as error:
         raise ValueError("not UTF-8 text") from error
-    except NotANumberError:
-        raise NotANumberError(json.loads(line)) from None
+    except UnfitJSONError:
+        raise UnfitJSONError(NOT_A_NUMBER, json.loads(line)) from None
     except (ValueError, RecursionError) as error:  # also numbers and nesting without end
         raise ValueError("not JSON") from error
     check_repeated(text, value)
@@ -302,14 +306,17 @@ def check_repeated(text: str, value: Any) -> None:
         value: What it gave.
 
     Raises:
-        ValueError: A field is there twice.
+        UnfitJSONError: A field is there twice.
     """
     if not isinstance(value, dict):
         return
     names = len(value) + sum(len(each) for each in value.values() if type(each) is dict)
     if text.count('":') == names:
         return  # nearly always; else look closely: the text may have it in a string, or blanks
-    json.JSONDecoder(object_pairs_hook=_unrepeated).decode(text)
+    try:
+        json.JSONDecoder(object_pairs_hook=_unrepeated).decode(text)
+    except ValueError as error:
+        raise UnfitJSONError(str(error), value) from None
 
 
 def _unrepeated(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

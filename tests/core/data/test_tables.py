@@ -86,6 +86,7 @@ def test_json_lines_in_utf_16_and_behind_a_bad_line(tmp_path: Path) -> None:
         ("a.csv", "image,finding\nx,y\n", "it has finding, image; missing: question (or caption)"),
         ("a.tsv", "a\tb\n1\t2\n", "it has a, b; missing: image, question (or caption)"),
         ("a.jsonl", '{"img": "x", "q": "y"}\n', "it has img, q; missing: image, question"),
+        ("a.jsonl", '{"img": "x", "img": "y"}', "it has img; missing: image, question"),
         ("a.json", '[{"messages": []}]', "it has messages; missing: image, question"),
     ],
 )

@@ -7,6 +7,7 @@ characters that it shares with the gold answer, as words can.
 from __future__ import annotations
 
 import re
+import string
 
 ENGLISH = {"yes": "yes", "no": "no"}
 # SLAKE's Chinese answers, and the usual ones of Japanese, Korean and Thai
@@ -19,7 +20,13 @@ _NO = """
 いいえ ない ありません 아니오 아니요 아니다 없다 없습니다 ไม่ ไม่ใช่ ไม่มี
 """
 _WHOLE = {**ENGLISH, **dict.fromkeys(_YES.split(), "yes"), **dict.fromkeys(_NO.split(), "no")}
-_EDGES = re.compile(r"^[\W_]+|[\W_]+$")
+_EDGES = (
+    string.punctuation
+    + string.whitespace
+    + (
+        "\u3000\u3001\u3002\uff0c\uff01\uff1f\uff1b\uff1a\uff0e\uff08\uff09\u2026\u300c\u300d\u201c\u201d\u2018\u2019"
+    )
+)
 _UNSURE = re.compile(r"不知道|不清楚|不确定|无法|不明|わかりません|分かりません|모르|ไม่ทราบ|ไม่แน่ใจ")
 _NEGATIVE = re.compile(r"[不没沒無无未否非]|いいえ|ない|ません|なし|아니|없|않|ไม่")
 
@@ -34,12 +41,7 @@ def yes_or_no(answer: str) -> str:
     Returns:
         Empty for any other text.
     """
-    text = answer.strip().lower()
-    if text in _WHOLE:
-        return _WHOLE[text]
-    if len(text) > 20:
-        return ""
-    return _WHOLE.get(_EDGES.sub("", text), "")
+    return _WHOLE.get(answer.strip(_EDGES).lower(), "")
 
 
 def polarity(text: str) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import sys
 import time
@@ -35,7 +34,9 @@ def one_line(text: str) -> str:
 
 def emit_json(value: Any) -> None:
     """Write one JSON value, on one line, to stdout."""
-    text = json.dumps(value, ensure_ascii=False, default=str)
+    from biod2c_core.atomic import json_text
+
+    text = json_text(value)
     typer.echo(_OBEYED.sub(lambda found: f"\\u{ord(found[0]):04x}", text))  # still the same JSON
 
 

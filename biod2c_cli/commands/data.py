@@ -65,6 +65,8 @@ def import_(
             allow_outside=allow_outside,
             advance=advance,
         )
+    for line in report.notes:
+        console.note(line)
     done = f"{report.accepted:,} records of format {report.format} written to {output}"
     if as_json:
         console.emit_json({**vars(report), "output": output})
@@ -93,14 +95,17 @@ def validate(
     Exit code 3 if anything was found.
     """
     from biod2c_core.atomic import write_json
+    from biod2c_core.data.formats import ReadOptions, stream_records
     from biod2c_core.data.formats import image_root as default_root
-    from biod2c_core.data.formats import stream_records
     from biod2c_core.data.validate import MOST_FINDINGS
     from biod2c_core.data.validate import validate as check
 
-    root = image_root or default_root(data, format)
+    root, options = image_root or default_root(data, format), ReadOptions()
     with console.progress("images", None) as advance:
-        report = check(stream_records(data, format), root, workers=workers, advance=advance)
+        items = stream_records(data, format, options)
+        report = check(items, root, workers=workers, advance=advance)
+    for line in options.notes.lines():
+        console.note(line)
     write_json(output, report.to_json())
     if as_json:
         console.emit_json(report.to_json())

@@ -45,6 +45,22 @@ def run(*args: Any) -> Result:
     return CliRunner().invoke(app.app, ["data", *map(str, args)])
 
 
+def test_import_and_validate_name_what_is_not_carried_over(source: Path, tmp_path: Path) -> None:
+    path = source / "trainset.json"
+    rows = [
+        {**row, "evaluation": "given", "scanner": n}
+        for n, row in enumerate(json.loads(path.read_text()))
+    ]
+    path.write_text(json.dumps(rows[:-1]))
+    said = "not carried over: evaluation (6 rows), scanner (6 rows)"
+    result = run("import", source, "-o", tmp_path / "rad.jsonl")
+    assert result.exit_code == 0
+    assert said in result.stderr
+    assert said in run("validate", source, "-o", tmp_path / "report.json").stderr
+    plain = run("import", source, "-o", tmp_path / "rad.jsonl", "--json")
+    assert json.loads(plain.stdout)["notes"] == [said]
+
+
 def test_import_reports_what_it_left_out(source: Path, tmp_path: Path) -> None:
     out = tmp_path / "deep" / "rad.jsonl"
     result = run("import", "vqa-rad", source, "-o", out)

@@ -92,7 +92,7 @@ def test_the_table_of_a_result_has_everything_beside_each_number(tmp_path: Path)
         *("unseen images", "questions"),
     ]
     assert len(table.rows) == len(get_profile("multimedeval").metrics)
-    assert "profile multimedeval 1" in table.title
+    assert "profile multimedeval 2" in table.title
     assert result["data"]["checksum"][:12] in table.title
     assert table.notes == [
         "1 of 6 test images are also in the training records (24 of 130 questions)."

@@ -13,6 +13,7 @@ from pydantic.fields import FieldInfo
 
 from biod2c_core.config.settings import TrainingConfig, current_name, settings_of
 from biod2c_core.errors import ConfigError
+from biod2c_core.foreign import parse_yaml, read_yaml
 
 PRESETS = Path(__file__).parents[1] / "presets"
 T = TypeVar("T")
@@ -45,11 +46,11 @@ def load_config(preset: str) -> TrainingConfig:
     elif not path.is_file():
         raise _unknown("preset", preset, preset_names())
     try:
-        tree = yaml.safe_load(path.read_text("utf-8")) or {}
+        tree = read_yaml(path) or {}
     except OSError as error:
         raise ConfigError(f"cannot read {path}: {error.strerror}", "Check the path.") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path} is no YAML: {' '.join(str(error).split())}") from error
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
     return build(TrainingConfig, tree, "")
 
 
@@ -121,7 +122,7 @@ def _decode(text: str, where: str) -> Any:
     import yaml
 
     try:
-        return yaml.safe_load(text)
+        return parse_yaml(text)
     except yaml.YAMLError:
         raise ConfigError(f"{where} is {text!r}", "Write the value as YAML or JSON.") from None
 

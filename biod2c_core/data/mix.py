@@ -195,7 +195,7 @@ def _copied(
     with tempfile.TemporaryFile(dir=folder) as waiting:
         for some in _batches(records):
             digests.extend(_digest(record.id, seed) for record in some)
-            rows = [tuple(vars(record).values()) for record in some]
+            rows = [vars(record) for record in some]
             lengths.append(waiting.write(marshal.dumps(rows)))
         counts.kept = len(digests)
         wanted = math.floor(Fraction(str(weight)) * counts.kept + Fraction(1, 2))
@@ -207,7 +207,7 @@ def _copied(
             # read back as written above, from a file that has no name
             for row in marshal.loads(waiting.read(length)):
                 if copies := whole + (next(order) <= last):
-                    yield Record(*row), copies
+                    yield Record(**row), copies
 
 
 def _batches(records: Iterable[Record]) -> Iterator[list[Record]]:

@@ -109,6 +109,7 @@ class BioD2CForConditionalGeneration(PreTrainedModel, GenerationMixin):
         loaded = super().from_pretrained(*args, **kwargs)
         model = loaded[0] if isinstance(loaded, tuple) else loaded
         model.vision.restore_buffers()
+        model.vision.align()
         return loaded
 
     def _init_weights(self, module: nn.Module) -> None:

@@ -171,7 +171,7 @@ def test_a_mistake_is_named_with_its_path(assignment: str, message: str) -> None
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("model: [", "is no YAML"),
+        ("model: [", "is not YAML"),
         ("- a", "the configuration must be a mapping, got ['a']"),
         ("model: {prompt: 3}", "model.prompt is 3, expected str"),
         ("stage1: {epochs: }", "stage1.epochs is None, expected float"),
@@ -190,7 +190,7 @@ def test_a_broken_file_is_named(text: str, message: str, tmp_path: Path) -> None
 
 def test_a_file_that_is_no_text_is_named(tmp_path: Path) -> None:
     (tmp_path / "mine.yaml").write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(ConfigError, match="is no YAML"):
+    with pytest.raises(ConfigError, match="is not YAML"):
         load_config(str(tmp_path / "mine.yaml"))
     with pytest.raises(ConfigError, match=r"cannot read .*nothing\.yml: No such file"):
         load_config(str(tmp_path / "nothing.yml"))

@@ -240,7 +240,7 @@ def test_batches_keep_every_question_once(images: list[int], size: int) -> None:
         (['{"id": "a", "answer": ["x"]}'], 1, "must be text"),
         (['{"id": true, "answer": "x"}'], 1, "the id must be"),
         (['{"id": "a", "answer": "x", "confidence": "high"}'], 1, "must be a number"),
-        (['{"id": "a", "answer": "x", "confidence": NaN}'], 1, "must be a number"),
+        (['{"id": "a", "answer": "x", "confidence": NaN}'], 1, "not JSON, which has no NaN"),
         (['{"id": "a", "answer": "x", "confidence": -1e999}'], 1, "must be a number"),
         (["[]"], 1, "expected a JSON object"),
         (["{"], 1, "not JSON"),

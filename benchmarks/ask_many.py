@@ -19,7 +19,8 @@ import torch
 from PIL import Image
 
 from biod2c_core.inference.questions import Question
-from biod2c_core.inference.session import Asker
+from biod2c_core.inference.session import ImageSession
+from biod2c_core.inference.vqa_model import VQAModel
 
 ROUNDS = 3
 QUESTIONS = (
@@ -46,15 +47,15 @@ QUESTIONS = (
 )
 
 
-def one_by_one(asker: Asker) -> list[str]:
+def one_by_one(session: ImageSession) -> list[str]:
     """Each question alone, the image encoded every time."""
-    return [asker.answerer.answer([asker.image], [text])[0].text for text in QUESTIONS]
+    return [session.model.answerer.answer([session.image], [text])[0].text for text in QUESTIONS]
 
 
-def together(asker: Asker) -> list[str]:
+def together(session: ImageSession) -> list[str]:
     """All questions of a session, the image encoded once."""
-    asker.look_at(asker.image)
-    return [reply.answer or "" for reply, _ in asker.ask([Question(text) for text in QUESTIONS])]
+    session.look_at(session.image)
+    return [reply.answer or "" for reply, _ in session.ask([Question(text) for text in QUESTIONS])]
 
 
 def seconds(work: Callable[[], object]) -> float:
@@ -73,13 +74,14 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     with Image.open(arguments.image) as file:
-        asker = Asker.load(file.convert("RGB"), arguments.model, "cpu")
-    if together(asker) != one_by_one(asker):
+        model = VQAModel.load(arguments.model, "cpu")
+        session = ImageSession.open(model, file.convert("RGB"))
+    if together(session) != one_by_one(session):
         sys.exit("the two ways do not give the same answers; nothing was measured")
     slow, fast = [], []
     for _ in range(ROUNDS):
-        slow.append(seconds(lambda: one_by_one(asker)))
-        fast.append(seconds(lambda: together(asker)))
+        slow.append(seconds(lambda: one_by_one(session)))
+        fast.append(seconds(lambda: together(session)))
     print(f"one by one {min(slow):.2f} s, together {min(fast):.2f} s: {min(slow) / min(fast):.1f}x")
 
 

@@ -12,9 +12,8 @@ from biod2c_cli.console import emit, emit_json, note, one_line
 from biod2c_core.errors import BioD2CError, InputError
 
 if TYPE_CHECKING:
-    from biod2c_core.inference.ask import AskOptions
-    from biod2c_core.inference.questions import Question, Reply
-    from biod2c_core.inference.session import Asker
+    from biod2c_core.inference.questions import AskOptions, Question, Reply
+    from biod2c_core.inference.session import ImageSession
     from biod2c_core.model.generation import Answer
 
 HELP = """Ask about the image. Each question is answered from the image alone.
@@ -28,8 +27,8 @@ HELP = """Ask about the image. Each question is answered from the image alone.
 class Chat:
     """A session: the questions so far, and what slash commands do."""
 
-    def __init__(self, asker: Asker, options: AskOptions, as_json: bool) -> None:
-        self.asker = asker
+    def __init__(self, session: ImageSession, options: AskOptions, as_json: bool) -> None:
+        self.session = session
         self.options = options
         self.as_json = as_json
         self.history: list[Reply] = []
@@ -54,14 +53,13 @@ class Chat:
         from biod2c_core.inference.questions import Question, check_question
 
         question = Question(check_question(line.strip()))
-        options = self.options
-        for reply, answer in self.asker.ask([question], options.n_best, options.min_confidence):
+        for reply, answer in self.session.ask([question], self.options):
             self.history.append(reply)
             self._last = (question, answer)
             if self.as_json:
                 emit_json(reply.to_row())
             elif reply.abstained:
-                emit(f"(not sure enough: {reply.confidence:.2f})")
+                emit(str(reply))
             else:
                 rows = reply.candidates or ((reply.answer or "", reply.confidence),)
                 for text, confidence in rows:
@@ -74,9 +72,9 @@ class Chat:
             for reply in self.history:
                 emit(one_line(f"{reply.question} -> {reply.answer or '(not sure enough)'}"))
         elif word == "/image" and rest:
-            from biod2c_core.inference.ask import ImageChoice
+            from biod2c_core.inference.image_choice import ImageChoice
 
-            self.asker.look_at(ImageChoice(rest).load())
+            self.session.look_at(ImageChoice(rest).load())
             note(f"now about {rest}")
         elif word == "/save" and rest:
             self._save(Path(rest))
@@ -103,15 +101,15 @@ class Chat:
         if self._last is None:
             raise InputError("nothing has been asked yet", "Ask first.")
         check_picture_path(path)
-        shown = self.asker.explain(*self._last)
-        save_picture(path, draw_maps(self.asker.image, [shown]))
+        shown = self.session.explain(*self._last)
+        save_picture(path, draw_maps(self.session.image, [shown]))
         note(f"wrote {path}")
 
 
-def run_chat(asker: Asker, options: AskOptions, as_json: bool, warning: str) -> None:
+def run_chat(session: ImageSession, options: AskOptions, as_json: bool, warning: str) -> None:
     """Read lines from stdin until /quit or the end; a bad line is answered and the next one read."""
     note(warning)
-    chat = Chat(asker, options, as_json)
+    chat = Chat(session, options, as_json)
     person = sys.stdin.isatty()
     if person:
         with contextlib.suppress(ImportError):

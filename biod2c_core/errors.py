@@ -5,7 +5,7 @@ Exit codes of the command line (stable, for shell scripts):
 ====  ==============================================================
 code  meaning
 ====  ==============================================================
-0     done
+0     done, also if stdout is closed or the reader of a pipe has gone
 1     unexpected failure: a bug, please report it (``--debug`` shows the traceback)
 2     bad input or usage: the line on stderr says what to change
 3     finished, but some items were rejected, failed or left unscored
@@ -35,7 +35,8 @@ class BioD2CError(Exception):
     def __init__(self, problem: str, remedy: str = "") -> None:
         self.problem = problem
         self.remedy = remedy
-        super().__init__(f"{problem}. {remedy}" if remedy else problem)
+        text = f"{problem}. {remedy}" if remedy else problem
+        super().__init__(" ".join(text.splitlines()))  # one line, whatever a name holds
 
 
 class InputError(BioD2CError, ValueError):

@@ -12,7 +12,7 @@ from biod2c_cli.options import AsJson, Device, Model
 from biod2c_cli.picture_options import Axis, Frame, ImageFile, Slice, Window, choose_image
 from biod2c_core.errors import InputError, PartialResultError
 
-NOT_A_DEVICE = "note: research software, no medical device: do not use its answers for diagnosis."
+DISCLAIMER = "note: research software, no medical device: do not use its answers for diagnosis."
 
 
 def ask(
@@ -35,7 +35,7 @@ def ask(
         Path | None, typer.Option(help="Write a picture of where the model looked.")
     ] = None,
     frame: Frame = None,
-    axis: Axis = 2,
+    axis: Axis = None,
     slice_: Slice = None,
     window: Window = None,
     model: Model = None,
@@ -47,24 +47,25 @@ def ask(
     Research software, no medical device: do not use its answers for diagnosis.
     """
     from biod2c_core.inference import ask as asking
-    from biod2c_core.inference.questions import gather_questions
+    from biod2c_core.inference.image_choice import STDIN
+    from biod2c_core.inference.questions import AskOptions, gather_questions
 
     chosen = choose_image(image, frame, axis, slice_, window)
-    options = asking.AskOptions(n_best, min_confidence, attn)
+    options = AskOptions(n_best, min_confidence)
     if chat:
         from biod2c_cli.chat import run_chat
 
-        if questions or file or attn or image == asking.STDIN:
+        if questions or file or attn or image == STDIN:
             raise InputError(
                 "--chat reads its questions from stdin",
                 "Give --chat an image file and no questions.",
             )
-        return run_chat(asking.open_image(chosen, model, device), options, as_json, NOT_A_DEVICE)
+        return run_chat(asking.open_session(chosen, model, device), options, as_json, DISCLAIMER)
     asked = gather_questions(questions or [], file)
     silent = 0
-    for index, reply in enumerate(asking.ask(chosen, asked, options, model, device)):
+    for index, reply in enumerate(asking.ask(chosen, asked, options, model, device, attn)):
         if index == 0:
-            note(NOT_A_DEVICE)
+            note(DISCLAIMER)
         silent += reply.abstained
         if as_json:
             emit_json(reply.to_row())

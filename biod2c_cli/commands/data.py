@@ -97,6 +97,7 @@ def validate(
     from biod2c_core.atomic import write_json
     from biod2c_core.data.formats import ReadOptions, stream_records
     from biod2c_core.data.formats import image_root as default_root
+    from biod2c_core.data.validate import MOST_FINDINGS
     from biod2c_core.data.validate import validate as check
 
     root, options = image_root or default_root(data, format), ReadOptions()
@@ -110,8 +111,9 @@ def validate(
         console.emit_json(report.to_json())
     else:
         _print_findings(report)
-    if report.findings:
-        raise PartialResultError(f"findings: {len(report.findings):,}", f"All of them: {output}")
+    if found := sum(report.counts().values()):
+        most = f"The first {MOST_FINDINGS:,} of each kind" if report.left_out else "All of them"
+        raise PartialResultError(f"findings: {found:,}", f"{most}: {output}")
 
 
 def _print_findings(report: ValidationReport) -> None:
@@ -229,6 +231,8 @@ def mix(
     ]
     total = [f"{sum(counts.values()):,}" for counts in (report.records, report.images)]
     console.print_table(str(output), ["source", "records", "images"], [*rows, ["all", *total]])
+    for part, reason in report.dropped.items():
+        console.note(f"nothing was taken of {part}: {reason}")
 
 
 app.command("queue")(queue)

@@ -26,7 +26,7 @@ import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NewType, NoReturn
 
 from biod2c_core.atomic import atomic_open
 from biod2c_core.errors import InputError, RecordError
@@ -35,7 +35,12 @@ ANSWER_TYPES = ("CLOSED", "OPEN", "")
 SPLITS = ("train", "validation", "test", "")
 MAX_LINE_BYTES = 16 << 20
 _EXACT = 1e15  # whole numbers below it are exact as floats
-Box = tuple[float, float, float, float]
+# Left, top, right, bottom in shares of the image's width and height, from 0 to 1. Elsewhere boxes are in
+# pixels (PixelBox) and in cells of the grid (CellBox): the types keep them apart.
+ShareBox = NewType("ShareBox", tuple[float, float, float, float])
+_encode = json.JSONEncoder(
+    ensure_ascii=False, allow_nan=False
+).encode  # dumps() makes one each time
 _TEXT_FIELDS = ("id", "image", "question", "answer", "answer_type", "caption", "source", "split")
 SPLIT_WORDS = {
     "train": "train",
@@ -61,7 +66,7 @@ class Record:
     answer_type: str = ""
     caption: str = ""
     queue: tuple[str, ...] = ()
-    boxes: tuple[Box, ...] = ()
+    boxes: tuple[ShareBox, ...] = ()
     source: str = ""
     split: str = ""
     tags: dict[str, str] = field(default_factory=dict)
@@ -73,11 +78,17 @@ class Record:
             ValueError: A box holds NaN or infinity, which JSON does not have.
         """
         # vars(), not asdict(): that copies every value, which takes longer than encoding them
-        row = {key: value for key, value in vars(self).items() if value not in ("", (), {})}
-        return json.dumps(row, ensure_ascii=False, allow_nan=False)
+        return _encode({key: value for key, value in vars(self).items() if value})
+
+    def changed(self, **values: Any) -> Record:
+        """``dataclasses.replace``, which takes as long as reading the record, without its checks."""
+        other = object.__new__(Record)
+        vars(other).update(vars(self), **values)
+        return other
 
 
-FIELDS = frozenset(field.name for field in fields(Record))
+_ORDER = tuple(field.name for field in fields(Record))
+FIELDS = frozenset(_ORDER)
 
 
 def text_of(name: str, value: Any) -> str:
@@ -153,7 +164,7 @@ def parse_record(row: Any) -> Record:
     values["queue"], values["tags"] = tuple(queue), tags
     values["boxes"] = _boxes(boxes) if (boxes := row.get("boxes")) is not None else ()
     record = object.__new__(Record)  # a frozen dataclass takes 5 times longer to fill itself
-    record.__dict__.update(values)
+    record.__dict__.update((name, values[name]) for name in _ORDER)
     return record
 
 
@@ -164,7 +175,7 @@ def _answer_type(text: str) -> str:
     return text.upper()
 
 
-def _boxes(value: Any) -> tuple[Box, ...]:
+def _boxes(value: Any) -> tuple[ShareBox, ...]:
     rows = value if isinstance(value, list) else [value]
     for row in rows:
         numbers = isinstance(row, list) and all(type(each) in (int, float) for each in row)
@@ -175,7 +186,7 @@ def _boxes(value: Any) -> tuple[Box, ...]:
                 "field 'boxes' must be a list of [left, top, right, bottom] in shares from 0 to 1, "
                 f"got {json.dumps(row)[:60]}"
             )
-    return tuple((row[0], row[1], row[2], row[3]) for row in rows)
+    return tuple(ShareBox((row[0], row[1], row[2], row[3])) for row in rows)
 
 
 def _check_characters(values: dict[str, str], queue: list[str], tags: dict[str, str]) -> None:
@@ -253,20 +264,24 @@ def iter_lines(path: str | Path) -> Iterator[tuple[int, bytes]]:
                 yield number, line
 
 
-class NotANumberError(ValueError):
-    """JSON has no NaN and no Infinity, though Python writes them.
+class UnfitJSONError(ValueError):
+    """A row that Python decodes and JSON does not have, or has in two readings.
 
     Args:
-        value: What the text would be if it had.
+        problem: What is wrong.
+        value: What Python makes of it.
     """
 
-    def __init__(self, value: Any) -> None:
+    def __init__(self, problem: str, value: Any) -> None:
         self.value = value
-        super().__init__("not JSON, which has no NaN and no Infinity; leave the field out")
+        super().__init__(problem)
+
+
+NOT_A_NUMBER = "not JSON, which has no NaN and no Infinity; leave the field out"
 
 
 def _refuse_constant(name: str) -> NoReturn:
-    raise NotANumberError(name)
+    raise UnfitJSONError(NOT_A_NUMBER, name)
 
 
 _DECODER = json.JSONDecoder(parse_constant=_refuse_constant)
@@ -286,8 +301,8 @@ def decode_line(line: bytes) -> Any:
         value = _DECODER.decode(text)
     except UnicodeDecodeError as error:
         raise ValueError("not UTF-8 text") from error
-    except NotANumberError:
-        raise NotANumberError(json.loads(line)) from None
+    except UnfitJSONError:
+        raise UnfitJSONError(NOT_A_NUMBER, json.loads(line)) from None
     except (ValueError, RecursionError) as error:  # also numbers and nesting without end
         raise ValueError("not JSON") from error
     check_repeated(text, value)
@@ -302,14 +317,17 @@ def check_repeated(text: str, value: Any) -> None:
         value: What it gave.
 
     Raises:
-        ValueError: A field is there twice.
+        UnfitJSONError: A field is there twice.
     """
     if not isinstance(value, dict):
         return
     names = len(value) + sum(len(each) for each in value.values() if type(each) is dict)
     if text.count('":') == names:
         return  # nearly always; else look closely: the text may have it in a string, or blanks
-    json.JSONDecoder(object_pairs_hook=_unrepeated).decode(text)
+    try:
+        json.JSONDecoder(object_pairs_hook=_unrepeated).decode(text)
+    except ValueError as error:
+        raise UnfitJSONError(str(error), value) from None
 
 
 def _unrepeated(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

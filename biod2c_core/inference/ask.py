@@ -2,80 +2,27 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from PIL import Image
+from biod2c_core.inference.attention.export import check_picture_path, draw_maps, save_picture
+from biod2c_core.inference.image_choice import ImageChoice
+from biod2c_core.inference.questions import AskOptions, Question, Reply
 
-from biod2c_core.data.images import load_image
-from biod2c_core.errors import InputError
-from biod2c_core.inference.questions import Question, Reply
-
-if TYPE_CHECKING:
-    from biod2c_core.inference.attention.explain import AttentionMap
-    from biod2c_core.inference.session import Asker
-
-STDIN = "-"
+if TYPE_CHECKING:  # loads torch, which bad input never waits for
+    from biod2c_core.inference.session import ImageSession
 
 
-@dataclass(frozen=True)
-class ImageChoice:
-    """An image file, and which picture in it.
-
-    Attributes:
-        path: The file, or ``-`` for stdin.
-        frame: Frame of a DICOM or multi-page file, or slice of a NIfTI volume.
-        axis: NIfTI only: slices across 0 left-right, 1 back-front, 2 feet-head.
-        window: DICOM and NIfTI only: centre and width.
-    """
-
-    path: str
-    frame: int | None = None
-    axis: int = 2
-    window: tuple[float, float] | None = None
-
-    def load(self) -> Image.Image:
-        """Decode it.
-
-        Raises:
-            ImageError: The image is missing or unusable.
-        """
-        source = sys.stdin.buffer if self.path == STDIN else self.path
-        return load_image(source, frame=self.frame, axis=self.axis, window=self.window)
-
-
-@dataclass(frozen=True)
-class AskOptions:
-    """How to answer.
-
-    Attributes:
-        n_best: How many answers each reply lists.
-        min_confidence: Below it, no answer is given.
-        attention: A picture of the attention maps to write.
-    """
-
-    n_best: int = 1
-    min_confidence: float = 0.0
-    attention: Path | None = None
-
-    def __post_init__(self) -> None:
-        if not 1 <= self.n_best <= 20:
-            raise InputError(f"--n-best {self.n_best} is out of range", "Use 1 to 20.")
-        if not 0 <= self.min_confidence <= 1:
-            raise InputError(
-                f"--min-confidence {self.min_confidence} is out of range", "Use 0 to 1."
-            )
-        if self.attention is not None:
-            from biod2c_core.inference.attention.export import check_picture_path
-
-            check_picture_path(self.attention)
-
-
-def open_image(image: ImageChoice, checkpoint: str | None = None, device: str = "auto") -> Asker:
+def open_session(
+    image: ImageChoice, checkpoint: str | None = None, device: str = "auto"
+) -> ImageSession:
     """Load an image and a model to ask about it.
+
+    Args:
+        image: The image file.
+        checkpoint: A folder, a hub name, or None for the embedded biod2c-tiny.
+        device: ``auto``, ``cpu``, ``cuda`` ...
 
     Raises:
         ImageError: The image is missing or unusable.
@@ -84,9 +31,10 @@ def open_image(image: ImageChoice, checkpoint: str | None = None, device: str = 
     """
     picture = image.load()
 
-    from biod2c_core.inference.session import Asker  # bad input fails before torch is loaded
+    from biod2c_core.inference.session import ImageSession  # bad input fails before torch is loaded
+    from biod2c_core.inference.vqa_model import VQAModel
 
-    return Asker.load(picture, checkpoint, device)
+    return ImageSession.open(VQAModel.load(checkpoint, device), picture)
 
 
 def ask(
@@ -95,6 +43,7 @@ def ask(
     options: AskOptions | None = None,
     checkpoint: str | None = None,
     device: str = "auto",
+    attention: Path | None = None,
 ) -> Iterator[Reply]:
     """Answer questions about an image file, which is encoded once.
 
@@ -104,23 +53,25 @@ def ask(
         options: How to answer.
         checkpoint: A folder, a hub name, or None for the embedded biod2c-tiny.
         device: ``auto``, ``cpu``, ``cuda`` ...
+        attention: A picture of the attention maps to write.
 
     Yields:
         A reply a question, in order.
 
     Raises:
         ImageError: The image is missing or unusable.
-        InputError: A question is too long for the model.
+        InputError: A question is too long for the model, or ``attention`` names no picture.
         CheckpointError: The checkpoint is missing or damaged.
     """
-    options = options or AskOptions()
-    asker = open_image(image, checkpoint, device)
-    maps: list[AttentionMap] = []
-    for reply, answer in asker.ask(questions, options.n_best, options.min_confidence):
-        if options.attention:
-            maps.append(asker.explain(questions[len(maps)], answer))
+    if attention:
+        check_picture_path(attention)
+    session = open_session(image, checkpoint, device)
+    maps = []
+    for question, (reply, answer) in zip(
+        questions, session.ask(questions, options or AskOptions()), strict=True
+    ):
+        if attention:
+            maps.append(session.explain(question, answer))
         yield reply
-    if options.attention:
-        from biod2c_core.inference.attention.export import draw_maps, save_picture
-
-        save_picture(options.attention, draw_maps(asker.image, maps))
+    if attention:
+        save_picture(attention, draw_maps(session.image, maps))

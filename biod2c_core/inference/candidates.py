@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from biod2c_core.inference.forced_decoding import read_answer
+from biod2c_core.inference.forced_decoding import score_answer
 from biod2c_core.model.fusion import ImageEncoding
 from biod2c_core.model.generation import MAX_NEW_TOKENS, Answer, Answerer, probability
 
@@ -40,7 +40,7 @@ def other_answers(
         ids = _until_end(answerer, row)
         text = answerer.processor.tokenizer.decode(ids, skip_special_tokens=True).strip()
         if text != given.text and text not in found:
-            log_p = read_answer(answerer, image, question, ids).log_p
+            log_p = score_answer(answerer, image, question, ids).log_p
             found[text] = Answer(text, probability(float(log_p.sum())), ids)
     return sorted(found.values(), key=lambda answer: -answer.confidence)[:count]
 

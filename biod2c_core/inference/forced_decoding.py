@@ -1,4 +1,4 @@
-"""A given answer, read by the model: how likely each of its tokens is, and what it looks at.
+"""Forced decoding: how likely the model finds each token of a given answer, and what it looks at.
 
 Notation used for tensor shapes:
 
@@ -20,8 +20,8 @@ from biod2c_core.model.generation import Answerer
 
 
 @dataclass(frozen=True)
-class Reading:
-    """What the model makes of an answer.
+class AnswerScores:
+    """What the model makes of a given answer.
 
     Attributes:
         log_p: Log-probability of each token, (A,), float32: what ``generate`` chooses from.
@@ -33,13 +33,13 @@ class Reading:
     attention: tuple[Tensor, ...]
 
 
-def read_answer(
+def score_answer(
     answerer: Answerer,
     image: ImageEncoding,
     question: str,
     ids: tuple[int, ...],
     attention: bool = False,
-) -> Reading:
+) -> AnswerScores:
     """Read a question and an answer to it.
 
     Args:
@@ -70,7 +70,7 @@ def read_answer(
     log_p = logits[0].log_softmax(-1).gather(-1, answer[0, :, None])[:, 0]
     count = visual.tokens.shape[1]
     layers = result.attentions or ()
-    return Reading(log_p, tuple(weights[0, :, places, :count].detach() for weights in layers))
+    return AnswerScores(log_p, tuple(weights[0, :, places, :count].detach() for weights in layers))
 
 
 @contextmanager

@@ -21,7 +21,7 @@ class Question:
 
 @dataclass(frozen=True)
 class Reply:
-    """What ``biod2c ask`` prints.
+    """What ``biod2c ask`` prints, and ``biod2c.load().ask`` returns; as text, the answer.
 
     Attributes:
         question: The question.
@@ -46,6 +46,11 @@ class Reply:
     id: str | None = None
     candidates: tuple[tuple[str, float], ...] = ()
 
+    def __str__(self) -> str:
+        if self.answer is None:
+            return f"(not sure enough: {self.confidence:.2f})"
+        return self.answer
+
     def to_row(self) -> dict[str, Any]:
         """As a JSON row; ``id`` and ``candidates`` only where there are any."""
         row: dict[str, Any] = dict(vars(self))
@@ -59,12 +64,35 @@ class Reply:
         return row
 
 
+@dataclass(frozen=True)
+class AskOptions:
+    """How to answer.
+
+    Attributes:
+        n_best: How many answers each reply lists.
+        min_confidence: Below it, no answer is given.
+    """
+
+    n_best: int = 1
+    min_confidence: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.n_best <= 20:
+            raise InputError(f"--n-best {self.n_best} is out of range", "Use 1 to 20.")
+        if not 0 <= self.min_confidence <= 1:
+            raise InputError(
+                f"--min-confidence {self.min_confidence} is out of range", "Use 0 to 1."
+            )
+
+
 def check_question(text: str) -> str:
     """A question with text in it.
 
     Raises:
-        InputError: It is empty, or no UTF-8 text.
+        InputError: It is empty, or not UTF-8 text.
     """
+    if not isinstance(text, str):
+        raise InputError(f"a question is text, {type(text).__name__} given")
     if not text.strip():
         raise InputError("the question is empty", "Ask something about the image.")
     try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from PIL import Image
@@ -51,6 +52,7 @@ class Answerer:
         processor: The one saved with it.
         name: What to call it in results.
         identity: A hash that tells checkpoints apart.
+        folder: Where it was loaded from; None for a model that was made in memory.
     """
 
     def __init__(
@@ -59,14 +61,16 @@ class Answerer:
         processor: BioD2CProcessor,
         name: str,
         identity: str,
+        folder: Path | None = None,
     ) -> None:
         self.model = model
         self.processor = processor
         self.name = name
         self.identity = identity
+        self.folder = folder
 
     @classmethod
-    def load(cls, checkpoint: str | None = None, device: str = "auto") -> Answerer:
+    def load(cls, checkpoint: str | Path | None = None, device: str = "auto") -> Answerer:
         """Load a checkpoint, its language model packed if ``$BIOD2C_LOAD_IN`` asks for it.
 
         Args:
@@ -85,7 +89,7 @@ class Answerer:
         if bits:
             quantize_language_model(model.language_model, bits)
         name = "biod2c-tiny" if checkpoint is None else str(checkpoint)
-        return cls(model, load_processor(folder), name, fingerprint(folder))
+        return cls(model, load_processor(folder), name, fingerprint(folder), folder)
 
     def answer(
         self,

@@ -70,6 +70,7 @@ class BioD2CForConditionalGeneration(PreTrainedModel, GenerationMixin):
     ``generate`` takes the same inputs as ``forward`` and returns only the new tokens.
     """
 
+    config: BioD2CConfig
     config_class = BioD2CConfig
     base_model_prefix = ""
     main_input_name = "input_ids"
@@ -109,6 +110,7 @@ class BioD2CForConditionalGeneration(PreTrainedModel, GenerationMixin):
         loaded = super().from_pretrained(*args, **kwargs)
         model = loaded[0] if isinstance(loaded, tuple) else loaded
         model.vision.restore_buffers()
+        model.vision.align()
         return loaded
 
     def _init_weights(self, module: nn.Module) -> None:
@@ -127,9 +129,15 @@ class BioD2CForConditionalGeneration(PreTrainedModel, GenerationMixin):
 
         Args:
             switch: Of :data:`biod2c_core.model.beyond.extension.EXTENSIONS`.
+
+        Raises:
+            ConfigError: There is no such extension.
         """
         self.fusion.extend(switch)
-        setattr(self.config, switch, True)
+        if hasattr(self.config, switch):
+            setattr(self.config, switch, True)
+        elif switch not in self.config.extensions:
+            self.config.extensions = (*self.config.extensions, switch)
 
     def add_lora(self, arguments: dict[str, Any]) -> None:
         """Wrap layers of the language model with LoRA adapters, in place.
@@ -191,15 +199,10 @@ class BioD2CForConditionalGeneration(PreTrainedModel, GenerationMixin):
         limit = self.config.num_visual_tokens
         question_ids, question_mask = question_ids[:, :limit], question_mask[:, :limit]
         if self.config.architecture == "released":
-            question_ids = fill(question_ids, question_mask, limit, self.padding_id)
+            question_ids = fill(question_ids, question_mask, limit, self.config.padding_id)
             question_mask = torch.ones_like(question_ids)
         question = self.get_input_embeddings()(question_ids)
         return self.fusion(image, question, question_mask, return_attention, image_rows)
-
-    @property
-    def padding_id(self) -> int:
-        """The language model's padding id; 0 where it has none."""
-        return self.config.text_config.pad_token_id or 0
 
     def answer_word_log_p(self, visual: VisualTokens, question_mask: Tensor) -> Tensor:
         """:func:`~.beyond.answer_words.answer_word_log_p` of the tokens of :meth:`encode`."""
@@ -298,7 +301,16 @@ class BioD2CForConditionalGeneration(PreTrainedModel, GenerationMixin):
                 "image_rows": image_rows,
             }
             targets = labels[:, 1:][labels[:, 1:] != -100]
-            passed = losses.ForwardPass(self, batch, image, visual, answered, targets)
+            passed = losses.ForwardPass(
+                self.config,
+                self.fusion,
+                cast("nn.Embedding", self.get_input_embeddings()),
+                batch,
+                image,
+                visual,
+                answered,
+                targets,
+            )
             output.loss, output.losses = losses.average(passed, self.loss_weights, loss_counts)
         return output
 

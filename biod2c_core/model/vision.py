@@ -120,6 +120,16 @@ class VisionTower(nn.Module):
             for name, buffer in derived.items():
                 buffer.copy_(fresh[name])
 
+    def align(self) -> None:
+        """Copy the weights to memory of their own, in place.
+
+        What safetensors maps from a file lies at any address, and some CPUs' convolutions round
+        differently there: a checkpoint would not give the bits of the model that was saved.
+        """
+        with torch.no_grad():
+            for parameter in self.trunk.parameters():
+                parameter.data = parameter.data.clone()
+
 
 def _normalize_channels(level: Tensor) -> Tensor:
     return F.layer_norm(level.permute(0, 2, 3, 1), level.shape[1:2]).permute(0, 3, 1, 2)

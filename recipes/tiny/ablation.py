@@ -33,8 +33,9 @@ from biod2c_core.evaluation.predict.predictions_file import read_predictions
 from biod2c_core.evaluation.score.profiles import get_profile
 from biod2c_core.evaluation.score.score import Evaluation, ScoredQuestion, score
 from biod2c_core.evaluation.statistics.intervals import compare
+from biod2c_core.inference.attention.attention_map import Method, View
 from biod2c_core.inference.attention.boxes import score_boxes
-from biod2c_core.inference.attention.explain import Method, View, map_trace
+from biod2c_core.inference.attention.explain import map_trace
 from biod2c_core.inference.attention.trace import trace_answer
 from biod2c_core.model.generation import Answerer
 

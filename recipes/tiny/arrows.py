@@ -11,7 +11,7 @@ from functools import cached_property
 import numpy as np
 from derive import Question, quadrant
 from PIL import Image, ImageDraw
-from sources import Box, Picture, Thing
+from sources import Picture, PixelBox, Thing
 
 COLOURS = {
     "white": (255, 255, 255),
@@ -82,18 +82,18 @@ class Arrow:
             for x, y in shape
         ]
 
-    def box(self, size: tuple[int, int]) -> Box:
+    def box(self, size: tuple[int, int]) -> PixelBox:
         """The box around the whole arrow, within an image of this size."""
         across, down = zip(*self.outline(), strict=True)
         return _within((min(across), min(down), max(across), max(down)), size)
 
-    def tip_box(self, size: tuple[int, int]) -> Box:
+    def tip_box(self, size: tuple[int, int]) -> PixelBox:
         """The box around the head and as much beyond the tip, within an image of this size."""
         (x, y), reach = self.tip, self.head
         return _within((x - reach, y - reach, x + reach, y + reach), size)
 
 
-def _within(box: Box, size: tuple[int, int]) -> Box:
+def _within(box: PixelBox, size: tuple[int, int]) -> PixelBox:
     return (
         max(0.0, box[0]),
         max(0.0, box[1]),
@@ -354,7 +354,9 @@ def arrow_questions(
         yield Question("arrow_colour", "arrow_colour", ask, arrows[0].colour, seen_in=shown)
 
 
-def presence_question(picture: Picture, answer: str, seen_in: tuple[Box, ...] = ()) -> Question:
+def presence_question(
+    picture: Picture, answer: str, seen_in: tuple[PixelBox, ...] = ()
+) -> Question:
     """Whether there is an arrow; not for VQA-RAD, where some images came with arrows."""
     topic = f"arrow_presence {picture.source}"
     ask = "Is there an arrow in the image?"

@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from sources import Box, Picture, Thing, rng_for
+from sources import Picture, PixelBox, Thing, rng_for
 
 PLURALS = {"nucleus": "nuclei"}
 MODALITIES = {
@@ -47,7 +47,7 @@ class Question:
     question: str
     answer: str
     closed: bool = False
-    seen_in: tuple[Box, ...] = ()
+    seen_in: tuple[PixelBox, ...] = ()
 
 
 def plural(name: str) -> str:
@@ -99,13 +99,13 @@ def crowded_side(picture: Picture) -> str:
     return "left" if left > 0.67 else "right" if left < 0.33 else ""
 
 
-def boxes(picture: Picture, name: str) -> tuple[Box, ...]:
+def boxes(picture: Picture, name: str) -> tuple[PixelBox, ...]:
     """The boxes of all objects of this name."""
     return tuple(thing.box for thing in picture.things if thing.name == name)
 
 
 def _each(
-    task: str, topic: str, answer: str, *questions: str, seen_in: tuple[Box, ...] = ()
+    task: str, topic: str, answer: str, *questions: str, seen_in: tuple[PixelBox, ...] = ()
 ) -> Iterator[Question]:
     closed = answer in ("yes", "no")
     for question in questions:

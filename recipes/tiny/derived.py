@@ -11,10 +11,10 @@ from arrows import arrow_questions, presence_question
 from captions import caption_of, facts_of
 from derive import Question, balanced, questions_of
 from queues import build_queue
-from sources import Box, Picture, rng_for
+from sources import Picture, PixelBox, rng_for
 from vessels import contrast_pictures
 
-from biod2c_core.data.records import Record
+from biod2c_core.data.records import Record, ShareBox
 
 INSTRUCTIONS = (
     "Describe the image.",
@@ -245,7 +245,7 @@ def question_records(
     return records
 
 
-def shares(box: Box, size: tuple[int, int]) -> Box:
+def shares(box: PixelBox, size: tuple[int, int]) -> ShareBox:
     """A box in pixels as shares of the image's width and height, as records want it."""
     width, height = size
     left, top, right, bottom = box

@@ -30,8 +30,9 @@ from make_data import labelled_pictures, original
 from PIL import Image
 from sources import Picture, rng_for
 
-from biod2c_core.inference.attention.boxes import Box, score_boxes
-from biod2c_core.inference.attention.explain import METHODS, View, map_trace
+from biod2c_core.inference.attention.attention_map import METHODS, View
+from biod2c_core.inference.attention.boxes import PixelBox, score_boxes
+from biod2c_core.inference.attention.explain import map_trace
 from biod2c_core.inference.attention.trace import trace_answer, without_fusion
 from biod2c_core.model.generation import Answerer
 
@@ -47,7 +48,7 @@ class Case:
     kind: str
     image: Image.Image
     question: str
-    boxes: tuple[Box, ...]
+    boxes: tuple[PixelBox, ...]
 
 
 def object_cases(root: Path, pictures: list[Picture], limit: int) -> Iterator[Case]:

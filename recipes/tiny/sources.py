@@ -21,7 +21,7 @@ BOX_NAMES = {
     "polyp": "polyp",
     "nucleus": "nucleus",
 }
-Box = tuple[float, float, float, float]  # left, top, right, bottom in pixels
+PixelBox = tuple[float, float, float, float]  # left, top, right, bottom in pixels
 LABELLED = ("blood_cells", "nuclei", "endoscopy", "ct_contrast", "oct")
 ORGANS = {"HEAD": "head", "CHEST": "chest", "ABD": "abdomen"}
 # What the publication of VQA-RAD says of all its images; of a head it may be CT or MRI.

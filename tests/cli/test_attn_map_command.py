@@ -92,4 +92,4 @@ def test_bad_options_write_nothing(
 
 def test_a_name_that_is_no_picture(image: Path, tmp_path: Path) -> None:
     result = invoke(image, QUESTIONS[0], "-o", tmp_path / "out.txt")
-    assert (result.exit_code, "is no picture to write" in result.stderr) == (2, True)
+    assert (result.exit_code, "is not the name of a picture" in result.stderr) == (2, True)

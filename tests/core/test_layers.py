@@ -15,6 +15,7 @@ LAYERS = [
         "atomic",
         "append_log",
         "device",
+        "foreign",
         "pages",
         "torchvision_compat",
         "presets",
@@ -24,6 +25,7 @@ LAYERS = [
     {"curation", "training", "evaluation", "inference"},
 ]
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
+LIBRARY_FILES = sorted((REPOSITORY / "biod2c").rglob("*.py"))
 CORE_FILES = sorted((REPOSITORY / "biod2c_core").rglob("*.py"))
 COMMAND_FILES = sorted((REPOSITORY / "biod2c_cli").rglob("*.py"))
 
@@ -52,7 +54,8 @@ def place(module: str) -> str:
 def test_core_imports_point_down(path: Path) -> None:
     own = path.relative_to(REPOSITORY / "biod2c_core").parts[0].removesuffix(".py")
     for module in imported_modules(path):
-        assert not module.startswith(("biod2c_cli", "typer", "rich")), f"{path} imports {module}"
+        outside = ("biod2c", "biod2c_cli", "typer", "rich")
+        assert module.split(".")[0] not in outside, f"{path} imports {module}"
         target = place(module) if module.startswith("biod2c_core.") else ""
         if own == "__init__" or target not in RANK or target == own:
             continue
@@ -68,6 +71,13 @@ def test_commands_import_nothing_heavy_at_top(path: Path) -> None:
         assert light or module in ("biod2c_core", "biod2c_core.__version__"), f"{path}: {module}"
 
 
+@pytest.mark.parametrize("path", LIBRARY_FILES, ids=lambda p: str(p.relative_to(REPOSITORY)))
+def test_the_library_imports_the_core_alone(path: Path) -> None:
+    for module in imported_modules(path):
+        root = module.split(".")[0]
+        assert root in STANDARD or root in ("biod2c", "biod2c_core"), f"{path} imports {module}"
+
+
 STANDARD = __import__("sys").stdlib_module_names
 
 
@@ -78,3 +88,40 @@ def test_every_folder_of_the_core_has_a_layer() -> None:
         if path.suffix == ".py" or (path / "__init__.py").exists()
     }
     assert names - {"__init__", "__pycache__"} <= set(RANK)
+
+
+LIBRARY_FILES = sorted(
+    path
+    for name in ("biod2c", "biod2c_cli", "biod2c_core")
+    for path in (REPOSITORY / name).rglob("*.py")
+)
+
+
+def test_files_and_functions_stay_small() -> None:
+    long_files, long_functions = [], []
+    for path in LIBRARY_FILES:
+        text = path.read_text("utf-8")
+        if len(text.splitlines()) > 400:
+            long_files.append(path.name)
+        for node in ast.walk(ast.parse(text)):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                body = node.body[1:] if ast.get_docstring(node) else node.body
+                lines = body[-1].end_lineno - body[0].lineno + 1 if body else 0  # type: ignore[operator]
+                if lines > 60:
+                    long_functions.append(f"{path.name}:{node.name} ({lines})")
+    assert not long_files
+    assert not long_functions
+
+
+def test_no_folder_of_the_core_is_crowded() -> None:
+    folders = {path.parent for path in CORE_FILES}
+    assert {folder.name for folder in folders if len(list(folder.glob("*.py"))) > 14} == set()
+
+
+def test_the_paper_is_read_without_a_switch() -> None:
+    """Section 3.1: the fusion module asks for nothing that goes beyond the paper."""
+    model = REPOSITORY / "biod2c_core" / "model"
+    assert not any("beyond" in name for name in imported_modules(model / "fusion.py"))
+    for name in ("fusion.py", "equations.py", "semantic.py", "vision.py", "losses.py"):
+        for module in imported_modules(model / name):
+            assert not module.startswith("biod2c_core.config"), f"{name} reads the configuration"

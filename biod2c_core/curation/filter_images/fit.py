@@ -12,10 +12,17 @@ from typing import Any
 
 import numpy as np
 
-from biod2c_core.atomic import atomic_open, write_json
+from biod2c_core.atomic import FILE_NAMES, atomic_open, write_json
 from biod2c_core.curation.filter_images.classifier import ImageFilter, train_head
 from biod2c_core.curation.filter_images.encoder import ImageEncoder
-from biod2c_core.curation.filter_images.labels import CLEAN, POLLUTED, TEST, UNSURE, Labelled
+from biod2c_core.curation.filter_images.labels import (
+    CLEAN,
+    POLLUTED,
+    TEST,
+    UNSURE,
+    Labelled,
+    quoted,
+)
 from biod2c_core.curation.filter_images.quality import Quality, draw_mistakes, measure
 from biod2c_core.curation.filter_images.sources import Item
 from biod2c_core.curation.filter_images.store import FeatureStore
@@ -224,10 +231,11 @@ def _by_chance(
 
 
 def _write_predictions(path: Path, rows: Sequence[Labelled], probabilities: np.ndarray) -> None:
-    with atomic_open(path) as file:
+    with atomic_open(path, errors=FILE_NAMES) as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(("image", "label", "source", "split", "polluted"))
         for row, value in zip(rows, probabilities, strict=True):
             source = "+".join(sorted(row.sources))
             shown = "" if np.isnan(value) else f"{value:.4f}"
-            writer.writerow((row.name, row.label, source, row.split, shown))
+            words = (row.name, row.label, source, row.split)
+            writer.writerow((*map(quoted, words), shown))

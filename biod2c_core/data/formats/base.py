@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from biod2c_core.data.formats.fields.notes import NOT_CARRIED, Notes
 from biod2c_core.data.formats.fields.values import is_empty, split_in
-from biod2c_core.data.records import FIELDS, NotANumberError, decode_line, iter_lines
+from biod2c_core.data.records import FIELDS, UnfitJSONError, decode_line, iter_lines
 from biod2c_core.errors import InputError, RecordError
 
 Converter = Callable[[int, dict[str, Any]], dict[str, Any] | None]
@@ -155,7 +155,7 @@ def first_names(rows: Iterator[tuple[int, Any]], count: int = 20) -> set[str]:
     names: set[str] = set()
     try:
         for _, value in itertools.islice(rows, count):
-            row = value.value if isinstance(value, NotANumberError) else value
+            row = value.value if isinstance(value, UnfitJSONError) else value
             if isinstance(row, dict):
                 names.update(name for name in row if isinstance(name, str))
     except (InputError, OSError, ValueError):

@@ -12,18 +12,19 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
+from biod2c_core.append_log import AppendLog, whole_characters
 from biod2c_core.atomic import write_json
-from biod2c_core.data.formats.fields.columns import plain_column
+from biod2c_core.data.formats.fields.columns import plain_column, whole_number
 from biod2c_core.data.formats.rows.csv_rows import SUFFIXES, iter_csv
 from biod2c_core.data.formats.rows.json_array import iter_json_array
 from biod2c_core.data.records import Record, iter_jsonl, text_of
 from biod2c_core.errors import InputError, RecordError
+from biod2c_core.foreign import read_json
 
 MANIFEST_SUFFIX = ".manifest.json"
 _ID_KEYS = ("id", "question_id", "qid")
@@ -50,12 +51,12 @@ class Prediction:
     confidence: float | None = None
     line: int = 0
 
-    def to_json(self) -> str:
-        """The prediction as one line of JSON."""
+    def to_row(self) -> dict[str, Any]:
+        """The prediction as a row of its file."""
         row: dict[str, Any] = {"id": self.id, "answer": self.answer}
         if self.confidence is not None and math.isfinite(self.confidence):
             row["confidence"] = self.confidence
-        return json.dumps(row, ensure_ascii=False, allow_nan=False)
+        return row
 
 
 def _only(row: Mapping[str, Any], keys: Sequence[str], what: str) -> Any:
@@ -101,6 +102,9 @@ def _parse(row: Any, line: int, is_text: bool = False) -> Prediction:
     if isinstance(answer, dict | list):
         raise ValueError(f"the answer must be text, got {type(answer).__name__}")
     text = answer if isinstance(answer, str) else text_of("answer", answer)
+    if is_text:
+        name, text = whole_number(name), whole_number(text)
+    name, text = whole_characters(name), whole_characters(text)
     return Prediction(name, text, _confidence(row.get("confidence"), is_text), line)
 
 
@@ -225,21 +229,12 @@ def read_manifest(path: str | Path) -> dict[str, Any] | None:
     if not manifest.exists():
         return None
     try:
-        value = json.loads(manifest.read_text("utf-8"))
+        value = read_json(manifest)
     except (OSError, ValueError) as error:
         raise InputError(f"cannot read {manifest}", "Remove both files to start again.") from error
     if not isinstance(value, dict):
         raise InputError(f"{manifest} is no JSON object", "Remove both files to start again.")
     return value
-
-
-def ends_torn(path: str | Path) -> bool:
-    """Whether the last line was cut off, as by a kill while it was written."""
-    with Path(path).open("rb") as file:
-        if file.seek(0, os.SEEK_END) == 0:
-            return False
-        file.seek(-1, os.SEEK_END)
-        return file.read(1) != b"\n"
 
 
 def check_same_run(path: str | Path, manifest: Mapping[str, Any]) -> None:
@@ -283,20 +278,19 @@ class PredictionLog:
 
     Raises:
         InputError: The file holds the predictions of another run, of another system, or is being
-            written by another process.
+            written by another run.
     """
 
     def __init__(self, path: str | Path, manifest: Mapping[str, Any]) -> None:
         self.path = Path(path)
-        check_same_run(self.path, manifest)
-        write_json(manifest_path(self.path), dict(manifest))
-        self._file: IO[bytes] = self.path.open("ab")
+        check_same_run(self.path, manifest)  # first: a file of another system is not touched
+        self._log = AppendLog(self.path, sync_every=0.0)
         try:
-            _lock(self._file, self.path)
-            self._drop_torn_line()
+            check_same_run(self.path, manifest)  # now no other run can claim it
+            write_json(manifest_path(self.path), dict(manifest))
             self.done: dict[str, Prediction] = read_predictions(self.path)
         except BaseException:
-            self._file.close()
+            self._log.close()
             raise
 
     def __enter__(self) -> PredictionLog:
@@ -307,27 +301,10 @@ class PredictionLog:
 
     def close(self) -> None:
         """Let the file go."""
-        self._file.close()
+        self._log.close()
 
     def append(self, predictions: Iterable[Prediction]) -> None:
         """Write predictions and wait until they are on disk."""
         rows = list(predictions)
-        self._file.write("".join(row.to_json() + "\n" for row in rows).encode("utf-8", "replace"))
-        self._file.flush()
-        os.fsync(self._file.fileno())
+        self._log.append(row.to_row() for row in rows)
         self.done |= {row.id: row for row in rows}
-
-    def _drop_torn_line(self) -> None:
-        if ends_torn(self.path):
-            self._file.truncate(self.path.read_bytes().rfind(b"\n") + 1)
-
-
-def _lock(file: IO[bytes], path: Path) -> None:
-    try:
-        import fcntl
-    except ImportError:  # no such locks on Windows
-        return
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        raise InputError(f"{path} is being written by another process", "Wait for it.") from error

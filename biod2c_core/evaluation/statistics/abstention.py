@@ -30,6 +30,7 @@ COVERAGES = (0.8, 0.6)
 BINS = 10
 _MOST_POINTS = 200
 _LEAST = 2
+_MOST_CELLS = 2_000_000  # of a table of weights: 16 MB
 
 
 @dataclass(frozen=True)
@@ -195,8 +196,11 @@ def _with_intervals(
         return area, [1 - risk[rows, place] for place in places], places
 
     area, accuracies, places = measure(np.ones((1, len(sure))))
+    most = max(1, _MOST_CELLS // len(sure))
     drawn = [
-        measure(draws[:, pictures]) for draws in image_draws(count, RESAMPLES, SEED, len(sure))
+        measure(draws[start : start + most, pictures])
+        for draws in image_draws(count, RESAMPLES, SEED)
+        for start in range(0, len(draws), most)
     ]
 
     def estimate(value: float, samples: Floats) -> Estimate:

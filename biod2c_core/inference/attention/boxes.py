@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NewType
 
 import numpy as np
 
+from biod2c_core.data.records import ShareBox
 from biod2c_core.errors import InputError
+from biod2c_core.foreign import read_json
 
-Box = tuple[float, float, float, float]  # left, top, right, bottom in pixels of the image
+# Left, top, right, bottom in pixels of the image; in a record they are shares of it.
+PixelBox = NewType("PixelBox", tuple[float, float, float, float])
 _FORM = "Write LEFT,TOP,RIGHT,BOTTOM in pixels, several with ';', or name a JSON file of lists."
 
 
@@ -27,13 +29,13 @@ class BoxScore:
         hit: Whether the map's maximum lies in the box (the pointing game).
     """
 
-    box: Box
+    box: PixelBox
     mass: float
     area: float
     hit: bool
 
 
-def parse_boxes(text: str) -> list[Box]:
+def parse_boxes(text: str) -> list[PixelBox]:
     """Read boxes from ``"l,t,r,b;l,t,r,b"`` or from a JSON file ``[[l, t, r, b], ...]``.
 
     Raises:
@@ -41,7 +43,7 @@ def parse_boxes(text: str) -> list[Box]:
     """
     try:
         rows: Any = (
-            json.loads(Path(text).read_text("utf-8"))
+            read_json(Path(text))
             if text.endswith(".json")
             else [part.split(",") for part in text.split(";")]
         )
@@ -53,10 +55,10 @@ def parse_boxes(text: str) -> list[Box]:
     for box in boxes:
         if len(box) != 4 or not (box[0] < box[2] and box[1] < box[3]):
             raise InputError(f"box {list(box)} has no area", _FORM)
-    return boxes  # type: ignore[return-value]  # four numbers each, checked above
+    return [PixelBox((left, top, right, bottom)) for left, top, right, bottom in boxes]
 
 
-def check_boxes(boxes: Sequence[Box], size: tuple[int, int]) -> None:
+def check_boxes(boxes: Sequence[PixelBox], size: tuple[int, int]) -> None:
     """Refuse a box of which the image has nothing: it was meant for another one, or in other units.
 
     Args:
@@ -86,7 +88,13 @@ def peak(values: np.ndarray, size: tuple[int, int]) -> tuple[float, float]:
     return (column + 0.5) / width * size[0], (row + 0.5) / height * size[1]
 
 
-def score_box(values: np.ndarray, size: tuple[int, int], box: Box) -> BoxScore:
+def to_shares(box: PixelBox, size: tuple[int, int]) -> ShareBox:
+    """A box in shares of an image of that width and height, as records have it."""
+    left, top, right, bottom = box
+    return ShareBox((left / size[0], top / size[1], right / size[0], bottom / size[1]))
+
+
+def score_box(values: np.ndarray, size: tuple[int, int], box: PixelBox) -> BoxScore:
     """Score one box; a cell that it cuts counts by the share of it inside.
 
     Args:
@@ -98,7 +106,7 @@ def score_box(values: np.ndarray, size: tuple[int, int], box: Box) -> BoxScore:
 
     from biod2c_core.model.beyond.attention_guidance import covered_cells
 
-    shares = torch.tensor([[box]], dtype=torch.float64) / torch.tensor([*size, *size])
+    shares = torch.tensor([[to_shares(box, size)]], dtype=torch.float64)
     inside = covered_cells(shares, *values.shape)[0].numpy()
     x, y = peak(values, size)
     return BoxScore(
@@ -109,6 +117,8 @@ def score_box(values: np.ndarray, size: tuple[int, int], box: Box) -> BoxScore:
     )
 
 
-def score_boxes(values: np.ndarray, size: tuple[int, int], boxes: Sequence[Box]) -> list[BoxScore]:
+def score_boxes(
+    values: np.ndarray, size: tuple[int, int], boxes: Sequence[PixelBox]
+) -> list[BoxScore]:
     """:func:`score_box` for each box."""
     return [score_box(values, size, box) for box in boxes]

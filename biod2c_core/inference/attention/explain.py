@@ -2,70 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass, field
-from typing import Literal
+from collections.abc import Sequence
 
-import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
 
 from biod2c_core.errors import ConfigError, InputError
+from biod2c_core.inference.attention.attention_map import AttentionMap, View
 from biod2c_core.inference.attention.maps import (
     choose_layers,
-    normalise,
+    normalize,
     spread_blocks,
     trace_tokens,
 )
 from biod2c_core.inference.attention.trace import Trace, trace_answer, without_fusion
 from biod2c_core.model.generation import Answer, Answerer
-
-Method = Literal["fusion", "language", "gradient"]
-METHODS: tuple[Method, ...] = ("fusion", "language", "gradient")
-
-
-@dataclass(frozen=True)
-class View:
-    """Which attention is shown.
-
-    Attributes:
-        method: ``fusion``: the question's cross-attention to the multi-scale blocks; ``language``:
-            the language model's attention to the visual tokens, traced through the resampler;
-            ``gradient``: ``fusion`` weighted by how much it speaks for the answer.
-        layers: Layers to average, from 1; None for all. Of the fusion decoder, or for
-            ``language`` of the language model.
-        heads: Heads to average, from 1; None for all.
-        scales: Scales of the blocks to keep, from 1 (the whole image); None for all.
-    """
-
-    method: Method = "fusion"
-    layers: Collection[int] | None = None
-    heads: Collection[int] | None = None
-    scales: Collection[int] | None = None
-
-
-@dataclass(frozen=True)
-class AttentionMap:
-    """Where the model looked for one answer.
-
-    Attributes:
-        question: The question.
-        answer: The answer.
-        confidence: Of the answer, uncalibrated.
-        view: Which attention this is.
-        values: (H, W) over the image stretched to the grid, float64, sum 1.
-        tokens: The answer's tokens as text, without its end.
-        token_values: (tokens, H, W), the map of each token.
-    """
-
-    question: str
-    answer: str
-    confidence: float
-    view: View
-    values: np.ndarray
-    tokens: tuple[str, ...] = ()
-    token_values: np.ndarray = field(default_factory=lambda: np.zeros((0, 1, 1)))
 
 
 def explain(
@@ -143,11 +95,11 @@ def map_trace(trace: Trace, view: View) -> tuple[Tensor, Tensor]:
     if view.method == "language":
         if view.scales is not None:
             raise InputError(
-                "the method 'language' shows no scales of blocks", "Leave --scales away."
+                "the method 'language' shows no scales of blocks", "Leave out --scales."
             )
-        reading = choose_layers(trace.language, view.layers, view.heads)
-        maps = trace_tokens(reading, choose_layers(trace.resampler), trace.grid)
-        return normalise(maps.mean(0)), maps
+        language = choose_layers(trace.language, view.layers, view.heads)
+        maps = trace_tokens(language, choose_layers(trace.resampler), trace.grid)
+        return normalize(maps.mean(0)), maps
     if trace.fusion is None:
         raise ConfigError(
             f"this model has no fusion to show by the method {view.method!r}",
@@ -159,7 +111,7 @@ def map_trace(trace: Trace, view: View) -> tuple[Tensor, Tensor]:
     by_token = spread_blocks(blocks, trace.scales, trace.grid, view.scales)
     carried = choose_layers(trace.language)[:, : len(blocks)].double()
     each = torch.einsum("at,thw->ahw", carried, by_token)
-    return normalise(by_token.mean(0)), normalise(each)
+    return normalize(by_token.mean(0)), normalize(each)
 
 
 def _gradient_maps(trace: Trace, view: View) -> tuple[Tensor, Tensor]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +12,8 @@ from PIL import Image
 
 from biod2c_core.atomic import atomic_open
 from biod2c_core.errors import InputError
-from biod2c_core.inference.attention.boxes import Box, peak, score_boxes
-from biod2c_core.inference.attention.explain import AttentionMap
+from biod2c_core.inference.attention.attention_map import AttentionMap
+from biod2c_core.inference.attention.boxes import PixelBox, peak, score_boxes
 from biod2c_core.inference.attention.render import Panel, figure, overlay
 
 MAX_SIDE = 1024  # a panel shows no more; a large picture is shrunk once, before it is painted
@@ -24,7 +24,7 @@ def draw_maps(
     image: Image.Image,
     maps: Sequence[AttentionMap],
     beside: Sequence[AttentionMap] = (),
-    boxes: Sequence[Box] = (),
+    boxes: Sequence[PixelBox] = (),
     tokens: bool = False,
 ) -> Image.Image:
     """The figure: all questions side by side, or a row each.
@@ -53,26 +53,28 @@ def draw_maps(
     return figure(rows)
 
 
-def _scale(box: Box, across: float, down: float) -> Box:
+def _scale(box: PixelBox, across: float, down: float) -> PixelBox:
     left, top, right, bottom = box
-    return left * across, top * down, right * across, bottom * down
+    return PixelBox((left * across, top * down, right * across, bottom * down))
 
 
 def _panel(
-    image: Image.Image, shown: AttentionMap, boxes: Sequence[Box], prefix: str = ""
+    image: Image.Image, shown: AttentionMap, boxes: Sequence[PixelBox], prefix: str = ""
 ) -> Panel:
     text = shown.answer or "(no answer)"
     subtitle = f"{prefix}{text} ({shown.confidence:.2f})"
     return Panel(shown.question, subtitle, overlay(image, shown.values, boxes))
 
 
-def _token_panels(image: Image.Image, shown: AttentionMap, boxes: Sequence[Box]) -> list[Panel]:
+def _token_panels(
+    image: Image.Image, shown: AttentionMap, boxes: Sequence[PixelBox]
+) -> list[Panel]:
     pairs = zip(shown.tokens, shown.token_values, strict=True)
     return [Panel(f"token: {text}", "", overlay(image, values, boxes)) for text, values in pairs]
 
 
 def map_row(
-    shown: AttentionMap, size: tuple[int, int], boxes: Sequence[Box] = (), tokens: bool = False
+    shown: AttentionMap, size: tuple[int, int], boxes: Sequence[PixelBox] = (), tokens: bool = False
 ) -> dict[str, Any]:
     """A map as a JSON row.
 
@@ -107,14 +109,14 @@ def _rounded(score: dict[str, Any]) -> dict[str, Any]:
 
 
 def check_picture_path(path: Path) -> Path:
-    """Refuse the name of no picture, before a model runs for it.
+    """Refuse a name that is not that of a picture, before a model runs for it.
 
     Raises:
-        InputError: The suffix is none of a picture format.
+        InputError: The suffix is not that of a picture format.
     """
     if path.suffix.lower() not in PICTURES:
         raise InputError(
-            f"{path} is no picture to write", f"Let its name end in {', '.join(PICTURES)}."
+            f"{path} is not the name of a picture", f"Let its name end in {', '.join(PICTURES)}."
         )
     return path
 
@@ -130,3 +132,39 @@ def save_array(path: Path, maps: Sequence[AttentionMap]) -> None:
     """Write the maps as one ``.npy`` array, (questions, H, W) float32, atomically."""
     with atomic_open(path, "wb") as file:
         np.save(file, np.stack([each.values for each in maps]).astype(np.float32))
+
+
+@dataclass(frozen=True)
+class AttentionFigure:
+    """A map and the image that it was made for.
+
+    Attributes:
+        map: The map, with the answer that it belongs to.
+        image: The image, RGB.
+    """
+
+    map: AttentionMap
+    image: Image.Image
+
+    @property
+    def answer(self) -> str:
+        """The answer that the map belongs to."""
+        return self.map.answer
+
+    @property
+    def values(self) -> np.ndarray:
+        """The map, (H, W) over the image stretched to the grid, float64, sum 1."""
+        return self.map.values
+
+    @property
+    def picture(self) -> Image.Image:
+        """The image, and beside it the map on it, under question and answer."""
+        return draw_maps(self.image, [self.map])
+
+    def save(self, path: str | Path) -> None:
+        """Write the picture, atomically, in the format of its name.
+
+        Raises:
+            InputError: The suffix is not that of a picture format.
+        """
+        save_picture(check_picture_path(Path(path)), self.picture)

@@ -76,10 +76,10 @@ def spread_blocks(
         )
     kept = weights.double() * choose_scales(scales, chosen).to(weights.device)
     cells = kept @ block_areas(scales, *grid).to(weights.device)
-    return normalise(cells.unflatten(-1, grid))
+    return normalize(cells.unflatten(-1, grid))
 
 
-def normalise(maps: Tensor) -> Tensor:
+def normalize(maps: Tensor) -> Tensor:
     """Scale maps (..., H, W) to sum 1; a map without any weight becomes even."""
     total = maps.sum((-2, -1), keepdim=True)
     even = 1 / (maps.shape[-2] * maps.shape[-1])
@@ -108,15 +108,15 @@ def choose_layers(
     return chosen.mean((0, 1))
 
 
-def trace_tokens(reading: Tensor, resampled: Tensor, grid: tuple[int, int]) -> Tensor:
+def trace_tokens(language: Tensor, resampled: Tensor, grid: tuple[int, int]) -> Tensor:
     """Follow attention to visual tokens on to the cells that the resampler made them from.
 
     Args:
-        reading: Attention of the language model to the visual tokens, (..., V).
+        language: Attention of the language model to the visual tokens, (..., V).
         resampled: Attention of the resampler's queries to the cells, (V, H * W).
         grid: H and W.
 
     Returns:
         (..., H, W), float64, each map with sum 1.
     """
-    return normalise((reading.double() @ resampled.double()).unflatten(-1, grid))
+    return normalize((language.double() @ resampled.double()).unflatten(-1, grid))

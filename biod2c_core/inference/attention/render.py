@@ -9,7 +9,7 @@ from functools import lru_cache
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from biod2c_core.inference.attention.boxes import Box, peak
+from biod2c_core.inference.attention.boxes import PixelBox, peak
 
 PANEL = 320  # longest side of a panel in pixels
 PANELS_IN_A_ROW = 4
@@ -41,7 +41,10 @@ def colours() -> np.ndarray:
 
 
 def overlay(
-    image: Image.Image, values: np.ndarray, boxes: Sequence[Box] = (), largest: float | None = None
+    image: Image.Image,
+    values: np.ndarray,
+    boxes: Sequence[PixelBox] = (),
+    largest: float | None = None,
 ) -> Image.Image:
     """A map on its image: the stronger, the more of the colour.
 
@@ -62,7 +65,7 @@ def overlay(
     return blended
 
 
-def _mark(picture: Image.Image, values: np.ndarray, boxes: Sequence[Box]) -> None:
+def _mark(picture: Image.Image, values: np.ndarray, boxes: Sequence[PixelBox]) -> None:
     """Draw the boxes and a cross at the maximum."""
     pen = ImageDraw.Draw(picture)
     width = max(1, round(max(picture.size) / 200))

@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from biod2c_core.errors import InputError
-from biod2c_core.inference.ask import ImageChoice
+from biod2c_core.inference.attention.attention_map import View, find_method
 from biod2c_core.inference.attention.boxes import check_boxes, parse_boxes
 from biod2c_core.inference.attention.export import (
     check_picture_path,
@@ -17,6 +16,7 @@ from biod2c_core.inference.attention.export import (
     save_array,
     save_picture,
 )
+from biod2c_core.inference.image_choice import ImageChoice
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class AttentionRequest:
     Attributes:
         questions: At least one.
         output: The picture to write.
-        method: See :class:`biod2c_core.inference.attention.explain.View`.
+        method: See :class:`biod2c_core.inference.attention.attention_map.View`.
         layers: Layers to average; None for all.
         heads: Heads to average; None for all.
         scales: Scales to keep; None for all.
@@ -66,23 +66,15 @@ def make_report(
         InputError: Something given cannot be used; nothing is written then.
     """
     check_picture_path(request.output)
+    view = View(find_method(request.method), request.layers, request.heads, request.scales)
     boxes = parse_boxes(request.boxes) if request.boxes else []
     picture = image.load()
     check_boxes(boxes, picture.size)
 
     # bad input fails before torch is loaded
-    from biod2c_core.inference.attention.explain import (
-        METHODS,
-        View,
-        explain,
-        explain_without_fusion,
-    )
+    from biod2c_core.inference.attention.explain import explain, explain_without_fusion
     from biod2c_core.model.generation import Answerer
 
-    method = next((name for name in METHODS if name == request.method), None)
-    if method is None:
-        raise InputError(f"unknown method {request.method!r}", f"Use one of: {', '.join(METHODS)}.")
-    view = View(method, request.layers, request.heads, request.scales)
     answerer = Answerer.load(checkpoint, device)
     maps = explain(answerer, picture, request.questions, view)
     beside = (

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from biod2c_core.errors import ConfigError
-from biod2c_core.inference.forced_decoding import read_answer
+from biod2c_core.inference.forced_decoding import score_answer
 from biod2c_core.model.beyond.without_fusion import WithoutFusion
 from biod2c_core.model.fusion import FusionDecoder
 from biod2c_core.model.generation import Answerer
@@ -102,15 +102,15 @@ def trace_answer(
         with recorded(model.fusion.decoder) as resampler:
             image = model.encode_image(grid_features=grid)
         with recorded(model.fusion.decoder) as fusion:
-            reading = read_answer(answerer, image, question, ids, attention=True)
-        by_fusion = _gradients(reading.log_p, fusion) if gradients else None
+            scores = score_answer(answerer, image, question, ids, attention=True)
+        by_fusion = _gradients(scores.log_p, fusion) if gradients else None
     return Trace(
         grid=(grid.shape[1], grid.shape[2]),
         scales=model.fusion.scales,
         resampler=_stack(resampler),
         fusion=_stack(fusion) if fusion else None,
-        language=torch.stack(reading.attention).float().cpu(),
-        log_p=reading.log_p.detach().cpu(),
+        language=torch.stack(scores.attention).float().cpu(),
+        log_p=scores.log_p.detach().cpu(),
         fusion_gradients=by_fusion,
     )
 

@@ -16,7 +16,8 @@ from torch import Tensor
 from transformers import StoppingCriteria, StoppingCriteriaList
 
 from biod2c_core.errors import BioD2CError
-from biod2c_core.inference.attention.explain import View, explain_answer
+from biod2c_core.inference.attention.attention_map import View
+from biod2c_core.inference.attention.explain import explain_answer
 from biod2c_core.inference.calibration import Calibration
 from biod2c_core.inference.serving.metrics import Metrics
 from biod2c_core.inference.serving.requests import Limits, RefusedError, queue_full

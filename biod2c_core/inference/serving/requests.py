@@ -13,8 +13,7 @@ from typing import Any
 
 from PIL import Image
 
-from biod2c_core.data.images import load_image
-from biod2c_core.data.nifti import is_nifti
+from biod2c_core.data.images import is_volume, load_image
 from biod2c_core.errors import ImageError, InputError
 from biod2c_core.inference.questions import check_question
 
@@ -105,7 +104,7 @@ def parse_chat(body: bytes, limits: Limits, model: str) -> ChatRequest:
         model: The name that the request must ask for, if it names one.
 
     Raises:
-        RefusedError: It is no such request.
+        RefusedError: It is not such a request.
     """
     try:
         value = json.loads(body)
@@ -213,9 +212,9 @@ def decode_image(data: bytes, limits: Limits) -> Image.Image:
     """Decode an image part to RGB, within the limits.
 
     Raises:
-        RefusedError: It is no image, damaged, too large, or a volume.
+        RefusedError: It is not an image, damaged, too large, or a volume.
     """
-    if is_nifti(data[:352], "the image"):
+    if is_volume(data):
         raise bad("a volume holds many pictures; send one slice as PNG", "invalid_image")
     try:
         return load_image(data, max_pixels=limits.pixels, max_bytes=limits.body_bytes)

@@ -90,16 +90,13 @@ def serve(
         raise MissingDependencyError(error.name or "fastapi", "serve") from error
     bound = listen(options.host, options.port)  # before the slow part
 
-    from biod2c_core.inference.calibration import load_calibration
     from biod2c_core.inference.serving.app import Access, make_app
     from biod2c_core.inference.serving.batching import Engine
     from biod2c_core.inference.serving.metrics import Metrics
-    from biod2c_core.model.checkpoints.folder import locate
-    from biod2c_core.model.generation import Answerer
+    from biod2c_core.inference.vqa_model import VQAModel
 
-    answerer = Answerer.load(checkpoint, device)
-    calibration = load_calibration(locate(checkpoint), answerer.identity)
-    engine = Engine(answerer, calibration, options.limits, Metrics())
+    model = VQAModel.load(checkpoint, device)
+    engine = Engine(model.answerer, model.calibration, options.limits, Metrics())
     access = Access(options.key) if options.loopback else Access(options.key, ())
     config = uvicorn.Config(
         make_app(engine, access),

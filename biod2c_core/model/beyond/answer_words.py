@@ -84,7 +84,7 @@ def _count(batch: Batch) -> Tensor:
 
 def _total(passed: ForwardPass) -> Tensor:
     mask, labels = (cast("Tensor", passed.batch[name]) for name in ("question_mask", "labels"))
-    log_p = passed.model.answer_word_log_p(passed.visual, mask)
+    log_p = answer_word_log_p(passed.visual.tokens, mask, passed.embedding)
     return missed_words(log_p, labels).sum()
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 from safetensors import safe_open
 
 from biod2c_core.errors import InputError
+from biod2c_core.foreign import read_json
 
 _LIMITS = """- Research software, no medical device: do not use its answers for diagnosis or treatment.
 - It answers every question, also one that the image cannot answer, and about images unlike its training data;
@@ -56,7 +56,7 @@ def model_card(folder: Path, name: str, facts: CardFacts, trained_as: Path | Non
             ``model/`` of a run, the run tells about its data.
 
     Raises:
-        InputError: A result file is none.
+        InputError: A result file is not one.
     """
     results = [_read_result(path) for path in facts.results]
     origin = (trained_as or folder).absolute()
@@ -78,7 +78,7 @@ def model_card(folder: Path, name: str, facts: CardFacts, trained_as: Path | Non
 
 def _read_json(path: Path) -> Any:
     try:
-        return json.loads(path.read_text("utf-8"))
+        return read_json(path)
     except (OSError, ValueError):
         return {}
 
@@ -92,7 +92,7 @@ def _read_result(path: Path) -> dict[str, Any]:
         content["scores"].items()
     except (TypeError, KeyError, AttributeError) as error:
         raise InputError(
-            f"{path} is no result of an evaluation",
+            f"{path} is not the result of an evaluation",
             "Give the result.json that 'biod2c evaluate' writes into its --output folder.",
         ) from error
     return content
@@ -202,7 +202,16 @@ biod2c ask image.png "Is there a pleural effusion?" --model {name}
 ```
 
 ```python
-import biod2c_core.model.modeling, biod2c_core.model.processing  # make the Auto classes know BioD2C
+import biod2c
+
+model = biod2c.load("{name}")
+print(model.ask("image.png", "Is there a pleural effusion?"))
+```
+
+In transformers:
+
+```python
+import biod2c  # the Auto classes know the model from here on
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
 model = AutoModelForImageTextToText.from_pretrained("{name}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from itertools import pairwise
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -11,6 +11,15 @@ from torch import Tensor
 from biod2c_core.errors import InputError
 
 MAX_AUTO_SCALES = 6  # the paper's S
+
+
+class CellBox(NamedTuple):
+    """A part of the grid in cells; bottom and right are exclusive."""
+
+    top: int
+    left: int
+    bottom: int
+    right: int
 
 
 def block_edges(cells: int, parts: int) -> list[int]:
@@ -65,7 +74,7 @@ def resolve_scales(scales: int | Literal["auto"], height: int, width: int) -> in
     return scales
 
 
-def block_boxes(scales: int, height: int, width: int) -> Tensor:
+def list_blocks(scales: int, height: int, width: int) -> list[CellBox]:
     """Where each block lies on the map.
 
     Args:
@@ -74,18 +83,22 @@ def block_boxes(scales: int, height: int, width: int) -> Tensor:
         width: Columns of the map.
 
     Returns:
-        int64 (M, 4): top, left, bottom, right in cells, bottom and right exclusive, in the order of
-        the pooled blocks: scale 1 first, row-major in each scale.
+        M boxes in the order of the pooled blocks: scale 1 first, row-major in each scale.
 
     Raises:
         InputError: As in `resolve_scales`.
     """
-    boxes = []
+    boxes: list[CellBox] = []
     for scale in range(resolve_scales(scales, height, width)):
         rows, columns = block_edges(height, 2**scale), block_edges(width, 2**scale)
         boxes += [
-            (top, left, bottom, right)
+            CellBox(top, left, bottom, right)
             for top, bottom in pairwise(rows)
             for left, right in pairwise(columns)
         ]
-    return torch.tensor(boxes, dtype=torch.int64)
+    return boxes
+
+
+def block_boxes(scales: int, height: int, width: int) -> Tensor:
+    """:func:`list_blocks` as a tensor, int64 (M, 4), a :class:`CellBox` a row."""
+    return torch.tensor(list_blocks(scales, height, width), dtype=torch.int64)

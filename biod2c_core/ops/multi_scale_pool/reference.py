@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from biod2c_core.ops.multi_scale_pool.geometry import block_boxes
+from biod2c_core.ops.multi_scale_pool.geometry import list_blocks
 
 
 def accumulation_dtype(dtype: torch.dtype) -> torch.dtype:
@@ -30,8 +30,8 @@ def multi_scale_pool_reference(features: Tensor, scales: int) -> Tensor:
     height, width = features.shape[1:3]
     wide = features.to(accumulation_dtype(features.dtype))
     blocks = (
-        wide[:, top:bottom, left:right]
-        for top, left, bottom, right in block_boxes(scales, height, width).tolist()
+        wide[:, box.top : box.bottom, box.left : box.right]
+        for box in list_blocks(scales, height, width)
     )
     pooled = [block.amax(dim=(1, 2)) + block.mean(dim=(1, 2)) for block in blocks]
     return torch.stack(pooled, dim=1).to(features.dtype)

@@ -107,6 +107,9 @@ def test_whole_numbers_are_one_id_and_one_answer(tmp_path: Path) -> None:
     path = tmp_path / "p.jsonl"
     path.write_text('{"id": 7.0, "answer": 2.0}\n{"id": 8, "answer": null}\n', "utf-8")
     assert found(path) == {"7": ("2", None), "8": ("", None)}
+    path = tmp_path / "p.csv"
+    path.write_text("id,answer\n7.0,2.0\n8.10,2.50\n", "utf-8")
+    assert found(path) == {"7": ("2", None), "8.10": ("2.50", None)}
 
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
@@ -124,16 +127,16 @@ def test_what_is_written_is_read(
     rows: list[Prediction], tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     path = tmp_path_factory.mktemp("p") / "p.jsonl"
-    path.write_text("".join(row.to_json() + "\n" for row in rows), "utf-8")
+    path.write_text("".join(json.dumps(row.to_row()) + "\n" for row in rows), "utf-8")
     wanted = {row.id: (row.answer, row.confidence) for row in rows}
     assert found(path) == wanted
-    path.write_text("[" + ",\n".join(row.to_json() for row in rows) + "]", "utf-8")
+    path.write_text("[" + ",\n".join(json.dumps(row.to_row()) for row in rows) + "]", "utf-8")
     assert found(path) == wanted
 
 
 @pytest.mark.parametrize("confidence", [float("nan"), float("inf")])
 def test_a_confidence_that_is_no_number_is_not_written(confidence: float) -> None:
-    assert json.loads(Prediction("1", "a", confidence).to_json()) == {"id": "1", "answer": "a"}
+    assert Prediction("1", "a", confidence).to_row() == {"id": "1", "answer": "a"}
 
 
 def test_a_missing_predictions_file_needs_a_model(tmp_path: Path) -> None:

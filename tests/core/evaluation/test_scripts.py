@@ -95,7 +95,7 @@ def test_exact_treats_all_punctuation_alike(gold: str, said: str) -> None:
         ("不可以", ["不可以", "不能"], ["可以"]),
         ("はい", ["はい。", "はい、あります"], ["いいえ", "ありません"]),
         ("아니요", ["아니요", "아니오.", "없습니다"], ["예", "네", "있습니다"]),
-        ("ใช่", ["ใช่", "มี"], ["ไม่ใช่", "ไม่มี"]),
+        ("ใช่", ["ใช่", "มี。", "ใช่!"], ["ไม่ใช่", "ไม่มี"]),
     ],
 )
 def test_yes_and_no_of_other_languages(gold: str, right: list[str], wrong: list[str]) -> None:

@@ -10,10 +10,12 @@ import tiny_models
 from PIL import Image
 
 from biod2c_core.errors import CheckpointError, ImageError, InputError, RecordError
-from biod2c_core.inference.ask import AskOptions, ImageChoice, ask
+from biod2c_core.inference.ask import ask
 from biod2c_core.inference.calibration import Calibration
-from biod2c_core.inference.questions import Question, gather_questions
-from biod2c_core.inference.session import BATCH, Asker
+from biod2c_core.inference.image_choice import ImageChoice
+from biod2c_core.inference.questions import AskOptions, Question, gather_questions
+from biod2c_core.inference.session import ImageSession
+from biod2c_core.inference.vqa_model import BATCH, VQAModel
 from biod2c_core.model.generation import Answerer
 
 QUESTIONS = [Question(text) for text in tiny_models.QUESTIONS]
@@ -37,10 +39,9 @@ def test_the_replies_are_the_models_answers(image: Path, checkpoint: Path) -> No
         assert (reply.model, reply.calibrated) == (str(checkpoint), False)
 
 
-def make_asker(checkpoint: Path, calibration: Calibration | None = None) -> Asker:
-    asker = Asker.load(tiny_models.make_image(0), str(checkpoint), "cpu")
-    asker.calibration = calibration
-    return asker
+def make_session(checkpoint: Path, calibration: Calibration | None = None) -> ImageSession:
+    model = VQAModel(Answerer.load(str(checkpoint), "cpu"), calibration)
+    return ImageSession.open(model, tiny_models.make_image(0))
 
 
 def test_the_image_is_encoded_once_however_many_the_questions(
@@ -54,27 +55,27 @@ def test_the_image_is_encoded_once_however_many_the_questions(
         return forward(self, images)
 
     monkeypatch.setattr(Answerer, "encode", counted)
-    asker = make_asker(checkpoint)
+    session = make_session(checkpoint)
     questions = [QUESTIONS[index % 4] for index in range(BATCH + 3)]
-    texts = [reply.answer for reply, _ in asker.ask(questions)]
+    texts = [reply.answer for reply, _ in session.ask(questions)]
     assert seen == [1]
     assert texts[:4] == texts[4:8] == texts[BATCH - 4 : BATCH]
     assert texts[BATCH:] == texts[:3]
 
 
 def test_the_confidence_is_calibrated_and_decides_on_abstention(checkpoint: Path) -> None:
-    asker = make_asker(checkpoint, Calibration("isotonic", points=((0.0, 0.25), (1.0, 0.25))))
-    ((reply, answer),) = asker.ask(QUESTIONS[:1], min_confidence=0.3)
+    session = make_session(checkpoint, Calibration("isotonic", points=((0.0, 0.25), (1.0, 0.25))))
+    ((reply, answer),) = session.ask(QUESTIONS[:1], AskOptions(min_confidence=0.3))
     assert (reply.answer, reply.confidence, reply.calibrated) == (None, 0.25, True)
     assert reply.abstained
-    ((reply, _),) = asker.ask(QUESTIONS[:1], min_confidence=0.25)
+    ((reply, _),) = session.ask(QUESTIONS[:1], AskOptions(min_confidence=0.25))
     assert (reply.answer, reply.abstained) == (answer.text, False)
 
 
 def test_the_n_best_are_different_and_start_with_the_answer(checkpoint: Path) -> None:
-    asker = make_asker(checkpoint)
-    ((plain, answer),) = asker.ask(QUESTIONS[:1])
-    ((reply, _),) = asker.ask(QUESTIONS[:1], n_best=3)
+    session = make_session(checkpoint)
+    ((plain, answer),) = session.ask(QUESTIONS[:1])
+    ((reply, _),) = session.ask(QUESTIONS[:1], AskOptions(n_best=3))
     assert reply.answer == plain.answer
     assert reply.candidates[0] == (answer.text, answer.confidence)
     texts = [text for text, _ in reply.candidates]
@@ -86,9 +87,7 @@ def test_the_n_best_are_different_and_start_with_the_answer(checkpoint: Path) ->
 def test_looking_for_attention_leaves_the_answers(image: Path, checkpoint: Path) -> None:
     out = image.parent / "map.png"
     choice = ImageChoice(str(image))
-    shown = list(
-        ask(choice, QUESTIONS[:2], AskOptions(attention=out), str(checkpoint), device="cpu")
-    )
+    shown = list(ask(choice, QUESTIONS[:2], None, str(checkpoint), device="cpu", attention=out))
     plain = list(ask(choice, QUESTIONS[:2], None, str(checkpoint), device="cpu"))
     assert [(r.answer, r.confidence) for r in shown] == [(r.answer, r.confidence) for r in plain]
     with Image.open(out) as picture:

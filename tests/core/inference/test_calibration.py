@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from biod2c_core.data.records import iter_records
 from biod2c_core.errors import CheckpointError, InputError
-from biod2c_core.inference.ask import ImageChoice, ask
+from biod2c_core.inference.ask import ask
 from biod2c_core.inference.calibration import (
     FILE,
     METHODS,
@@ -24,6 +24,7 @@ from biod2c_core.inference.calibration import (
     fit,
     load_calibration,
 )
+from biod2c_core.inference.image_choice import ImageChoice
 from biod2c_core.inference.questions import Question
 from biod2c_core.model.checkpoints.folder import fingerprint
 

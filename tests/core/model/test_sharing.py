@@ -158,7 +158,7 @@ def test_a_card_without_facts_says_so(checkpoint: Path, tmp_path: Path) -> None:
     assert card.count("Not stated by whoever made this checkpoint.") == 2
     assert "not stated: ask whoever made this checkpoint" in card
     (tmp_path / "other.json").write_text("[]")
-    with pytest.raises(InputError, match="is no result of an evaluation"):
+    with pytest.raises(InputError, match="is not the result of an evaluation"):
         model_card(checkpoint, "mine", CardFacts(results=[tmp_path / "other.json"]))
 
 

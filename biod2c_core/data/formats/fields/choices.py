@@ -12,11 +12,12 @@ _PREFIXES = {
 }
 _MARKUP = re.compile(r"[*_`$]+|\\(?:boxed|text|mathrm|mathbf)|[{}]")
 _LEAD = re.compile(
-    r".*\b(?:answer|choice|option|ans)\b\s*(?:(?:is|would\s+be)\b\s*[:=]?|[:=])\s*(.+)",
+    r".*(?:\b(?:answer|choice|option|ans)\b\s*(?:(?:is|would\s+be)\b\s*[:=]?|[:=])"
+    r"|(?:答案|选项|選項)\s*[是为為:]*\s*|[选選][择擇]?\s*)\s*(.+)",
     re.IGNORECASE | re.DOTALL,
 )
 _NAMED = re.compile(r"(?:the\s+)?(?:option|choice|answer|letter)\s+(.+)", re.IGNORECASE | re.DOTALL)
-_LETTER = re.compile(r"[(\[]?\s*([A-Ha-h])\s*(?:[)\]:.,]+|\s-|$)\s*(.*)", re.DOTALL)
+_LETTER = re.compile(r"[(\[]?\s*([A-Ha-h])\s*(?:[)\]:.,\u3001\u3002]+|\s-|$)\s*(.*)", re.DOTALL)
 _LETTERS_AGAIN = re.compile(r"(?:(?:and|or|&|,)?\s*[A-Ha-h]\b[\s.,)]*)+")
 _BLANK_BEHIND = re.compile(r"([A-H])\s+(.+)", re.DOTALL)
 _SAID = re.compile(
@@ -64,7 +65,8 @@ def choice_meant(choices: Mapping[str, str], answer: str) -> str:
     Returns:
         Empty where it names none.
     """
-    return _meant(choices, _MARKUP.sub("", answer).strip(), 3)
+    said = answer if answer.isascii() else unicodedata.normalize("NFKC", answer)
+    return _meant(choices, _MARKUP.sub("", said).strip(), 3)
 
 
 def _meant(choices: Mapping[str, str], answer: str, depth: int) -> str:

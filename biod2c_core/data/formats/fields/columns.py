@@ -43,7 +43,9 @@ NAMES = {
 _LOOSE_SPLITS = ("subset", "set", "phase", "fold")  # a split only where they hold such a word
 _CAMEL = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
 _NOT_WORD = re.compile(r"[\W_]+")
-_GAPS = frozenset({"nan", "NaN", "NAN", "None", "null", "NULL", "<NA>", "#N/A", "N/A", "n/a", "NA"})
+_GAPS = frozenset(
+    {"nan", "NaN", "NAN", "None", "null", "NULL", "<NA>", "#N/A", "N/A", "n/a", "NA", "inf", "-inf"}
+)
 _WHOLE = re.compile(r"-?[0-9]{1,15}\.0")
 
 
@@ -80,6 +82,11 @@ def missing_columns(found: Collection[str]) -> str:
     return ", ".join(missing)
 
 
+def whole_number(text: str) -> str:
+    """A whole number that a table with gaps wrote as 2.0, as "2"; any other text as it is."""
+    return text[:-2] if _WHOLE.fullmatch(text) else text
+
+
 class TableRows:
     """Turns the rows of a table into the fields of records; other columns become tags.
 
@@ -105,6 +112,7 @@ class TableRows:
         self._texts: list[tuple[str, str]] = []
         self._others: list[str] = []
         self._loose: list[str] = []
+        self._rivals: list[str] = []
 
     def convert(
         self, line: int, row: Mapping[str, Any], image: str | None = None
@@ -132,6 +140,11 @@ class TableRows:
                 fields[field] = value
             else:
                 fields[field] = "" if is_empty(value) else text_of(field, value)
+        for name in self._rivals:
+            rival = text_of(name, row[name])
+            if rival and rival not in _GAPS and rival.lower() != fields["answer"].lower():
+                column = self._columns["answer"]
+                raise ValueError(f"which is the gold answer, column {column!r} or {name!r}?")
         if image is not None:
             fields["image"] = image
         if not fields.get("id"):
@@ -159,6 +172,8 @@ class TableRows:
         self._texts = [(f, c) for f, c in self._columns.items() if f not in nested]
         if not self.is_text:
             self._texts = [(f, c) for f, c in self._texts if f != "image"]
+        gold = NAMES["answer"]
+        self._rivals = [name for name in self._others if plain_column(name) in gold]
         self._loose = [name for name in self._others if plain_column(name) in _LOOSE_SPLITS]
         self._header = header
 
@@ -167,9 +182,7 @@ class TableRows:
         if text in _GAPS:
             self.notes.add(GAPS, f"{field} {text}")
             return ""
-        if field in ("answer", "id") and _WHOLE.fullmatch(text):
-            return text[:-2]
-        return text
+        return whole_number(text) if field in ("answer", "id") else text
 
     def _loose_split(self, row: Mapping[str, Any]) -> str:
         for name in self._loose:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
 
-from biod2c_core.data.records import NotANumberError, bom_encoding, check_repeated
+from biod2c_core.data.records import NOT_A_NUMBER, UnfitJSONError, bom_encoding, check_repeated
 from biod2c_core.errors import InputError, RecordError
 
 CHUNK = 1 << 20
@@ -91,7 +91,7 @@ class _Reader:
             if self.text[end : end + 1] in _AFTER_VALUE or not self._read_on():
                 start, self.at = self.at, end
                 if self._has_constant:
-                    return NotANumberError(value)
+                    return UnfitJSONError(NOT_A_NUMBER, value)
                 try:
                     check_repeated(self.text[start:end], value)
                 except ValueError as error:

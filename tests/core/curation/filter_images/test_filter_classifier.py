@@ -105,6 +105,23 @@ def test_a_head_of_another_encoder_or_layout_is_refused(
         ImageFilter.load(tmp_path, encoder.identity)
 
 
+def test_a_kill_while_saving_leaves_no_head_with_the_facts_of_another(
+    image_filter: ImageFilter,
+    encoder: ImageEncoder,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def killed(path: Path, value: object) -> None:
+        raise KeyboardInterrupt
+
+    image_filter.save(tmp_path)
+    monkeypatch.setattr(f"{ImageFilter.__module__}.write_json", killed)
+    with pytest.raises(KeyboardInterrupt):
+        image_filter.save(tmp_path)
+    with pytest.raises(CheckpointError, match="no image filter"):
+        ImageFilter.load(tmp_path, encoder.identity)
+
+
 @pytest.mark.parametrize("damage", ["{}", "[]", "not json", '{"width": "x"}'])
 def test_a_damaged_head_is_one_line(
     image_filter: ImageFilter, encoder: ImageEncoder, tmp_path: Path, damage: str
@@ -119,3 +136,21 @@ def test_the_embedded_filter_belongs_to_the_embedded_encoder() -> None:
     encoder = ImageEncoder.load()
     assert ImageFilter.load(None, encoder.identity).encoder == encoder.identity
     assert sum(path.stat().st_size for path in EMBEDDED.iterdir()) < 1 << 20
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[" * 100_000,
+        '{"encoder": "e", "layout": 2, "width": 1000000000, "hidden": 1000000000}',
+        '{"encoder": "e", "layout": 2, "width": 1e999, "hidden": 1}',
+    ],
+)
+def test_a_configuration_of_a_stranger_builds_nothing(
+    image_filter: ImageFilter, tmp_path: Path, text: str
+) -> None:
+    image_filter.save(tmp_path)
+    (tmp_path / "filter.json").write_text(text)
+    with pytest.raises(CheckpointError, match="is damaged") as caught:
+        ImageFilter.load(tmp_path, "e")
+    assert len(str(caught.value).splitlines()) == 1

@@ -111,7 +111,7 @@ def test_keys_in_a_browser(server: LabelServer, tmp_path: Path) -> None:
         while page.run(f"busy || {PROGRESS} === '{before}'"):
             pass
 
-    with open_browser(browser, tmp_path / "browser") as page:
+    with open_browser(browser, tmp_path) as page:
         page._call("Page.navigate", url=server.url)
         while not page.run(f"!!document.getElementById('progress') && {PROGRESS} !== ''"):
             pass

@@ -68,6 +68,12 @@ def test_with_a_root_images_cannot_leave_it(tmp_path: Path) -> None:
 
 
 def test_a_growing_label_file_is_read_as_written(tmp_path: Path) -> None:
+    odd = {
+        "caf\udce9.png": "clean",
+        "caf\u00e9, 2.png": "polluted",
+    }  # the first is not UTF-8 on disk
+    write_label_names(tmp_path / "odd.csv", odd.items())
+    assert read_label_names(tmp_path / "odd.csv") == odd
     path = tmp_path / "labels.csv"
     assert read_label_names(path) == {}
     given = {'with "quotes", comma.png': "clean", "ä.png": "unsure"}
@@ -76,3 +82,15 @@ def test_a_growing_label_file_is_read_as_written(tmp_path: Path) -> None:
     path.write_text("image,label\na.png,perhaps\n")
     with pytest.raises(RecordError, match=r"labels\.csv:2"):
         read_label_names(path)
+
+
+def test_names_that_a_spreadsheet_would_run_are_quoted_and_read_again(tmp_path: Path) -> None:
+    names = ["=1+1.png", "+a.png", "-a.png", "@a.png", "'=a.png", "''-a.png", "'a.png", "a=b.png"]
+    path = tmp_path / "labels.csv"
+    write_label_names(path, [(name, "clean") for name in names])
+    cells = [line.rpartition(",")[0] for line in path.read_text().splitlines()[1:]]
+    assert not any(cell.startswith(("=", "+", "-", "@")) for cell in cells)
+    assert cells[-2:] == names[-2:]
+    assert list(read_label_names(path)) == names
+    file = write(tmp_path, "'=1+1.png,clean,")
+    assert read_labels(file)[-1].name == "=1+1.png"

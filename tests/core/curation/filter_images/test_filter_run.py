@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from functools import partial
 from pathlib import Path
@@ -16,9 +17,9 @@ from biod2c_core.curation.filter_images.encoder import ImageEncoder
 from biod2c_core.curation.filter_images.filter import (
     filter_images,
     list_clean,
-    move_polluted,
     parse_shard,
 )
+from biod2c_core.curation.filter_images.moving import move_polluted
 from biod2c_core.curation.filter_images.scoring import score_images
 from biod2c_core.curation.filter_images.sources import Item, list_images
 from biod2c_core.errors import ImageError, InputError
@@ -74,6 +75,29 @@ def test_unreadable_images_have_a_row_that_says_why(
     rows = read(output)
     assert "image not found" in rows[2]["error"]
     assert rows[3] == {"image": "../x.png", "error": "outside"}
+
+
+def test_names_that_are_not_utf8_are_kept_as_they_are(
+    images: Path, output: Path, encoder: ImageEncoder, image_filter: ImageFilter, tmp_path: Path
+) -> None:
+    """Names are bytes on a disk, and what a JSONL spells need not be text."""
+    folder = tmp_path / "named"
+    folder.mkdir()
+    odd = os.fsdecode(b"caf\xe9.png")
+    (folder / odd).write_bytes(next(images.glob("*.png")).read_bytes())
+    items = [*list_images(folder), Item("\ud83d.png", "\ud83d.png")]
+
+    def stop(count: int) -> None:
+        if count:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        filter_images(items, output, encoder, image_filter, threshold=1.1, advance=stop)
+    assert filter_images(items, output, encoder, image_filter, threshold=1.1).scored_now == 0
+    assert [row["image"] for row in read(output)] == [odd, "\ud83d.png"]
+    output.read_text("utf-8")
+    assert list_clean(output, folder, tmp_path / "clean.txt") == 1
+    assert (tmp_path / "clean.txt").read_bytes() == b"caf\xe9.png\n"
 
 
 @pytest.mark.parametrize("cut", [0, 1, 40, 10_000])
@@ -228,7 +252,7 @@ def test_polluted_files_are_moved_and_a_second_call_moves_the_rest(
     shutil.move(root / "sub" / "polluted-00.png", target / "sub")  # by a call that was killed
     left = list_images(root)
     filter_images(left, output, encoder, image_filter)
-    assert move_polluted(left, output, root, target) == 11
+    assert move_polluted(left, output, root, target).moved == 11
     assert len(list((target / "sub").iterdir())) == 12
     assert all(path.name.startswith("clean") for path in (root / "sub").iterdir())
 

@@ -10,13 +10,8 @@ import tiny_models
 import torch
 
 from biod2c_core.errors import ConfigError, InputError
-from biod2c_core.inference.attention.explain import (
-    METHODS,
-    View,
-    explain,
-    explain_without_fusion,
-    map_trace,
-)
+from biod2c_core.inference.attention.attention_map import METHODS, View
+from biod2c_core.inference.attention.explain import explain, explain_without_fusion, map_trace
 from biod2c_core.inference.attention.maps import spread_blocks
 from biod2c_core.inference.attention.trace import Trace, trace_answer
 from biod2c_core.model.generation import Answerer

@@ -11,7 +11,7 @@ from biod2c_core.errors import InputError
 from biod2c_core.inference.attention.maps import (
     block_areas,
     choose_layers,
-    normalise,
+    normalize,
     spread_blocks,
     trace_tokens,
 )
@@ -78,7 +78,7 @@ def test_every_map_sums_to_one(scales: int, extra: tuple[int, int], seed: int) -
 
 
 def test_no_weight_at_all_is_an_even_map() -> None:
-    assert normalise(torch.zeros(2, 4, 4)).unique().tolist() == [1 / 16]
+    assert normalize(torch.zeros(2, 4, 4)).unique().tolist() == [1 / 16]
 
 
 def test_layers_and_heads_are_chosen_and_averaged() -> None:

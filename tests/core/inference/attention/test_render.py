@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from biod2c_core.errors import InputError
-from biod2c_core.inference.attention.explain import AttentionMap, View
+from biod2c_core.inference.attention.attention_map import AttentionMap, View
 from biod2c_core.inference.attention.export import (
     check_picture_path,
     draw_maps,
@@ -87,7 +87,7 @@ def test_files(tmp_path: Path) -> None:
         save_picture(tmp_path / name, GREY)
         with Image.open(tmp_path / name) as picture:
             assert picture.size == (80, 40)
-    with pytest.raises(InputError, match="no picture to write"):
+    with pytest.raises(InputError, match="is not the name of a picture"):
         check_picture_path(tmp_path / "out.txt")
 
 

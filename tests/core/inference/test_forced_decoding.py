@@ -1,4 +1,4 @@
-"""A given answer is read with the probabilities that it was generated with."""
+"""A given answer is scored with the probabilities that it was generated with."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 import tiny_models
 import torch
 
-from biod2c_core.inference.forced_decoding import read_answer
+from biod2c_core.inference.forced_decoding import score_answer
 from biod2c_core.model.generation import Answerer
 
 IMAGE = tiny_models.make_image(0)
@@ -39,9 +39,9 @@ def test_each_token_has_the_log_probability_that_it_was_chosen_with(answerer: An
             scores[0].log_softmax(-1)[token]
             for token, scores in zip(ids, generated.scores, strict=True)
         ]
-        reading = read_answer(answerer, image, question, tuple(ids))
-        torch.testing.assert_close(reading.log_p, torch.stack(expected), atol=1e-4, rtol=1e-4)
-        assert reading.attention == ()
+        scored = score_answer(answerer, image, question, tuple(ids))
+        torch.testing.assert_close(scored.log_p, torch.stack(expected), atol=1e-4, rtol=1e-4)
+        assert scored.attention == ()
 
 
 @torch.no_grad()
@@ -49,7 +49,7 @@ def test_the_probability_of_an_answer_is_its_confidence(answerer: Answerer) -> N
     image = answerer.encode([IMAGE])
     for question in tiny_models.QUESTIONS:
         (answer,) = answerer.answer([IMAGE], [question])
-        log_p = read_answer(answerer, image, question, answer.ids).log_p
+        log_p = score_answer(answerer, image, question, answer.ids).log_p
         assert log_p.sum().exp().item() == pytest.approx(answer.confidence, rel=1e-3)
 
 
@@ -59,8 +59,8 @@ def test_looking_leaves_the_probabilities_and_the_language_model(answerer: Answe
     language_model = answerer.model.language_model
     before = language_model.config._attn_implementation
     (answer,) = answerer.answer([IMAGE], tiny_models.QUESTIONS[:1])
-    plain = read_answer(answerer, image, tiny_models.QUESTIONS[0], answer.ids)
-    seen = read_answer(answerer, image, tiny_models.QUESTIONS[0], answer.ids, attention=True)
+    plain = score_answer(answerer, image, tiny_models.QUESTIONS[0], answer.ids)
+    seen = score_answer(answerer, image, tiny_models.QUESTIONS[0], answer.ids, attention=True)
     torch.testing.assert_close(seen.log_p, plain.log_p, atol=1e-4, rtol=1e-4)
     assert language_model.config._attn_implementation == before
     assert [each.shape[1:] for each in seen.attention] == [

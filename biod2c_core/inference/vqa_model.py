@@ -1,0 +1,257 @@
+"""A checkpoint to ask about any image: its answers, their calibrated confidence, its maps."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, overload
+
+from PIL import Image
+
+from biod2c_core.errors import InputError
+from biod2c_core.inference.attention.attention_map import AttentionMap, View, find_method
+from biod2c_core.inference.attention.explain import explain_answer
+from biod2c_core.inference.attention.export import AttentionFigure
+from biod2c_core.inference.calibration import Calibration, load_calibration
+from biod2c_core.inference.candidates import other_answers
+from biod2c_core.inference.image_choice import AnyImage, open_picture
+from biod2c_core.inference.questions import AskOptions, Question, Reply, check_question
+from biod2c_core.model.fusion import ImageEncoding
+from biod2c_core.model.generation import Answer, Answerer
+
+BATCH = 32  # questions answered together
+
+
+@dataclass(frozen=True)
+class VQAModel:
+    """A loaded model that answers questions about images.
+
+    Attributes:
+        answerer: The model, its processor, and its name.
+        calibration: Of its confidence; None leaves it as it is.
+    """
+
+    answerer: Answerer
+    calibration: Calibration | None = None
+
+    @classmethod
+    def load(cls, checkpoint: str | Path | None = None, device: str = "auto") -> VQAModel:
+        """Load a checkpoint, and its calibration where it has one.
+
+        Args:
+            checkpoint: A folder, a hub name, or None for the embedded biod2c-tiny.
+            device: ``auto``, ``cpu``, ``cuda`` ...
+
+        Raises:
+            CheckpointError: The checkpoint is missing or damaged.
+            ConfigError: The device is absent.
+        """
+        answerer = Answerer.load(checkpoint, device)
+        folder = answerer.folder
+        return cls(answerer, load_calibration(folder, answerer.identity) if folder else None)
+
+    def __repr__(self) -> str:
+        kind = "calibrated" if self.calibration else "not calibrated"
+        return f"<BioD2C model {self.answerer.name} on {self.answerer.model.device}, {kind}>"
+
+    @overload
+    def ask(  # type: ignore[overload-overlap]  # a str is a sequence of str, too
+        self,
+        image: AnyImage,
+        question: str,
+        *,
+        n_best: int = 1,
+        min_confidence: float = 0.0,
+    ) -> Reply: ...
+
+    @overload
+    def ask(
+        self,
+        image: AnyImage | Sequence[AnyImage],
+        question: str | Sequence[str],
+        *,
+        n_best: int = 1,
+        min_confidence: float = 0.0,
+    ) -> list[Reply]: ...
+
+    def ask(
+        self,
+        image: AnyImage | Sequence[AnyImage],
+        question: str | Sequence[str],
+        *,
+        n_best: int = 1,
+        min_confidence: float = 0.0,
+    ) -> Reply | list[Reply]:
+        """Answer one question or several about one image or several.
+
+        Args:
+            image: A path, a PIL image, an :class:`ImageChoice` (a frame or slice of a file), or a
+                list of these. An image is encoded once for all questions that are asked about it
+                together.
+            question: In English; or a list. As many images as questions go in pairs; a single one of
+                either goes with each of the other.
+            n_best: How many answers ``candidates`` lists.
+            min_confidence: Below it, ``answer`` is None.
+
+        Returns:
+            A reply, which prints as its answer; a list of replies where a list was given.
+
+        Raises:
+            ImageError: An image is missing or unusable.
+            InputError: A question is empty or too long, or the lists do not go together.
+        """
+        options = AskOptions(n_best, min_confidence)
+        images, questions = _listed(image), _listed(question)
+        replies = list(self._ask_pairs(images, _pair(images, questions), options))
+        return replies if images is image or questions is question else replies[0]
+
+    def _ask_pairs(
+        self,
+        images: Sequence[AnyImage],
+        pairs: Sequence[tuple[int, Question]],
+        options: AskOptions,
+    ) -> Iterator[Reply]:
+        seen: list[int] = []
+        for start in range(0, len(pairs), BATCH):
+            batch = pairs[start : start + BATCH]
+            wanted = sorted({index for index, _ in batch})
+            if wanted != seen:
+                pictures = [open_picture(images[index]) for index in wanted]
+                seen, encoding = wanted, self.answerer.encode(pictures)
+            asked = [(seen.index(index), question) for index, question in batch]
+            yield from (reply for reply, _ in self.replies(encoding, asked, options))
+
+    def attention_map(
+        self, image: AnyImage, question: str, method: str | None = None
+    ) -> AttentionFigure:
+        """Answer a question, and show where the model looked for the answer.
+
+        Args:
+            image: As in :meth:`ask`.
+            question: In English.
+            method: ``fusion``, ``language`` or ``gradient``, see
+                :class:`~biod2c_core.inference.attention.attention_map.View`; by default the fusion,
+                and for a model without one the language model.
+
+        Returns:
+            The map as ``values`` (H, W) and as a picture to ``save``.
+
+        Raises:
+            ImageError: The image is missing or unusable.
+            InputError: The question is empty or too long, or the method unknown.
+            ConfigError: The model has no fusion, and the method needs it.
+        """
+        view = View(find_method(method)) if method is not None else None
+        picture, asked = open_picture(image), check_question(question)
+        (answer,) = self.answerer.answer([picture], [asked])
+        return AttentionFigure(self.explain(picture, asked, answer, view), picture)
+
+    def replies(
+        self,
+        encoding: ImageEncoding,
+        asked: Sequence[tuple[int, Question]],
+        options: AskOptions,
+    ) -> Iterator[tuple[Reply, Answer]]:
+        """Answer questions about encoded images, in their order.
+
+        Args:
+            encoding: Of the images, from :meth:`Answerer.encode`.
+            asked: (row of ``encoding``, question).
+            options: How to answer.
+
+        Yields:
+            The reply, and the model's answer with its tokens.
+
+        Raises:
+            InputError: A question is too long for the model.
+        """
+        for start in range(0, len(asked), BATCH):
+            batch = asked[start : start + BATCH]
+            began = time.monotonic()
+            pairs = [(row, question.text) for row, question in batch]
+            answers = self.answerer.answer_encoded(encoding, pairs)
+            seconds = (time.monotonic() - began) / len(batch)
+            for (row, question), answer in zip(batch, answers, strict=True):
+                image = ImageEncoding(*(part[row : row + 1] for part in encoding))
+                yield self._reply(image, question, answer, options, seconds), answer
+
+    def confidence(self, answer: Answer) -> float:
+        """How sure the model is, calibrated where that is possible."""
+        return (
+            answer.confidence if self.calibration is None else self.calibration(answer.confidence)
+        )
+
+    def explain(
+        self, image: Image.Image, question: str, answer: Answer, view: View | None = None
+    ) -> AttentionMap:
+        """Where the model looked for an answer: by fusion, or without it by the language model."""
+        if view is None:
+            view = View("fusion" if self.answerer.model.fusion.enabled else "language")
+        pixels = self.answerer.processor.pixels(image)
+        return explain_answer(self.answerer, pixels, question, answer, view)
+
+    def _reply(
+        self,
+        image: ImageEncoding,
+        question: Question,
+        answer: Answer,
+        options: AskOptions,
+        seconds: float,
+    ) -> Reply:
+        listed = [answer]
+        if options.n_best > 1:
+            listed += other_answers(self.answerer, image, question.text, answer, options.n_best - 1)
+        confidence = self.confidence(answer)
+        abstained = confidence < options.min_confidence
+        return Reply(
+            question=question.text,
+            answer=None if abstained else answer.text,
+            confidence=confidence,
+            calibrated=self.calibration is not None,
+            abstained=abstained,
+            model=self.answerer.name,
+            seconds=round(seconds, 3),
+            id=question.id,
+            candidates=tuple((each.text, self.confidence(each)) for each in listed)
+            if options.n_best > 1
+            else (),
+        )
+
+
+def _listed(given: Any) -> Sequence[Any]:
+    return given if isinstance(given, list | tuple) else [given]
+
+
+def _pair(images: Sequence[AnyImage], questions: Sequence[str]) -> list[tuple[int, Question]]:
+    """(index of the image, question): side by side, or one with each of the others."""
+    if not images:
+        raise InputError("there is no image", "Give one.")
+    if not questions:
+        raise InputError("there is no question", "Give one.")
+    asked = [Question(check_question(text)) for text in questions]
+    if len(images) == 1:
+        return [(0, question) for question in asked]
+    if len(asked) == 1:
+        return [(index, asked[0]) for index in range(len(images))]
+    if len(images) != len(asked):
+        raise InputError(
+            f"{len(images)} images do not go with {len(asked)} questions",
+            "Give as many of one as of the other, or a single one of either.",
+        )
+    return list(enumerate(asked))
+
+
+def load(checkpoint: str | Path | None = None, device: str = "auto") -> VQAModel:
+    """Load a model to ask about images: :meth:`VQAModel.load` under a short name.
+
+    Args:
+        checkpoint: A folder, a hub name, or None for the embedded biod2c-tiny.
+        device: ``auto``, ``cpu``, ``cuda`` ...
+
+    Raises:
+        CheckpointError: The checkpoint is missing or damaged.
+        ConfigError: The device is absent.
+    """
+    return VQAModel.load(checkpoint, device)

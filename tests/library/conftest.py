@@ -1,0 +1,5 @@
+"""The tiny random models and data of ``tests/tiny_models.py`` as fixtures."""
+
+from tiny_models import checkpoint, data, llama
+
+__all__ = ["checkpoint", "data", "llama"]

@@ -22,8 +22,10 @@ def profiles_table(result: dict[str, Any]) -> Table:
             cells = [score["label"], _shown(score["value"]), interval(score)]
             rows.append([head, *cells, str(score["questions"])])
             head = ""
-        for total in profile["totals"].values():
-            rows.append([head, total["label"], _shown(total["value"]), "", ""])
+        for key, total in profile["totals"].items():
+            count = key.endswith("_answers")
+            shown = str(int(total["value"])) if count else _shown(total["value"])
+            rows.append([head, total["label"], shown, "", ""])
             head = ""
     data = result["data"]
     model = (result["predictions"] or {}).get("model", "predictions of another system")
@@ -43,6 +45,4 @@ def profiles_table(result: dict[str, Any]) -> Table:
 
 
 def _shown(value: float) -> str:
-    if value.is_integer() and value > 1:
-        return str(int(value))
     return f"{value:.1e}" if 0 < value < _SMALL else number(value)

@@ -116,13 +116,13 @@ class Balance:
 
 
 def balance(answers: Counter[str]) -> Balance:
-    """Summarise a count of answers."""
+    """Summarize a count of answers."""
     total = answers.total()
     top = dict(answers.most_common(TOP))
     return Balance(total, len(answers), round(max(top.values(), default=0) / max(1, total), 4), top)
 
 
-def summarise(records: Iterable[Record]) -> Stats:
+def summarize(records: Iterable[Record]) -> Stats:
     """Count a data set."""
     stats = Stats()
     for record in records:

@@ -113,7 +113,7 @@ class BioD2CForConditionalGeneration(PreTrainedModel, GenerationMixin):
         return loaded
 
     def _init_weights(self, module: nn.Module) -> None:
-        """Every part initialises itself; transformers must not do it again."""
+        """Every part initializes itself; transformers must not do it again."""
 
     def get_input_embeddings(self) -> nn.Module:
         """The language model's token embedding, the encoding function epsilon of section 3.1."""
@@ -169,7 +169,7 @@ class BioD2CForConditionalGeneration(PreTrainedModel, GenerationMixin):
         """What is known of an image before any question; reuse it for several questions.
 
         Args:
-            pixel_values: (B, 3, H, W), normalised by the processor.
+            pixel_values: (B, 3, H, W), normalized by the processor.
             grid_features: X_v, (B, N, N, D), where the trunk has run before.
         """
         if (pixel_values is None) == (grid_features is None):

@@ -165,7 +165,7 @@ def train_head(
         polluted: (N,), bool.
         seed: Of weights, order and dropout.
         hidden: Units of the hidden layer.
-        steps: Optimiser steps of at most 128 images.
+        steps: Optimizer steps of at most 128 images.
 
     Raises:
         InputError: One of the labels is missing.

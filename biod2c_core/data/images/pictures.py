@@ -15,7 +15,7 @@ from PIL import Image
 
 from biod2c_core.data.images.bombs import check_jpeg
 from biod2c_core.data.images.pixels import check_pixels, choose_frame, on_white, scale_to_bytes
-from biod2c_core.data.images.recognise import PILLOW_FORMATS, READ_FORMATS, check_name
+from biod2c_core.data.images.recognize import PILLOW_FORMATS, READ_FORMATS, check_name
 from biod2c_core.data.images.tiff import UPRIGHT, decode_wide_page, is_tiff, read_page
 from biod2c_core.errors import ImageError
 

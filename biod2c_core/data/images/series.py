@@ -12,7 +12,7 @@ import numpy as np
 from biod2c_core.data.images.dicom import DicomFile, NoPictureError, open_dicom
 from biod2c_core.data.images.files import TimedFile, check_image_file
 from biod2c_core.data.images.pixels import choose_frame
-from biod2c_core.data.images.recognise import DICOM, PEEK_BYTES, recognise
+from biod2c_core.data.images.recognize import DICOM, PEEK_BYTES, recognize
 from biod2c_core.errors import ImageError
 
 MAX_FILES = 5000
@@ -98,7 +98,7 @@ def _slice(path: Path, max_bytes: int) -> _Slice | None:
 
 def _is_dicom(head: bytes) -> bool:
     try:
-        return recognise(head, "") == DICOM
+        return recognize(head, "") == DICOM
     except ImageError:  # of a format that is not read
         return False
 

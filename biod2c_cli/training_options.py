@@ -105,7 +105,7 @@ class Where:
         if self.in_all == 1 and not engine.splits:
             return None
         nodes = launch.Nodes(self.nodes, self.node_rank, self.master)
-        os.environ.setdefault("PYTHONSAFEPATH", "1")  # a file of the user's is no module of ours
+        os.environ.setdefault("PYTHONSAFEPATH", "1")  # a file of the user's is not a module of ours
         return launch.launch([sys.executable, "-m", "biod2c_cli", *sys.argv[1:]], self.here, nodes)
 
 

@@ -85,7 +85,7 @@ def gen_qa(
     from biod2c_core.curation.prompts import load_template
 
     if output.suffix != ".jsonl":
-        raise InputError(f"the output {output} is no .jsonl file", "Name it OUT.jsonl.")
+        raise InputError(f"the output {output} is not a .jsonl file", "Name it OUT.jsonl.")
     chosen, root = _read(records, image_root, limit)
     settings = Settings(model, root, load_template(template), image_side, text_only, asks)
     connection = Connection(base_url, rpm, tpm, in_flight, timeout, max_tokens, budget, prices)

@@ -36,7 +36,7 @@ def load_config(preset: str) -> TrainingConfig:
     """Read a preset by name, or a YAML file by path.
 
     Raises:
-        ConfigError: It does not exist, is no YAML mapping, or has a key or value that does not fit.
+        ConfigError: It does not exist, is not a YAML mapping, or has a key or value that does not fit.
     """
     import yaml
 
@@ -74,7 +74,7 @@ def override(config: T, assignments: list[str]) -> T:
     for assignment in assignments:
         path, equals, text = assignment.partition("=")
         if not equals:
-            raise ConfigError(f"{assignment!r} is no assignment", "Write key=value.")
+            raise ConfigError(f"{assignment!r} is not an assignment", "Write key=value.")
         tree = _plain(config)
         _assign(type(config), tree, path.strip().split("."), text, "")
         config = build(type(config), tree, "")

@@ -70,7 +70,7 @@ def parse_part(text: str) -> Part:
     """Read ``PATH[@SPLIT][=WEIGHT]``; a path that exists as written is taken as one.
 
     Raises:
-        InputError: The weight is no number above 0, or the split is unknown.
+        InputError: The weight is not a number above 0, or the split is unknown.
     """
     if Path(text).exists():
         return Part(Path(text))

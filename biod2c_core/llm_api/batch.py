@@ -87,7 +87,9 @@ class BatchState:
             value = read_json(path, _MOST_STATE)
             return BatchState(value["run"], [Part(**part) for part in value["parts"]])
         except (OSError, ValueError, KeyError, TypeError) as error:
-            raise InputError(f"{path} is no state of a batch", "Restore it from a copy.") from error
+            raise InputError(
+                f"{path} is not the state of a batch", "Restore it from a copy."
+            ) from error
 
     def save(self, path: Path) -> None:
         """Write the file, atomically."""

@@ -158,13 +158,13 @@ class Client:
 
         Raises:
             Exception: Whatever the ``openai`` package raises; ``classify`` sorts it.
-            ValueError: The body is no JSON object.
+            ValueError: The body is not a JSON object.
         """
         completions = self.connection().chat.completions.with_raw_response
         raw = await asyncio.wait_for(completions.create(**payload), self.timeout)
         body = parse_json(raw.http_response.content)
         if not isinstance(body, dict):
-            raise ValueError("the body is no JSON object")
+            raise ValueError("the body is not a JSON object")
         return body, raw.headers
 
     def connection(self) -> Any:
@@ -316,7 +316,7 @@ class _Call:
         try:
             body, headers = await client.send(payload)
         except ValueError as error:
-            reason = f"the answer is no JSON ({one_line(str(error), 80)})"
+            reason = f"the answer is not JSON ({one_line(str(error), 80)})"
             failure = Failure("malformed", client.redact(reason), maybe_billed=True)
             return failure, self._likely_usage(failure), {}
         except Exception as error:

@@ -232,7 +232,7 @@ def _check_prompt(prompt: str, tokenizer: Any) -> None:
         return
     if not isinstance(prompt, str) or len(prompt) > _LONGEST_PROMPT:
         raise ConfigError(
-            f"the prompt is no text of at most {_LONGEST_PROMPT:,} characters",
+            f"the prompt is not a text of at most {_LONGEST_PROMPT:,} characters",
             "Write a shorter one.",
         )
     rest = prompt.replace(QUESTION, "")

@@ -194,7 +194,9 @@ def _read_manifest(path: Path) -> dict[str, Any]:
 def _finished(output: Path, items: Iterable[Item], classifier: str) -> list[Score]:
     """The scores of a run that is complete, if these images are among them."""
     if not _manifest_path(output).exists():
-        raise InputError(f"{output} is there already and is no output of this command", _CHANGED)
+        raise InputError(
+            f"{output} is there already and is not an output of this command", _CHANGED
+        )
     if _read_manifest(_manifest_path(output))["classifier"] != classifier:
         raise InputError(f"{output} was made by another classifier", _CHANGED)
     scores = list(read_scores(output))

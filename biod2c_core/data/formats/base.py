@@ -26,7 +26,7 @@ class Row(NamedTuple):
 
 @dataclass(frozen=True)
 class Rejection:
-    """A row that is no record: where it stands and why it was left out."""
+    """A row that is not a record: where it stands and why it was left out."""
 
     file: str
     line: int

@@ -205,7 +205,7 @@ def _plain(file: BinaryIO, name: str) -> BinaryIO:
 def _frames(header: Any) -> int:
     try:
         return max(int(header.get("NumberOfFrames") or 1), 1)
-    except (TypeError, ValueError):  # text that is no number
+    except (TypeError, ValueError):  # text that is not a number
         return 1
 
 

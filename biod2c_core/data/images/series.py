@@ -56,7 +56,9 @@ def _read(folder: Path, max_bytes: int) -> list[_Slice]:
         files = (path for path in folder.iterdir() if not path.name.startswith("."))
         paths = sorted(path for path in files if path.is_file())
     except OSError as error:
-        raise ImageError(f"cannot read {folder}: {error.strerror}", "Check its rights.") from error
+        raise ImageError(
+            f"cannot read {folder}: {error.strerror}", "Check its permissions."
+        ) from error
     if len(paths) > MAX_FILES:
         raise ImageError(
             f"{folder} is a folder of {len(paths):,} files, over the limit of {MAX_FILES:,}",

@@ -96,7 +96,7 @@ def vote(
 ) -> Tensor:
     """The next token, by the language model and by what the visual tokens name.
 
-    p(w) is proportional to p_LM(w) p_ans(w)^weight. An end is no word and p_ans knows nothing of it: it
+    p(w) is proportional to p_LM(w) p_ans(w)^weight. An end is not a word and p_ans knows nothing of it: it
     counts like the words before it on average, by their geometric mean, so that nothing is longer or
     shorter for it; as the first token it has its own p_ans, next to nothing.
 

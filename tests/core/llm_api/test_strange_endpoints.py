@@ -105,7 +105,7 @@ BOMB = gzip.compress(b" " * (64 * MEBI), 9)
         (lambda h: h.give(b"x", Content_Encoding="gzip"), "cannot be unpacked"),
         (lambda h: h.give(b"[" * 100_000), "nested too deeply"),
         (lambda h: h.give(b'{"choices":' + b"[" * 500 + b"]" * 500 + b"}"), "nested more than"),
-        (lambda h: h.give(b'{"usage": ' + b"9" * 5000 + b"}"), "no JSON"),
+        (lambda h: h.give(b'{"usage": ' + b"9" * 5000 + b"}"), "not JSON"),
         (lambda h: h.give(b'{"error": {"message": "x\\u001b[31m\\ud800"}}'), "holds no choice"),
     ],
 )

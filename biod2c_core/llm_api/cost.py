@@ -139,7 +139,7 @@ def prompt_tokens(messages: list[dict[str, Any]], image_tokens: int = 765) -> in
     return total
 
 
-def usage_from(body: Mapping[str, Any], fallback: Usage) -> Usage:
+def read_usage(body: Mapping[str, Any], fallback: Usage) -> Usage:
     """Read the ``usage`` of an answer; ``fallback`` where it is missing, or more than can be."""
     counted = body.get("usage")
     if not isinstance(counted, dict):

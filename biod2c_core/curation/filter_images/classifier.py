@@ -99,7 +99,7 @@ class ImageFilter:
 
         Args:
             folder: Where ``fit`` wrote it, or None for the embedded one.
-            encoder: Identity of the encoder at hand.
+            encoder: Identity of the encoder in use.
 
         Raises:
             CheckpointError: It is missing or damaged, or was trained on another encoder.

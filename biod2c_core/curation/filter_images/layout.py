@@ -30,7 +30,7 @@ _DEEPEST = 5
 _EMPTY_SHARE = 0.97  # of a line's pixels, for the line to be empty
 _BLANK_SHARE = 0.95  # of a part's lines empty both ways, for it to be no panel
 MOST_PANELS = 40
-_SEAMS = 8  # how many of the strongest seams across the whole figure are told
+_SEAMS = 8  # how many of the strongest seams across the whole figure are reported
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ import pytest
 
 from biod2c_core.errors import EndpointError
 from biod2c_core.llm_api import CallFailed, Client, Completion, Journal, Price, http
-from biod2c_core.llm_api.answers import kept
+from biod2c_core.llm_api.answers import journal_entry
 from biod2c_core.llm_api.failures import retry_after
 from biod2c_core.llm_api.http import is_loopback
 
@@ -240,7 +240,7 @@ def test_an_entry_that_cannot_be_used_is_set_aside(
         Journal(tmp_path / "j.jsonl") as journal,
         caplog.at_level(logging.WARNING),
     ):
-        assert kept(journal, "k") is None
+        assert journal_entry(journal, "k") is None
         assert "cannot be used and is set aside" in caplog.text
         assert ask(server, journal).text == "fine"
-        assert kept(journal, "k") is not None
+        assert journal_entry(journal, "k") is not None

@@ -189,7 +189,7 @@ def split(
     ] = "image",
     seed: Seed = 0,
 ) -> None:
-    """Assign train, validation and test anew, no image in two of them, kinds evenly spread."""
+    """Assign new splits: no image in two of them, kinds evenly spread."""
     from biod2c_core.data.split import split_data
 
     shares = dict(zip(("train", "validation", "test"), fractions, strict=True))

@@ -58,7 +58,7 @@ def dump_config(config: TrainingConfig) -> str:
     """The whole configuration as YAML, every key with its value."""
     import yaml
 
-    return yaml.safe_dump(_plain(config), sort_keys=False, allow_unicode=True)
+    return yaml.safe_dump(_to_tree(config), sort_keys=False, allow_unicode=True)
 
 
 def override(config: T, assignments: list[str]) -> T:
@@ -75,7 +75,7 @@ def override(config: T, assignments: list[str]) -> T:
         path, equals, text = assignment.partition("=")
         if not equals:
             raise ConfigError(f"{assignment!r} is not an assignment", "Write key=value.")
-        tree = _plain(config)
+        tree = _to_tree(config)
         _assign(type(config), tree, path.strip().split("."), text, "")
         config = build(type(config), tree, "")
     return config
@@ -98,7 +98,7 @@ def build(kind: type[T], tree: Any, place: str) -> T:
         raise _explain(error, kind, place) from None
 
 
-def _plain(settings: Any) -> Any:
+def _to_tree(settings: Any) -> Any:
     return TypeAdapter(type(settings)).dump_python(settings, mode="json")
 
 

@@ -283,7 +283,7 @@ class StageSettings:
     )
     cache_features: StrictBool = Field(
         default=False,
-        description="Keep the frozen trunk's features on disk instead of computing them anew.",
+        description="Keep the frozen trunk's features on disk instead of computing them again.",
     )
     log_every: StrictInt = Field(default=10, ge=1, description="Steps between log lines.")
     save_every: StrictInt = Field(

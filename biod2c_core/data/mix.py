@@ -57,7 +57,7 @@ class MixReport:
         records: Records written, by ``Record.source``.
         images: Different images, by ``Record.source``.
         link: The link beside the output to its images, if one was needed.
-        dropped: The parts of which nothing was taken, as they are written, each with the reason.
+        dropped: The parts from which nothing was taken, as written, each with the reason.
     """
 
     records: dict[str, int]

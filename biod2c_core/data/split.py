@@ -64,7 +64,7 @@ def split_data(
     seed: int = 0,
     group: str = "image",
 ) -> list[Record]:
-    """Read a data set and write it as one JSONL with ``split`` set anew; see :func:`split_records`.
+    """Read a data set and write it as one JSONL with a new ``split``; see :func:`split_records`.
 
     Returns:
         What was written.

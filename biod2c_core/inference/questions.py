@@ -1,4 +1,4 @@
-"""What is asked and what is replied, without a model at hand."""
+"""What is asked and what is replied, without a model."""
 
 from __future__ import annotations
 

@@ -122,7 +122,7 @@ def add_own_fields(
     Args:
         fields: Of the record, changed in place.
         row: The published row.
-        taken: Fields that have been looked at.
+        taken: Fields that have been read.
         notes: Told of the others.
     """
     for name in row:

@@ -1,7 +1,7 @@
 """Any image file to an RGB picture, or to one line that says what is wrong with it.
 
 What becomes of each kind of pixel is the table in ``docs/data-formats.md``; :mod:`.pictures`,
-:mod:`.tiff`, :mod:`.dicom` and :mod:`.nifti` do it. The format is told from the content. Limits are
+:mod:`.tiff`, :mod:`.dicom` and :mod:`.nifti` do it. The format is detected from the content. Limits are
 checked on the header before a pixel is allocated, and :mod:`.bombs` looks for what a header hides.
 Only formats whose decoders are plain functions of the bytes are tried: EPS, for example, would
 start another program.

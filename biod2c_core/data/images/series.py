@@ -34,7 +34,7 @@ def choose_slice(folder: Path, slice_index: int | None, frame: int | None, max_b
     """The file of one slice.
 
     Args:
-        folder: With the files of one series; others that are not DICOM pictures are passed over.
+        folder: With the files of one series; others that are not DICOM pictures are skipped.
         slice_index: From 0, from the patient's left, back or feet; by default the middle one.
         frame: Which volume, where the series has several at the same places; by default the first.
         max_bytes: Refuse longer files.

@@ -215,7 +215,7 @@ def _check_tokenizer(path: Path) -> None:
     for pattern in _patterns(content):
         if explodes(pattern):
             raise CheckpointError(
-                f"{path} cuts texts by {pattern[:100]!r}, which takes for ever on some of them",
+                f"{path} cuts texts by {pattern[:100]!r}, which takes forever on some of them",
                 _REMEDY,
             )
     if growth > MOST_GROWTH:
@@ -244,7 +244,7 @@ def _growth(step: Any) -> int:
 
 
 def _patterns(value: Any) -> Iterator[str]:
-    """The regular expressions of a tokenizer, but for the vocabulary's texts."""
+    """The regular expressions of a tokenizer, without the vocabulary's texts."""
     if isinstance(value, dict):
         for name, inner in value.items():
             if name == "Regex" and isinstance(inner, str):

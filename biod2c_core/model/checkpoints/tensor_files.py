@@ -127,7 +127,7 @@ def _state_dict(content: Any, path: Path) -> dict[str, Tensor]:
 def check_fit(
     given: Mapping[str, Tensor], wanted: Mapping[str, Tensor], what: str, remedy: str
 ) -> None:
-    """Refuse weights of which a name or a shape is not as the model has it.
+    """Refuse weights whose names or shapes differ from the model's.
 
     Args:
         given: The weights.

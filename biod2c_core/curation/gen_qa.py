@@ -110,7 +110,7 @@ async def generate_pairs(
     in_flight: int,
     advance: Callable[[int], None],
 ) -> None:
-    """Ask about every record until its outcome stands in the client's journal.
+    """Ask about every record until its outcome is in the client's journal.
 
     Args:
         records: What to ask about; each needs a caption.

@@ -211,7 +211,7 @@ def load_entries(path: str | Path) -> list[Entry]:
 
     Args:
         path: ``.jsonl`` (objects or strings), ``.json`` (a list of them, an object of them, or terms
-            with their synonyms) or plain text with one entry a line.
+            with their synonyms) or plain text with one entry per line.
 
     Raises:
         InputError: It cannot be read, or holds no text.

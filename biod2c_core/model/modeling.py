@@ -254,7 +254,7 @@ class BioD2CForConditionalGeneration(PreTrainedModel, GenerationMixin):
             pixel_values: (B, 3, H, W); or ``grid_features``, (B, N, N, D).
             grid_features: X_v, where the trunk has run before.
             image_rows: (B,), the image that each row is about, where several share one; by default
-                there is an image a row.
+                there is one image per row.
             question_ids: The question alone, (B, T), for the fusion decoder.
             question_mask: (B, T).
             queue_ids: The text queue, (B, k, L), for L_sem.

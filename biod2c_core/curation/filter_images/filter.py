@@ -252,7 +252,7 @@ def check_list_path(target: Path, source: Path, output: Path) -> None:
 
 
 def write_clean_list(output: Path, source: Path, target: Path) -> int:
-    """Write what is clean: the rows of a JSONL source as they are, else a name a line.
+    """Write what is clean: the rows of a JSONL source as they are, else one name per line.
 
     Returns:
         How many lines there are.

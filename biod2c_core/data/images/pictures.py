@@ -139,7 +139,7 @@ def _wide_png(picture: Image.Image, file: BinaryIO, layout: str, key: Any) -> Im
             tile: Any = again.tile[0]
             again.tile = [tile._replace(args=raw)]
             values = np.asarray(again)
-            picture.info.update(again.info)  # EXIF may stand behind the pixels
+            picture.info.update(again.info)  # EXIF may follow the pixels
             return values
 
     if layout == "LA;16B":

@@ -1,4 +1,4 @@
-"""The predictions file: JSONL, one row a question, appended to and never rewritten.
+"""The predictions file: JSONL, one row per question, appended to and never rewritten.
 
 A row is ``{"id": ..., "answer": ..., "confidence": ...}``; more keys are allowed and kept out of
 scoring. The rows of LLaVA-Med's answer files (``question_id``, ``text``) are read as they are, and so
@@ -177,7 +177,7 @@ def read_predictions(path: str | Path) -> dict[str, Prediction]:
         if prediction.id in found:
             first = found[prediction.id].line
             problem = f"id {prediction.id!r} was already answered on line {first}"
-            raise RecordError(path, line, problem, "Keep one prediction a question.")
+            raise RecordError(path, line, problem, "Keep one prediction per question.")
         found[prediction.id] = prediction
     return found
 

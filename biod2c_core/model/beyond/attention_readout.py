@@ -23,7 +23,7 @@ from biod2c_core.ops.dropout import Dropout
 
 
 class AttentionReadout(Extension):
-    """R = W ReLU(C P), one vector a question, added to X_vt.
+    """R = W ReLU(C P), one vector per question, added to X_vt.
 
     P = [sum over i of a_i Y_(i + o)], for o itself and its eight neighbours: Y are the layer-normalized
     blocks of the finest scale, a the weights that the cross-attention gives them, averaged over layers,

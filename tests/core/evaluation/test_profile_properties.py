@@ -77,7 +77,7 @@ def test_blanks_written_twice_do_not_matter(profile: str, rows: list[tuple[str, 
     assert means(evaluate(profile, doubled)) == means(evaluate(profile, rows))
 
 
-# Flaws of LLaVA-Med that its profile keeps: "lung" is not a correct closed answer to itself, and its
+# Flaws of LLaVA-Med that its profile keeps: "lung" is no correct closed answer to itself, and its
 # "exact match" counts a gold's repeated words once.
 UNSURE_OF_ITSELF = {
     "closed_accuracy",

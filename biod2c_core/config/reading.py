@@ -36,7 +36,7 @@ def load_config(preset: str) -> TrainingConfig:
     """Read a preset by name, or a YAML file by path.
 
     Raises:
-        ConfigError: It does not exist, is no YAML mapping, or has a key or value that does not fit.
+        ConfigError: It does not exist, is not a YAML mapping, or has a key or value that does not fit.
     """
     import yaml
 
@@ -58,7 +58,7 @@ def dump_config(config: TrainingConfig) -> str:
     """The whole configuration as YAML, every key with its value."""
     import yaml
 
-    return yaml.safe_dump(_plain(config), sort_keys=False, allow_unicode=True)
+    return yaml.safe_dump(_to_tree(config), sort_keys=False, allow_unicode=True)
 
 
 def override(config: T, assignments: list[str]) -> T:
@@ -74,8 +74,8 @@ def override(config: T, assignments: list[str]) -> T:
     for assignment in assignments:
         path, equals, text = assignment.partition("=")
         if not equals:
-            raise ConfigError(f"{assignment!r} is no assignment", "Write key=value.")
-        tree = _plain(config)
+            raise ConfigError(f"{assignment!r} is not an assignment", "Write key=value.")
+        tree = _to_tree(config)
         _assign(type(config), tree, path.strip().split("."), text, "")
         config = build(type(config), tree, "")
     return config
@@ -98,7 +98,7 @@ def build(kind: type[T], tree: Any, place: str) -> T:
         raise _explain(error, kind, place) from None
 
 
-def _plain(settings: Any) -> Any:
+def _to_tree(settings: Any) -> Any:
     return TypeAdapter(type(settings)).dump_python(settings, mode="json")
 
 

@@ -57,7 +57,7 @@ class MixReport:
         records: Records written, by ``Record.source``.
         images: Different images, by ``Record.source``.
         link: The link beside the output to its images, if one was needed.
-        dropped: The parts of which nothing was taken, as they are written, each with the reason.
+        dropped: The parts from which nothing was taken, as written, each with the reason.
     """
 
     records: dict[str, int]
@@ -70,7 +70,7 @@ def parse_part(text: str) -> Part:
     """Read ``PATH[@SPLIT][=WEIGHT]``; a path that exists as written is taken as one.
 
     Raises:
-        InputError: The weight is no number above 0, or the split is unknown.
+        InputError: The weight is not a number above 0, or the split is unknown.
     """
     if Path(text).exists():
         return Part(Path(text))

@@ -1,6 +1,6 @@
 """The terms of Eq. (5), each a sum and a count, and the one place that averages and adds them.
 
-A term is averaged over all that an optimiser update counts (answer tokens, rows with a queue), however the
+A term is averaged over all that an optimizer update counts (answer tokens, rows with a queue), however the
 update is cut into micro-batches and processes: whoever cuts it gives the counts of the whole.
 
 Notation used for tensor shapes:

@@ -114,7 +114,7 @@ class BioD2CForConditionalGeneration(PreTrainedModel, GenerationMixin):
         return loaded
 
     def _init_weights(self, module: nn.Module) -> None:
-        """Every part initialises itself; transformers must not do it again."""
+        """Every part initializes itself; transformers must not do it again."""
 
     def get_input_embeddings(self) -> nn.Module:
         """The language model's token embedding, the encoding function epsilon of section 3.1."""
@@ -170,7 +170,7 @@ class BioD2CForConditionalGeneration(PreTrainedModel, GenerationMixin):
         """What is known of an image before any question; reuse it for several questions.
 
         Args:
-            pixel_values: (B, 3, H, W), normalised by the processor.
+            pixel_values: (B, 3, H, W), normalized by the processor.
             grid_features: X_v, (B, N, N, D), where the trunk has run before.
         """
         if (pixel_values is None) == (grid_features is None):
@@ -250,7 +250,7 @@ class BioD2CForConditionalGeneration(PreTrainedModel, GenerationMixin):
             pixel_values: (B, 3, H, W); or ``grid_features``, (B, N, N, D).
             grid_features: X_v, where the trunk has run before.
             image_rows: (B,), the image that each row is about, where several share one; by default
-                there is an image a row.
+                there is one image per row.
             question_ids: The question alone, (B, T), for the fusion decoder.
             question_mask: (B, T).
             queue_ids: The text queue, (B, k, L), for L_sem.

@@ -108,7 +108,7 @@ class VisionTower(nn.Module):
             self._folded = FoldedTrunk(self.trunk, self.image_size)
 
     def restore_buffers(self) -> None:
-        """Compute anew what a trunk derives from its shape and stores in no checkpoint.
+        """Recompute what a trunk derives from its shape and stores in no checkpoint.
 
         transformers builds a model without memory, fills in the weights, and leaves such tables
         (of relative positions, for example) as they come.

@@ -141,7 +141,7 @@ def test_the_paper_preset_is_the_papers_setting() -> None:
         ("model.vison.name=x", "unknown key 'model.vison'. Did you mean 'model.vision'?"),
         ("model.vision.nam=x", "unknown key 'model.vision.nam'. Did you mean 'model.vision.name'?"),
         ("zzz=1", "unknown key 'zzz'. Known: model, stage1, stage2, zero."),
-        ("stage1.batch_size", "'stage1.batch_size' is no assignment. Write key=value."),
+        ("stage1.batch_size", "'stage1.batch_size' is not an assignment. Write key=value."),
         ("stage1.batch_size.x=1", "stage1.batch_size has no keys below it"),
         ("stage1.batch_size=big", "stage1.batch_size is 'big', expected int"),
         ("stage1.batch_size=2.5", "stage1.batch_size is 2.5, expected int"),

@@ -77,7 +77,7 @@ def find_format(path: str | Path, name: str | None = None) -> Format:
     """The format of a file or folder, as named or as detected.
 
     Raises:
-        InputError: The path is missing, the name unknown, or the layout not recognised.
+        InputError: The path is missing, the name unknown, or the layout not recognized.
     """
     path = Path(path)
     if not path.exists():

@@ -81,7 +81,7 @@ class Evaluation:
         return self.profile.totals(self.records, answers, known)
 
     def header(self) -> dict[str, Any]:
-        """What must stand in every result: version, profile, and which data, as JSON-ready values."""
+        """What every result must hold: version, profile, and which data, as JSON-ready values."""
         return {
             "biod2c_version": __version__,
             "profile": {

@@ -232,7 +232,7 @@ def test_batches_keep_every_question_once(images: list[int], size: int) -> None:
 @pytest.mark.parametrize(
     ("lines", "place", "reason"),
     [
-        (['{"id": "a", "answer": "x"}', '{"id": "b", "answer": "x"}'], 2, "'b' is no question"),
+        (['{"id": "a", "answer": "x"}', '{"id": "b", "answer": "x"}'], 2, "'b' is not a question"),
         (['{"id": "a", "answer": "x"}'] * 2, 2, "already answered on line 1"),
         ([""], 0, "without a prediction for id 'a'"),
         (['{"answer": "x"}'], 1, "no field 'id'"),

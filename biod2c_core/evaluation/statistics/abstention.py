@@ -125,7 +125,7 @@ def assess_confidence(questions: Sequence[ScoredQuestion]) -> Confidence | None:
         accuracy=float(right.mean()),
         area=area,
         area_random=float(1 - right.mean()),
-        area_perfect=area_under(right, right),
+        area_perfect=perfect_area(right),
         selective=selective,
         curve=_thinned(curve),
         calibration_error=error / len(usable),
@@ -166,6 +166,16 @@ def area_under(sure: Floats, right: Floats) -> float:
     """Area under the risk-coverage curve: the mean over questions of the risk when it is answered."""
     curve = np.array(risk_coverage(sure, right))
     return float(np.diff(curve[:, 0], prepend=0.0) @ curve[:, 1])
+
+
+def perfect_area(right: Floats) -> float:
+    """:func:`area_under` of the best order: no confidences of these answers can have less.
+
+    Args:
+        right: (Q,) correctness in [0, 1].
+    """
+    best_first = -np.sort(-right)
+    return area_under(-np.arange(len(right), dtype=np.float64), best_first)
 
 
 def _thinned(curve: Sequence[tuple[float, float]]) -> tuple[tuple[float, float], ...]:

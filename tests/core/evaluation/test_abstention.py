@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from biod2c_core.data.records import Record
@@ -20,6 +20,7 @@ from biod2c_core.evaluation.statistics.abstention import (
     area_under,
     assess_confidence,
     calibration_bins,
+    perfect_area,
     risk_coverage,
 )
 from biod2c_core.evaluation.statistics.conformal import (
@@ -60,8 +61,8 @@ def test_selective_accuracy_by_hand() -> None:
         assert estimate.value is not None
         assert 0 <= estimate.low <= estimate.value <= estimate.high <= 1
     assert found.area_random == pytest.approx(0.2)
-    # all eight right ones first, then both wrong ones at once
-    assert found.area_perfect == pytest.approx(0.2 * 0.2)
+    # all eight right ones first, then one wrong one after the other
+    assert found.area_perfect == pytest.approx((1 / 9 + 2 / 10) / 10)
     # risks of the ten thresholds
     risks = [0, 0, 0, 0, 0, 1 / 6, 1 / 7, 1 / 8, 1 / 9, 2 / 10]
     assert found.area.value == pytest.approx(sum(risks) / 10)
@@ -89,9 +90,10 @@ rows = st.lists(
 
 @settings(max_examples=40)
 @given(rows=rows)
+@example(rows=[(0.0, 0.0), (0.2, 0.0), (0.4, 0.5)])  # two equally wrong ones are not one step
 def test_areas_lie_between_the_perfect_one_and_the_worst(rows: list[tuple[float, float]]) -> None:
     sure, right = (np.array(column) for column in zip(*rows, strict=True))
-    area, best = area_under(sure, right), area_under(right, right)
+    area, best = area_under(sure, right), perfect_area(right)
     assert best - 1e-12 <= area <= 1
     assert area_under(np.zeros(len(rows)), right) == pytest.approx(1 - right.mean())
     assert area_under(sure[::-1], right[::-1]) == pytest.approx(area)

@@ -30,6 +30,9 @@ class ImageChoice:
     axis: int = 2
     window: tuple[float, float] | None = None
 
+    def __str__(self) -> str:
+        return self.path if self.frame is None else f"{self.path} (frame {self.frame})"
+
     def load(self) -> Image.Image:
         """Decode it.
 

@@ -8,7 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, overload
 
+import torch
 from PIL import Image
+from torch import Tensor
 
 from biod2c_core.errors import InputError
 from biod2c_core.inference.attention.attention_map import AttentionMap, View, find_method
@@ -147,6 +149,12 @@ class VQAModel:
         picture, asked = open_picture(image), check_question(question)
         (answer,) = self.answerer.answer([picture], [asked])
         return AttentionFigure(self.explain(picture, asked, answer, view), picture)
+
+    @torch.inference_mode()
+    def encode_pixels(self, pixels: Sequence[Tensor]) -> ImageEncoding:
+        """What is known of images, (3, S, S) each from the processor, before any question."""
+        model = self.answerer.model
+        return model.encode_image(torch.stack(list(pixels)).to(model.device, model.dtype))
 
     def replies(
         self,

@@ -6,11 +6,14 @@ import os
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from biod2c_core.errors import InputError
+
+if TYPE_CHECKING:
+    from biod2c_core.training.hardware.engines import EngineFlags
 
 Gpus = Annotated[
     int | None,
@@ -68,19 +71,22 @@ class Where:
         """Processes of the whole run."""
         return self.here * self.nodes
 
-    def launch(self, engine_given: bool) -> int | None:
-        """Start the processes and wait for them, where there are several to start.
+    def launch(self, flags: EngineFlags, preset: Literal["auto", 0, 2, 3]) -> int | None:
+        """Start the processes and wait for them; one that shares with none needs no launch.
 
         Args:
-            engine_given: An engine was asked for, which needs a launch even for one process.
+            flags: The engine that is asked for.
+            preset: ``zero`` of the configuration.
 
         Returns:
             The exit code, or None: this process is to do the work itself.
 
         Raises:
             InputError: Flags contradict each other, or there are fewer GPUs.
+            MissingDependencyError: DeepSpeed is needed and absent.
         """
         from biod2c_core.training.hardware import launch
+        from biod2c_core.training.hardware.engines import choose_engine
 
         if self.gpus and self.processes:
             raise InputError("--gpus and --processes are both given", "Choose one.")
@@ -93,7 +99,10 @@ class Where:
             return launch.launch_on_hosts(self.hostfile, _without_hostfile(sys.argv[1:]), count)
         if self.gpus:
             launch.check_gpus(self.gpus)
-        if self.in_all == 1 and not engine_given:
+        engine = choose_engine(
+            *(self.in_all, bool(self.gpus), flags.zero, flags.deepspeed, flags.fsdp), preset=preset
+        )
+        if self.in_all == 1 and not engine.splits:
             return None
         nodes = launch.Nodes(self.nodes, self.node_rank, self.master)
         os.environ.setdefault("PYTHONSAFEPATH", "1")  # a file of the user's is no module of ours

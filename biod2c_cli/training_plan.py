@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import typer
 
 from biod2c_cli.console import emit, emit_json
 from biod2c_cli.training_options import Where
 from biod2c_core.config import TrainingConfig, dump_config
+
+if TYPE_CHECKING:
+    from biod2c_core.training.hardware.engines import EngineFlags
 
 
 def show_plan(
@@ -17,9 +22,8 @@ def show_plan(
     data: list[Path],
     checkpoint: str | None,
     where: Where,
-    zero: int | None,
-    deepspeed: Path | None,
-    fsdp: bool,
+    flags: EngineFlags,
+    device: str,
     gpu_memory: float | None,
     as_json: bool,
 ) -> None:
@@ -28,25 +32,26 @@ def show_plan(
     Raises:
         typer.Exit: With code 2, if it will not fit.
     """
-    from dataclasses import asdict
-
     from biod2c_core.training.dry_run import make_plan
+    from biod2c_core.training.hardware.engines import choose_engine
 
-    split = 3 if fsdp else zero
-    if split is None and config.zero != "auto":
-        split = config.zero
-    if split is None:
-        split = 2 if (where.gpus or 1) > 1 or deepspeed else 0
     if gpu_memory is None and not where.processes:
         gpu_memory = _memory_here()
-    plan = make_plan(config, stage, data, checkpoint, where.in_all, split, gpu_memory)
+    on_gpu = not where.processes and (bool(where.gpus) or _is_gpu(device))
+    engine = choose_engine(
+        *(where.in_all, on_gpu, flags.zero, flags.deepspeed, flags.fsdp),
+        preset=config.zero,
+        elsewhere=True,
+    )
+    plan = make_plan(config, stage, data, checkpoint, where.in_all, engine, gpu_memory)
     if as_json:
-        emit_json({"config": asdict(config), **asdict(plan)})
+        emit_json(asdict(plan))
     else:
-        emit(dump_config(config))
+        emit(dump_config(plan.config))
         emit(f"trainable parameters: {plan.trainable:,} of {plan.parameters:,}")
         emit(f"steps: {plan.steps:,} of {plan.whole_batch} samples; records: {plan.records:,}")
         emit(f"longest sample: {plan.tokens} positions")
+        emit(f"engine: {plan.engine}")
         emit(f"memory of each of {plan.processes} process(es), estimated, GiB:")
         for name, size in plan.memory.items():
             emit(f"  {name}: {size:.2f}")
@@ -64,6 +69,12 @@ def _verdict(fits: bool | None, available: float | None, switches: list[str], st
     else:
         named = ", ".join(each.replace("stageN", f"--set stage{stage}") for each in switches)
         emit(f"does NOT fit in {available:.1f} GiB; what helps: {named}")
+
+
+def _is_gpu(device: str) -> bool:
+    from biod2c_core.device import resolve_device
+
+    return resolve_device(device).type == "cuda"
 
 
 def _memory_here() -> float | None:

@@ -1,40 +1,59 @@
-"""Write files so that a reader, or a kill at any moment, never sees half of one."""
+"""Write files and folders so that a reader, or a kill at any moment, never sees half of one.
+
+SIGTERM in the middle removes what was begun, as Ctrl-C does.
+"""
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
-import tempfile
+import secrets
+import shutil
+import signal
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
 from typing import IO, Any
+
+from biod2c_core.errors import InputError
+
+# How text is written that UTF-8 cannot hold (lone surrogates, which text of strangers may hold): as
+# ``\ud83d``, which in JSON is their spelling, so that they are read back as they were.
+NOT_UTF8 = "backslashreplace"
+FILE_NAMES = "surrogateescape"  # the bytes that the name has on the disk
 
 
 @contextmanager
-def atomic_open(path: str | Path, mode: str = "w") -> Iterator[IO[Any]]:
+def atomic_open(path: str | Path, mode: str = "w", *, errors: str = NOT_UTF8) -> Iterator[IO[Any]]:
     """Open a temporary file beside ``path`` that replaces it when the block ends well.
 
     Args:
         path: The file to write; its folder is created.
         mode: ``"w"`` for UTF-8 text or ``"wb"`` for bytes.
+        errors: What is done with text that UTF-8 cannot hold; :data:`FILE_NAMES` for files that are
+            not JSON and name files.
 
     Yields:
         The open temporary file. On an exception it is removed and ``path`` stays as it was.
     """
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.", suffix=".partial")
-    temporary = Path(name)
+    temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}.partial")
+    text = "b" not in mode
     try:
-        with os.fdopen(handle, mode, encoding=None if "b" in mode else "utf-8") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        umask = os.umask(0)
-        os.umask(umask)
-        temporary.chmod(0o666 & ~umask)  # mkstemp makes files private; keep the user's habit
-        temporary.replace(target)
+        with _raising_on_sigterm():
+            with temporary.open(
+                mode.replace("w", "x"),
+                encoding="utf-8" if text else None,
+                errors=errors if text else None,
+            ) as file:
+                yield file
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(target)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
@@ -45,3 +64,123 @@ def write_json(path: str | Path, value: Any) -> None:
     with atomic_open(path) as file:
         json.dump(value, file, indent=2, ensure_ascii=False, default=str)
         file.write("\n")
+
+
+@contextmanager
+def atomic_folder(
+    path: str | Path, *, replace: bool = False, resume: bool = False
+) -> Iterator[Path]:
+    """Make a folder beside ``path`` that takes its place when the block ends well.
+
+    What a kill has left of an earlier attempt is removed first.
+
+    Args:
+        path: The folder; what it lies in is created.
+        replace: Another folder there is replaced, and lost. Without it there may be none but an empty
+            one.
+        resume: The block goes on with what an earlier attempt, failed or killed, has left.
+
+    Yields:
+        The folder to write into. On an exception it is removed, unless ``resume``, and ``path`` stays
+        as it was.
+
+    Raises:
+        InputError: There is something at ``path``, or it cannot be written.
+    """
+    place = Path(path).resolve()
+    partial, aside = place.with_name(f".{place.name}.partial"), _aside(place)
+    if aside.exists() and not place.exists():
+        aside.rename(place)  # a kill came between the two renames of put_in_place
+    shutil.rmtree(aside, ignore_errors=True)
+    taken = place.exists() and (not place.is_dir() or (not replace and any(place.iterdir())))
+    if taken:
+        raise InputError(f"{path} exists already", "Give a new folder.")
+    if not resume:
+        shutil.rmtree(partial, ignore_errors=True)
+    try:
+        partial.mkdir(parents=True, exist_ok=True)
+    except (PermissionError, FileExistsError, NotADirectoryError) as error:
+        raise InputError(
+            f"cannot make {path}: {error.strerror}", "Choose another folder."
+        ) from error
+    try:
+        with _raising_on_sigterm():
+            yield partial
+            put_in_place(partial, place)
+    except BaseException:
+        if not resume or not any(partial.glob("*")):
+            shutil.rmtree(partial, ignore_errors=True)
+        raise
+
+
+def put_in_place(written: Path, place: Path) -> None:
+    """Sync a complete folder to the disk and let it take a place, in one step where the system can.
+
+    Args:
+        written: The folder, on the same disk; its files get the permissions that it has.
+        place: Where it goes. A folder that is there already is replaced.
+    """
+    permissions = written.stat().st_mode & 0o666  # as other files have: safetensors' are private
+    for path in sorted(written.rglob("*"), reverse=True):
+        if path.is_symlink():
+            continue
+        if path.is_file():
+            path.chmod(permissions)
+        _sync(path)
+    _sync(written)
+    try:
+        written.rename(place)
+    except OSError:
+        if not place.is_dir():
+            raise
+        old = written if _exchange(written, place) else _aside(place)
+        if old != written:
+            place.rename(old)
+            written.rename(place)
+        _sync(place.parent)
+        shutil.rmtree(old, ignore_errors=True)
+    _sync(place.parent)
+
+
+def _aside(place: Path) -> Path:
+    """Where a folder waits for a moment while another takes its place."""
+    return place.with_name(f".{place.name}.replaced")
+
+
+def _exchange(first: Path, second: Path) -> bool:
+    """Swap two folders in one step; False where the system cannot."""
+    try:
+        rename = ctypes.CDLL(None).renameat2
+    except (AttributeError, OSError, TypeError):  # only Linux has it
+        return False
+    here, swap = -100, 2  # AT_FDCWD, RENAME_EXCHANGE
+    return rename(here, os.fsencode(first), here, os.fsencode(second), swap) == 0
+
+
+def _sync(path: Path) -> None:
+    posix = os.name == "posix"
+    if path.is_dir() and not posix:
+        return  # only POSIX lets a folder be synced
+    handle = os.open(path, os.O_RDONLY if posix else os.O_RDWR)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+@contextmanager
+def _raising_on_sigterm() -> Iterator[None]:
+    """Let SIGTERM raise inside the block, where it would end the process without any cleaning up."""
+    main = threading.current_thread() is threading.main_thread()
+    if not main or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
+        yield
+        return
+    signal.signal(signal.SIGTERM, _stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+def _stop(number: int, frame: FrameType | None) -> None:
+    raise SystemExit(128 + number)  # not an Exception, which somebody may catch on the way

@@ -5,8 +5,14 @@ from __future__ import annotations
 import importlib
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
+
+from biod2c_core.config import switches
+from biod2c_core.model.checkpoints.folder import EMBEDDED, load_model_config
+from biod2c_core.model.modeling import BioD2CForConditionalGeneration
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 PAGES = sorted([REPOSITORY / "README.md", *(REPOSITORY / "docs").rglob("*.md")])
@@ -60,3 +66,30 @@ def test_every_equation_is_mapped() -> None:
     for name, value in vars(equations).items():
         if callable(value) and getattr(value, "__module__", "") == equations.__name__:
             assert f"equations.{name}`" in page, f"{name} is missing in paper-to-code.md"
+
+
+def test_the_table_of_switches_is_what_is_declared() -> None:
+    """Each switch beyond the paper has its row, and costs what the embedded model pays for it."""
+    page = text_of(REPOSITORY / "docs" / "paper-to-code.md")
+    rows = [
+        [cell.strip() for cell in line.strip("| ").split(" | ")]
+        for line in page.partition("| switch | the field's name |")[2].splitlines()[2:]
+        if line.startswith("| `")
+    ]
+    beyond = {f"`{name}`": switch for name, switch in switches().items() if switch.beyond}
+    assert [row[0] for row in rows] == list(beyond)
+    whole = embedded_parameters()
+    for name, term, equation, checkpoint, gains, costs in rows:
+        assert (term, checkpoint) == (beyond[name].beyond, beyond[name].checkpoint)
+        assert equation
+        assert gains
+        saved = whole - embedded_parameters(**{name.strip("`"): 0})
+        assert costs.startswith(f"{saved:,} parameters")
+
+
+def embedded_parameters(**changes: Any) -> int:
+    config = load_model_config(EMBEDDED)
+    for name, value in changes.items():
+        setattr(config, name, value)
+    with torch.device("meta"):
+        return sum(p.numel() for p in BioD2CForConditionalGeneration(config).parameters())

@@ -130,6 +130,36 @@ def training_config(language_model: Path | str, **changes: Any) -> TrainingConfi
     )
 
 
+def at_toy_size(config: TrainingConfig, llama: Path | str) -> TrainingConfig:
+    """Another tower, language model and amount of work; the rest as the preset says."""
+    vision = VisionConfig("timm", "test_vit", levels=(5,), image_size=160)
+    if config.model.vision.name in ("RN50", "efficientnet_lite0"):
+        vision = VisionConfig("timm", "test_efficientnet", levels=(3,), image_size=64)
+    model = replace(
+        config.model,
+        vision=vision,
+        language_model=str(llama),
+        scales="auto",
+        num_visual_tokens=VISUAL_TOKENS,
+        fusion_layers=1,
+        fusion_heads=4,
+        fusion_feed_forward=32,
+        text_hidden=24,
+    )
+    work: dict[str, Any] = {
+        "batch_size": 4,
+        "gradient_accumulation": 1,
+        "max_steps": 2,
+        "log_every": 1,
+    }
+    return replace(
+        config,
+        model=model,
+        stage1=replace(config.stage1, **work),
+        stage2=replace(config.stage2, **work),
+    )
+
+
 def build(
     language_model: Path | str, seed: int = 0, **changes: Any
 ) -> tuple[BioD2CForConditionalGeneration, BioD2CProcessor]:

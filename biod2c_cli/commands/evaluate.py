@@ -254,13 +254,13 @@ def agree(
     Each file is RUN/judge.jsonl, or a CSV with the columns id and score. Only answers that both have
     scored count.
     """
-    from biod2c_core.evaluation.judge.agreement import agree, describe, read_scores
+    from biod2c_core.evaluation.judge.agreement import agree, agreement_rows, read_scores
 
     found = agree(read_scores(first, column), read_scores(second, second_column or column))
     if as_json:
         console.emit_json(found.to_dict())
         return
     title = f"A {first} against B {second}: {found.answers} answers"
-    console.print_table(title, ["measure", "value", "95% interval"], describe(found))
+    console.print_table(title, ["measure", "value", "95% interval"], agreement_rows(found))
     if found.only_first or found.only_second:
         console.note(f"scored in A alone: {found.only_first}, in B alone: {found.only_second}")

@@ -8,7 +8,6 @@ import typer
 
 from biod2c_cli.console import emit, emit_json
 from biod2c_cli.options import PLAIN, AsJson
-from biod2c_core.config import PRESETS, dump_config, load_config, preset_names
 
 app = typer.Typer(help="List, show and check presets of 'biod2c train'.", **PLAIN)
 
@@ -18,6 +17,8 @@ Preset = Annotated[str, typer.Argument(help="Preset name or a YAML file.")]
 @app.command("list")
 def list_presets(as_json: AsJson = False) -> None:
     """Name the presets, each with the first line of its file."""
+    from biod2c_core.config import PRESETS, preset_names
+
     lines = {
         name: (PRESETS / f"{name}.yaml").read_text("utf-8").splitlines()[0].lstrip("# ")
         for name in preset_names()
@@ -33,12 +34,16 @@ def list_presets(as_json: AsJson = False) -> None:
 @app.command("show")
 def show(preset: Preset) -> None:
     """Print a preset with every key, as YAML that --preset reads."""
+    from biod2c_core.config import dump_config, load_config
+
     emit(dump_config(load_config(preset)).rstrip())
 
 
 @app.command("validate")
 def validate(presets: Annotated[list[str], typer.Argument(help="Names or YAML files.")]) -> None:
     """Check presets: every key known, every value in range."""
+    from biod2c_core.config import load_config
+
     for preset in presets:
         load_config(preset)
         emit(f"{preset}: valid")

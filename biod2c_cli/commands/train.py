@@ -27,7 +27,6 @@ from biod2c_cli.training_options import (
     Where,
     Zero,
 )
-from biod2c_core.config import load_config, override
 from biod2c_core.errors import ConfigError
 
 _FLAGS = (
@@ -108,6 +107,8 @@ def train(
     as_json: AsJson = False,
 ) -> None:
     """Train one stage: 1 aligns the fusion module on captions, 2 adds LoRA on questions."""
+    from biod2c_core.config import load_config, override
+
     values = (epochs, max_steps, batch_size, learning_rate, seed, bf16, save_every, keep)
     flags = dict(zip(_FLAGS, values, strict=True))
     changes = [f"stage{stage}.{key}={value}" for key, value in flags.items() if value is not None]
@@ -118,23 +119,25 @@ def train(
             "Add --model CHECKPOINT, or --set model.language_model=FOLDER_OR_HUB_NAME.",
         )
     if model is not None and settings:
-        from biod2c_core.training.stages import check_changes
+        from biod2c_core.training.start import check_changes
 
         check_changes(model, settings)
 
+    from biod2c_core.training.hardware.engines import EngineFlags
+
     where = Where(gpus, processes, nodes, node_rank, master, hostfile)
+    engine = EngineFlags(zero, deepspeed, fsdp)
     if dry_run:
         from biod2c_cli.training_plan import show_plan
 
-        show_plan(config, stage, data, model, where, zero, deepspeed, fsdp, gpu_memory, as_json)
+        show_plan(config, stage, data, model, where, engine, device, gpu_memory, as_json)
         return
-    code = where.launch(bool(zero or deepspeed or fsdp))
+    code = where.launch(engine, config.zero)
     if code is not None:
         raise typer.Exit(code)
 
     from biod2c_cli.training_progress import TrainingProgress
     from biod2c_core.training.hardware.launch import is_first, part
-    from biod2c_core.training.train import EngineFlags
     from biod2c_core.training.train import train as run
 
     with TrainingProgress() as reporter:
@@ -149,7 +152,7 @@ def train(
             resume=resume,
             device="cpu" if processes else device,
             command=shlex.join(["biod2c", *sys.argv[1:]]),
-            engine=EngineFlags(zero, deepspeed, fsdp),
+            engine=engine,
             track=[name for name, on in (("tensorboard", tensorboard), ("wandb", wandb)) if on],
         )
     part()

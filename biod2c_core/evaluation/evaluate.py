@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from biod2c_core.append_log import ends_torn
 from biod2c_core.atomic import atomic_open, write_json
 from biod2c_core.data.formats import image_root, read_records
 from biod2c_core.data.records import Record
@@ -18,7 +19,6 @@ from biod2c_core.evaluation.predict.endpoint_model import EndpointModel
 from biod2c_core.evaluation.predict.models import ENDPOINT_PREFIX
 from biod2c_core.evaluation.predict.predict import AnswersQuestions, predict
 from biod2c_core.evaluation.predict.predictions_file import (
-    ends_torn,
     manifest_path,
     read_manifest,
     read_predictions,

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+from biod2c_core.append_log import whole_characters
 from biod2c_core.llm_api.cost import Price, Usage, text_tokens, usage_from
 from biod2c_core.llm_api.failures import CallFailed, Failure, one_line
 
@@ -77,7 +78,7 @@ class Reader:
             shown = self._line(json.dumps(body.get("error", list(body)))[:200])
             failure = _paid("malformed", f"the answer holds no choice: {shown}")
             return failure, usage_from(body, replace(estimate, completion_tokens=0))
-        text = self.redact(text) if isinstance(text, str) else ""
+        text = whole_characters(self.redact(text)) if isinstance(text, str) else ""
         usage = usage_from(body, replace(estimate, completion_tokens=text_tokens(text)))
         if refusal or finish == "content_filter":
             return _paid("refusal", self._line(refusal or "stopped by the content filter")), usage
@@ -96,7 +97,7 @@ class Reader:
         return entry | {"failed": outcome.kind} if cost else None
 
     def _line(self, text: Any) -> str:
-        return one_line(self.redact(str(text)))
+        return whole_characters(one_line(self.redact(str(text))))
 
 
 def replay(entry: dict[str, Any]) -> Completion:

@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from biod2c_core.config import ModelSettings
+from biod2c_core.config import ModelSettings, switches
 from biod2c_core.errors import ConfigError
 from biod2c_core.model.backbones.defaults import Tower, resolve_tower
 from biod2c_core.model.backbones.language_model import load_language_model
@@ -24,25 +24,7 @@ def model_config(
     return BioD2CConfig(
         vision=tower.arguments,
         text_config=text_config,
-        num_visual_tokens=settings.num_visual_tokens,
-        scales=settings.scales,
-        architecture=settings.architecture,
-        fusion=settings.fusion,
-        fusion_layers=settings.fusion_layers,
-        fusion_heads=settings.fusion_heads,
-        fusion_feed_forward=settings.fusion_feed_forward,
-        fusion_dropout=settings.fusion_dropout,
-        projection_layers=settings.projection_layers,
-        text_hidden=settings.text_hidden,
-        beta_init=settings.beta_init,
-        encode_positions=settings.encode_positions,
-        normalize_attention=settings.normalize_attention,
-        normalize_queries=settings.normalize_queries,
-        mix_neighbours=settings.mix_neighbours,
-        read_map=settings.read_map,
-        semantic_loss=settings.semantic_loss,
-        semantic_temperature=settings.semantic_temperature,
-        answer_vote=settings.answer_vote,
+        **{name: getattr(settings, name) for name in switches()},
     )
 
 

@@ -127,9 +127,15 @@ class BioD2CForConditionalGeneration(PreTrainedModel, GenerationMixin):
 
         Args:
             switch: Of :data:`biod2c_core.model.beyond.extension.EXTENSIONS`.
+
+        Raises:
+            ConfigError: There is no such extension.
         """
         self.fusion.extend(switch)
-        setattr(self.config, switch, True)
+        if hasattr(self.config, switch):
+            setattr(self.config, switch, True)
+        elif switch not in self.config.extensions:
+            self.config.extensions = (*self.config.extensions, switch)
 
     def add_lora(self, arguments: dict[str, Any]) -> None:
         """Wrap layers of the language model with LoRA adapters, in place.

@@ -8,7 +8,6 @@ list and names those that it passes over.
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import signal
 import threading
@@ -19,7 +18,7 @@ from typing import Any
 
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
-from biod2c_core.atomic import write_json
+from biod2c_core.atomic import put_in_place, write_json
 from biod2c_core.errors import CheckpointError, TerminatedError
 
 COMPLETE = "complete.json"  # written last: a checkpoint without it was cut off
@@ -27,28 +26,13 @@ PARTIAL = ".partial"
 
 
 def publish(written: Path, place: Path) -> None:
-    """Sync a folder to the disk, seal it with the sizes of its files, and rename it to its place."""
+    """Seal a folder with the sizes of its files, and put it, on the disk, into its place."""
     files = sorted(path for path in written.rglob("*") if path.is_file())
-    for path in files:
-        _sync(path)
     write_json(
         written / COMPLETE,
         {path.relative_to(written).as_posix(): path.stat().st_size for path in files},
     )
-    _sync(written)
-    shutil.rmtree(place, ignore_errors=True)  # of an earlier attempt that was cut off
-    written.rename(place)
-    _sync(place.parent)
-
-
-def _sync(path: Path) -> None:
-    if path.is_dir() and os.name != "posix":
-        return  # only POSIX lets a folder be synced
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+    put_in_place(written, place)
 
 
 def numbered_checkpoints(folder: Path) -> list[tuple[int, Path]]:

@@ -8,25 +8,28 @@ the allocator wastes, for which ten per cent and one GiB are added.
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import nn
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoTokenizer
 
 from biod2c_core.config import StageSettings, TrainingConfig
 from biod2c_core.data.formats import read_records
 from biod2c_core.data.records import Record
-from biod2c_core.errors import CheckpointError, InputError
-from biod2c_core.model.backbones.adapters import lora_targets
-from biod2c_core.model.beyond.assemble import build_fusion
-from biod2c_core.model.build import model_config
-from biod2c_core.model.checkpoints.folder import load_model_config, locate
+from biod2c_core.errors import InputError
+from biod2c_core.model.backbones.language_model import pretrained_arguments
+from biod2c_core.model.checkpoints.folder import locate
 from biod2c_core.model.configuration import BioD2CConfig
-from biod2c_core.model.vision import VisionTower, grid_shape
+from biod2c_core.model.modeling import BioD2CForConditionalGeneration
+from biod2c_core.model.vision import grid_shape
+from biod2c_core.training.hardware.engines import Engine
+from biod2c_core.training.stages import prepare_stage
+from biod2c_core.training.start import describe_model, resolve_config
 
 GIB = 2**30
 _CONTEXT = 1.0 * GIB  # of CUDA and its libraries
@@ -44,6 +47,7 @@ class Sizes:
         vision: Parameters of the frozen trunk.
         fusion: Parameters of the fusion module.
         adapters: Parameters of the LoRA adapters.
+        trainable: Parameters that the stage trains.
         width: d.
         layers: Layers of the language model.
         inner: Width of its feed-forward layers.
@@ -61,6 +65,7 @@ class Sizes:
     vision: int
     fusion: int
     adapters: int
+    trainable: int
     width: int
     layers: int
     inner: int
@@ -79,6 +84,9 @@ class Plan:
     """What a run will take.
 
     Attributes:
+        config: The configuration, with what a checkpoint has decided.
+        engine: How the processes share the work; see :class:`~.hardware.engines.Engine`.
+        zero_stage: What they split; see there.
         trainable: Parameters that are trained.
         parameters: All parameters.
         records: Training records.
@@ -93,6 +101,9 @@ class Plan:
         help: Switches with which it would fit, cheapest first.
     """
 
+    config: TrainingConfig
+    engine: str
+    zero_stage: int
     trainable: int
     parameters: int
     records: int
@@ -113,26 +124,27 @@ def make_plan(
     data: Sequence[Path],
     checkpoint: str | None,
     processes: int,
-    zero: int,
+    engine: Engine,
     available: float | None,
 ) -> Plan:
     """Compute what a run will take; no weights are read.
 
     Args:
-        config: The resolved configuration.
+        config: From preset and flags.
         stage: 1 or 2.
         data: Record files or data set folders.
         checkpoint: The model to start from; by default the configuration's parts.
         processes: Of the whole run.
-        zero: 0, 2 or 3; FSDP is as 3.
+        engine: How the processes share the work.
         available: GiB of a GPU; None if it is not known.
 
     Raises:
         InputError: The model's configuration or the data cannot be read.
     """
-    settings = config.stage(stage)
-    described, source = _model_config(config, checkpoint)
-    sizes = measure(described, config, stage)
+    config = resolve_config(config, checkpoint)
+    settings, zero = config.stage(stage), engine.zero_stage
+    sizes = measure(describe_model(config, checkpoint), config, stage)
+    source = config.model.language_model if checkpoint is None else str(locate(checkpoint))
     records, tokens = _count(data, source, config.model.prompt)
     tokens = min(tokens, 4096) + sizes.visual_tokens
     memory = estimate(sizes, settings, tokens, processes, zero)
@@ -141,7 +153,10 @@ def make_plan(
     steps = settings.max_steps or math.ceil(math.ceil(records / whole) * settings.epochs)
     fits = None if available is None else total <= available
     return Plan(
-        trainable=sizes.fusion + sizes.adapters,
+        config=config,
+        engine=engine.name,
+        zero_stage=zero,
+        trainable=sizes.trainable,
         parameters=sizes.language_model + sizes.vision + sizes.fusion + sizes.adapters,
         records=records,
         tokens=tokens,
@@ -172,16 +187,15 @@ def estimate(
         settings: Of the stage.
         tokens: Positions of the language model for the longest sample.
         processes: GPUs that share what ZeRO splits.
-        zero: 0, 2 or 3.
+        zero: :attr:`~.hardware.engines.Engine.zero_stage`.
     """
-    trainable = sizes.fusion + sizes.adapters
-    share = processes if zero else 1
+    trainable = sizes.trainable
     frozen = sizes.language_model * _BYTES[settings.base_weights] + sizes.vision * 4
     weights = frozen + trainable * 4
     return {
         "weights": weights / processes if zero == 3 else weights,
-        "gradients": trainable * 4 / share,
-        "optimiser": trainable * 8 / share,
+        "gradients": trainable * 4 / (processes if zero >= 2 else 1),
+        "optimiser": trainable * 8 / (processes if zero >= 1 else 1),
         "language model activations": _language_activations(sizes, settings, tokens),
         "fusion activations": _fusion_activations(sizes, settings),
         "logits": 3 * 4.0 * settings.batch_size * (tokens - sizes.visual_tokens) * sizes.vocabulary,
@@ -224,14 +238,15 @@ def _switches(
     def enough() -> bool:
         return _total(estimate(sizes, settings, tokens, processes, zero)) <= available
 
-    changes: list[tuple[str, dict[str, Any], int]] = [
-        ("stageN.bf16=true", {"bf16": True}, zero),
-        ("stageN.base_weights=bfloat16", {"base_weights": "bfloat16"}, zero),
-        ("stageN.gradient_checkpointing=true", {"gradient_checkpointing": True}, zero),
-        ("--zero 3", {}, 3 if processes > 1 else zero),
-        ("stageN.base_weights=nf4", {"base_weights": "nf4"}, zero),
+    changes: list[tuple[str, dict[str, Any]]] = [
+        ("stageN.bf16=true", {"bf16": True}),
+        ("stageN.base_weights=bfloat16", {"base_weights": "bfloat16"}),
+        ("stageN.gradient_checkpointing=true", {"gradient_checkpointing": True}),
+        ("--zero 3", {}),
+        ("stageN.base_weights=nf4", {"base_weights": "nf4"}),
     ]
-    for name, change, stage in changes:
+    for name, change in changes:
+        stage = 3 if name == "--zero 3" and processes > 1 else zero
         before = _total(estimate(sizes, settings, tokens, processes, zero))
         changed = replace(settings, **change)
         if _total(estimate(sizes, changed, tokens, processes, stage)) < before:
@@ -247,68 +262,44 @@ def _switches(
 
 
 def measure(described: BioD2CConfig, config: TrainingConfig, stage: int) -> Sizes:
-    """Count the parts of a model; the language model is built without memory for its weights."""
-    vision = described.vision
-    tower = VisionTower(**vision)
-    grid = grid_shape(tower)
-    text = described.text_config
+    """Count the parts of the model that a stage trains, built without memory for its weights.
+
+    Args:
+        described: The model's configuration, from :func:`~.start.describe_model`.
+        config: The resolved configuration.
+        stage: 1 or 2.
+
+    Raises:
+        ConfigError: The adapters do not fit the language model.
+    """
+    settings, text, vision = config.stage(stage), described.text_config, described.vision
     with torch.device("meta"):
-        language_model = AutoModelForCausalLM.from_config(text)
-        width = language_model.get_input_embeddings().embedding_dim
-        fusion = build_fusion(described, grid, width)
+        model = BioD2CForConditionalGeneration(described)
+        prepare_stage(model, stage, settings, config.model.lora)
+    counted: Counter[str] = Counter()
+    for name, parameter in model.named_parameters():
+        part = "adapters" if "lora_" in name else name.partition(".")[0]
+        counted[part] += parameter.numel()
+        counted["trainable"] += parameter.numel() * parameter.requires_grad
+    width = cast("nn.Embedding", model.get_input_embeddings()).embedding_dim
     return Sizes(
-        language_model=_count_parameters(language_model),
-        vision=_count_parameters(tower),
-        fusion=_count_parameters(fusion),
-        adapters=_adapters(language_model, config) if stage == 2 else 0,
+        language_model=counted["language_model"],
+        vision=counted["vision"],
+        fusion=counted["fusion"],
+        adapters=counted["adapters"],
+        trainable=counted["trainable"],
         width=width,
         layers=text.num_hidden_layers,
         inner=getattr(text, "intermediate_size", None) or 4 * width,
         heads=text.num_attention_heads,
         vocabulary=text.vocab_size,
         visual_tokens=described.num_visual_tokens,
-        cells=sum(4**scale for scale in range(fusion.scales)),
+        cells=sum(4**scale for scale in range(model.fusion.scales)),
         fusion_layers=described.fusion_layers,
         fusion_heads=described.fusion_heads,
-        channels=grid[2],
+        channels=grid_shape(model.vision)[2],
         pixels=vision["image_size"] ** 2,
     )
-
-
-def _count_parameters(module: nn.Module) -> int:
-    return sum(parameter.numel() for parameter in module.parameters())
-
-
-def _adapters(language_model: nn.Module, config: TrainingConfig) -> int:
-    lora = config.model.lora
-    targets = lora_targets(language_model, lora.targets)
-    shapes = [
-        module.weight.shape
-        for name, module in language_model.named_modules()
-        if name.rpartition(".")[2] in targets and hasattr(module, "weight")
-    ]
-    if not shapes:
-        raise InputError(
-            f"the language model has no layer called {' or '.join(targets)}",
-            "Name its layers in model.lora.targets.",
-        )
-    return sum(lora.r * (rows + columns) for rows, columns in shapes)
-
-
-def _model_config(config: TrainingConfig, checkpoint: str | None) -> tuple[BioD2CConfig, str]:
-    """The model's configuration, and where its tokenizer may be."""
-    if checkpoint is not None:
-        folder = locate(checkpoint)
-        return load_model_config(folder), str(folder)
-    name = config.model.language_model
-    try:
-        return model_config(config.model, AutoConfig.from_pretrained(name)), name
-    except (OSError, ValueError) as error:
-        raise CheckpointError(
-            f"cannot read the configuration of the language model {name} "
-            f"({' '.join(str(error).split())[:200]})",
-            "Give a folder with config.json, or a hub name.",
-        ) from error
 
 
 def _count(data: Sequence[Path], source: str, prompt: str) -> tuple[int, int]:
@@ -319,7 +310,8 @@ def _count(data: Sequence[Path], source: str, prompt: str) -> tuple[int, int]:
     if not records:
         raise InputError(f"{', '.join(map(str, data))}: no training records")
     try:
-        tokenizer: Any = AutoTokenizer.from_pretrained(source)
+        place, options = pretrained_arguments(source)
+        tokenizer: Any = AutoTokenizer.from_pretrained(place, **options)
     except (OSError, ValueError, KeyError):
         return len(records), _DEFAULT_TOKENS
     texts = [prompt.replace("{question}", each.question) + " " + each.answer for each in records]

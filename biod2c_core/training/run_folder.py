@@ -109,6 +109,8 @@ def describe(
     output: Path,
     config: TrainingConfig,
     stage: int,
+    checkpoint: str | None,
+    sizes: tuple[int, int],
     data: Sequence[Path],
     dataset: VQADataset,
     command: str,
@@ -116,7 +118,21 @@ def describe(
     processes: int,
     bf16: bool,
 ) -> None:
-    """Write ``config.yaml`` and ``run.json``."""
+    """Write ``config.yaml`` and ``run.json``.
+
+    Args:
+        output: The run folder.
+        config: The configuration, with what a checkpoint has decided.
+        stage: 1 or 2.
+        checkpoint: The model that the run starts from, if any.
+        sizes: Trainable and all parameters.
+        data: Record files or data set folders.
+        dataset: What was read of them.
+        command: The command line.
+        engine: How the processes share the work.
+        processes: Of the whole run.
+        bf16: Mixed precision.
+    """
     with atomic_open(output / "config.yaml") as file:
         file.write(dump_config(config))
     versions: dict[str, Any] = {"biod2c": __version__, "python": platform.python_version()}
@@ -130,10 +146,14 @@ def describe(
         {
             "command": command,
             "stage": stage,
+            "checkpoint": checkpoint,
+            "trainable": sizes[0],
+            "parameters": sizes[1],
             "data": [str(path) for path in data],
             "records": len(dataset),
             "images": len(set(dataset.paths)),
             "engine": engine.name,
+            "zero_stage": engine.zero_stage,
             "processes": processes,
             "precision": "bfloat16" if bf16 else "float32",
             "versions": versions,

@@ -2,51 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from torch import nn
 
 from biod2c_core.config import LoraSettings, StageSettings
 from biod2c_core.errors import ConfigError
 from biod2c_core.model.backbones.adapters import lora_targets
-from biod2c_core.model.checkpoints.folder import load_model_config, locate
 from biod2c_core.model.losses import LOSSES
 from biod2c_core.model.modeling import BioD2CForConditionalGeneration
 
-_OPEN = ("model.semantic_loss", "model.fusion_dropout", "model.answer_vote")
 
-
-def check_changes(checkpoint: str, assignments: Sequence[str]) -> None:
-    """Refuse assignments to what the checkpoint that training starts from has decided.
-
-    Still open are the form of L_sem, the dropout of the fusion module, the weight of the visual tokens
-    in an answer, and LoRA, the mixing of neighbours and the reading of the map where the checkpoint has
-    none.
-
-    Args:
-        checkpoint: Its folder or hub name.
-        assignments: As given by hand, for example ``["model.scales=3"]``.
+def loss_weights(settings: StageSettings) -> dict[str, float]:
+    """The weights of all losses but L_nll, by name; lambda of Eq. (5) is that of ``sem``.
 
     Raises:
-        ConfigError: One of them would have no effect.
-        CheckpointError: There is no such checkpoint.
+        ConfigError: ``loss_weights`` names a loss that is not registered, or has a setting of its own.
     """
-    keys = [each.partition("=")[0].strip() for each in assignments]
-    decided = [key for key in keys if key.startswith("model.") and key not in _OPEN]
-    if decided:
-        config = load_model_config(locate(checkpoint))
-        parts = {
-            "model.lora.": config.lora,
-            "model.mix_neighbours": config.mix_neighbours,
-            "model.read_map": config.read_map,
-        }
-        may_begin = tuple(key for key, there in parts.items() if not there)
-        decided = [key for key in decided if not key.startswith(may_begin)]
-    if decided:
-        raise ConfigError(
-            f"{decided[0]} cannot be changed, the checkpoint {checkpoint} has decided it",
-            "Leave it out, or leave out --model.",
-        )
+    own = {loss.name: getattr(settings, loss.setting) for loss in LOSSES.values() if loss.setting}
+    free = [name for name in LOSSES if name not in own and name != "nll"]
+    for name in settings.loss_weights:
+        if name not in free:
+            raise ConfigError(
+                f"loss_weights names {name!r}",
+                f"Registered by other packages: {', '.join(free) or 'none'}.",
+            )
+    return {**own, **dict.fromkeys(free, 0.0), **settings.loss_weights}
 
 
 def prepare_stage(
@@ -76,9 +55,7 @@ def prepare_stage(
                 "target_modules": lora_targets(model.language_model, lora.targets),
             }
         )
-    model.loss_weights = {
-        loss.name: getattr(settings, loss.setting) for loss in LOSSES.values() if loss.setting
-    }
+    model.loss_weights = loss_weights(settings)
     for name, parameter in model.named_parameters():
         trained = name.startswith("fusion.") or (stage == 2 and "lora_" in name)
         parameter.requires_grad_(trained)

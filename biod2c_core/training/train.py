@@ -8,22 +8,20 @@ The run folder holds ``config.yaml`` (resolved), ``run.json`` (command, data, ve
 from __future__ import annotations
 
 import os
-import shutil
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from transformers import TrainingArguments
 from transformers.utils import logging as transformers_logging
 
+from biod2c_core.atomic import atomic_folder
 from biod2c_core.config import StageSettings, TrainingConfig
 from biod2c_core.device import resolve_device
 from biod2c_core.errors import TerminatedError
-from biod2c_core.model.build import build_model
-from biod2c_core.model.checkpoints.folder import load_model, load_processor, locate, save_checkpoint
+from biod2c_core.model.checkpoints.folder import save_checkpoint
 from biod2c_core.model.modeling import BioD2CForConditionalGeneration
 from biod2c_core.model.processing import BioD2CProcessor
 from biod2c_core.training.checkpointing import (
@@ -35,6 +33,7 @@ from biod2c_core.training.checkpointing import (
 from biod2c_core.training.hardware.base_weights import hold_base_weights, unpack_base_weights
 from biod2c_core.training.hardware.engines import (
     Engine,
+    EngineFlags,
     choose_engine,
     engine_arguments,
     fit_to_engine,
@@ -49,16 +48,8 @@ from biod2c_core.training.logs.run_log import Reporter, SilentReporter
 from biod2c_core.training.logs.trackers import check_trackers, start_trackers
 from biod2c_core.training.run_folder import claim, describe
 from biod2c_core.training.stages import count_parameters, prepare_stage
+from biod2c_core.training.start import resolve_config, start_model
 from biod2c_core.training.trainer import BioD2CTrainer
-
-
-@dataclass(frozen=True)
-class EngineFlags:
-    """The engine that the caller asks for; see :func:`~.hardware.engines.choose_engine`."""
-
-    zero: int | None = None
-    deepspeed: Path | None = None
-    fsdp: bool = False
 
 
 @dataclass(frozen=True)
@@ -144,17 +135,16 @@ def train(
         MissingDependencyError: A switch needs a package that is not installed.
     """
     flags = engine or EngineFlags()
-    zero = flags.zero
-    if zero is None and config.zero != "auto" and not (flags.deepspeed or flags.fsdp):
-        zero = config.zero if processes_of_run() > 1 else 0
     check_trackers(track)
     processes = processes_of_run()
     on_gpu = resolve_device(device).type == "cuda"
     check_kernels(config.stage(stage), not on_gpu)
     settings = fit_precision(config.stage(stage), not on_gpu)
-    chosen = choose_engine(processes, on_gpu, zero, flags.deepspeed, flags.fsdp)
+    chosen = choose_engine(
+        processes, on_gpu, flags.zero, flags.deepspeed, flags.fsdp, preset=config.zero
+    )
     run = _Run(
-        config=config,
+        config=resolve_config(config, checkpoint),
         stage=stage,
         settings=settings,
         data=data,
@@ -185,13 +175,14 @@ def _train(
     if run.settings.bf16 != run.config.stage(run.stage).bf16:
         reporter.note("no bfloat16 arithmetic here: training in float32")
     transformers_logging.disable_progress_bar()
-    model, processor = _start_model(run.config, run.settings, run.checkpoint)
+    model, processor = start_model(run.config, run.checkpoint, run.settings.seed)
     prepare_stage(model, run.stage, run.settings, run.config.model.lora)
+    sizes = count_parameters(model)  # four bits and engines that split a model hide them later
     hold_base_weights(model, run.settings)
     choose_kernels(model, run.settings, run.on_cpu)
     if not run.settings.cache_features:
         model.vision.fold()
-    trainer = _trainer(run, model, processor, reporter, termination, track)
+    trainer = _trainer(run, model, processor, sizes, reporter, termination, track)
     last = last_complete_checkpoint(run.output / "checkpoints") if run.resume else None
     loss = trainer.fit(last)
     if trainer.state.global_step < trainer.state.max_steps:
@@ -207,14 +198,13 @@ def _train(
         _save(folder, model, processor, weights)
         if not draw_curves(run.output / "log.jsonl", run.output / "curves.png"):
             reporter.note("curves.png is left out: pip install 'biod2c[plots]' draws it")
-    trained, all_parameters = count_parameters(model)
     return TrainingResult(
         model_folder=folder,
         steps=trainer.state.global_step,
         seconds=round(time.monotonic() - started, 1),
         loss=loss,
-        trainable=trained,
-        parameters=all_parameters,
+        trainable=sizes[0],
+        parameters=sizes[1],
     )
 
 
@@ -222,6 +212,7 @@ def _trainer(
     run: _Run,
     model: BioD2CForConditionalGeneration,
     processor: BioD2CProcessor,
+    sizes: tuple[int, int],
     reporter: Reporter,
     termination: Termination,
     track: Sequence[str],
@@ -237,6 +228,8 @@ def _trainer(
             run.output,
             run.config,
             run.stage,
+            run.checkpoint,
+            sizes,
             run.data,
             datasets[0],
             run.command,
@@ -260,24 +253,6 @@ def _trainer(
         termination=termination,
         scalars=fit_to_engine(model, run.engine),
     )
-
-
-def _start_model(
-    config: TrainingConfig, settings: StageSettings, checkpoint: str | None
-) -> tuple[BioD2CForConditionalGeneration, BioD2CProcessor]:
-    if checkpoint is None:
-        return build_model(config.model, settings.seed)
-    folder = locate(checkpoint)
-    model = load_model(folder)
-    model.config.semantic_loss = config.model.semantic_loss
-    model.config.answer_vote = config.model.answer_vote
-    model.config.fusion_dropout = config.model.fusion_dropout
-    model.fusion.set_dropout(config.model.fusion_dropout)
-    torch.manual_seed(settings.seed)  # as build_model does: new parts are drawn next
-    for switch in ("mix_neighbours", "read_map"):
-        if getattr(config.model, switch):
-            model.extend(switch)
-    return model, load_processor(folder)
 
 
 def _arguments(run: _Run, model: BioD2CForConditionalGeneration) -> TrainingArguments:
@@ -321,15 +296,11 @@ def _save(
     processor: BioD2CProcessor,
     weights: dict[str, Any] | None,
 ) -> None:
-    """Write the final checkpoint beside its place, then put it there in one step."""
-    partial = folder.with_name(folder.name + ".partial")
-    shutil.rmtree(partial, ignore_errors=True)
+    """Write the final checkpoint, in the place of an earlier one if there is one."""
     try:
-        save_checkpoint(partial, model, processor, weights)
+        with atomic_folder(folder, replace=True) as partial:
+            save_checkpoint(partial, model, processor, weights)
     except Exception as error:
         if not is_storage_failure(error):
             raise
-        shutil.rmtree(partial, ignore_errors=True)
         raise storage_error("the model", folder.parent / "checkpoints", error) from error
-    shutil.rmtree(folder, ignore_errors=True)
-    partial.replace(folder)

@@ -50,7 +50,7 @@ train 2 "$out/$variant-finish" "${split[@]}" --data "$out/data/${variant}_train.
 merge "$out/$variant-finished" "$out/$variant-finish/model"
 train 2 "$out/$variant-point" "${split[@]}" --data "$out/data/${variant}_train.jsonl" "${own[@]}" \
   "${single[@]}" "${arrows[@]}" "${scarce[@]}" --data "$out/data/${variant}_further.jsonl" \
-  --set model.read_map=true --set model.mix_neighbours=true --set stage2.attention_weight=1.5 \
+  --set model.attention_readout=true --set model.mix_neighbours=true --set stage2.attention_weight=1.5 \
   --set stage2.answer_weight=2 --set stage2.epochs=1 --set stage2.learning_rate=7e-4 --set stage2.schedule=linear \
   --model "$out/$variant-finished"
 train 2 "$out/$variant-settle" "${split[@]}" --data "$out/data/${variant}_train.jsonl" "${own[@]}" \

@@ -298,7 +298,7 @@ class LoggedEndpoint:
 
     def __init__(self, folder: Path, latency: float) -> None:
         self.log = folder / "endpoint.log"
-        command = [sys.executable, "-m", "biod2c_core.llm_api", "--port", "0"]
+        command = [sys.executable, "-m", "biod2c_core.testing", "--port", "0"]
         command += ["--latency", str(latency), "--log", str(self.log)]
         self.process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
         assert self.process.stdout is not None

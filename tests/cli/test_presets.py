@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -14,7 +13,7 @@ from transformers import LlamaConfig
 from typer.testing import CliRunner, Result
 
 from biod2c_cli.app import app
-from biod2c_core.config import TrainingConfig, VisionConfig, load_config, preset_names
+from biod2c_core.config import load_config, preset_names
 from biod2c_core.model.checkpoints.folder import load_model
 from biod2c_core.training.train import train
 
@@ -49,37 +48,12 @@ def test_validation_names_the_first_mistake(tmp_path: Path) -> None:
     assert "Did you mean 'stage2.batch_size'?" in result.stderr
 
 
-def at_toy_size(config: TrainingConfig, llama: Path) -> TrainingConfig:
-    """Another tower, language model and amount of work; the rest as the preset says."""
-    vision = VisionConfig("timm", "test_vit", levels=(5,), image_size=160)
-    if config.model.vision.name in ("RN50", "efficientnet_lite0"):
-        vision = VisionConfig("timm", "test_efficientnet", levels=(3,), image_size=64)
-    model = replace(
-        config.model,
-        vision=vision,
-        language_model=str(llama),
-        scales="auto",
-        num_visual_tokens=tiny_models.VISUAL_TOKENS,
-        fusion_layers=1,
-        fusion_heads=4,
-        fusion_feed_forward=32,
-        text_hidden=24,
-    )
-    work = {"batch_size": 4, "gradient_accumulation": 1, "max_steps": 2, "log_every": 1}
-    return replace(
-        config,
-        model=model,
-        stage1=replace(config.stage1, **work),
-        stage2=replace(config.stage2, **work),
-    )
-
-
 @pytest.mark.parametrize("name", WANTED)
 def test_each_preset_trains_both_stages(
     name: str, llama: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("BIOD2C_CACHE", str(tmp_path / "cache"))
-    config = at_toy_size(load_config(name), llama)
+    config = tiny_models.at_toy_size(load_config(name), llama)
     if config.stage1.base_weights == "nf4" and find_spec("bitsandbytes") is None:
         pytest.skip("bitsandbytes is not installed; extra 'qlora'")
     reporter = tiny_models.Silent()
@@ -136,6 +110,12 @@ def test_a_dry_run_counts_parameters_steps_and_memory(data: Path, seven_billion:
             ["--set", "stage2.base_weights=float32"],
             2,
             "does NOT fit in 24.0 GiB; what helps: --set stage2.base_weights=bfloat16",
+        ),
+        (
+            8,
+            ["--gpus", "4"],
+            2,
+            "does NOT fit in 8.0 GiB; what helps: --zero 3, --set stage2.base_weights=nf4\n",
         ),
         (1, [], 2, "a smaller language model: none of these is enough"),
     ],

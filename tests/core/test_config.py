@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import fields, replace
+from dataclasses import FrozenInstanceError, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +10,8 @@ import pytest
 import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pydantic import AliasChoices, ConfigDict, Field, StrictBool
+from pydantic.dataclasses import dataclass
 
 from biod2c_core.config import (
     LoraSettings,
@@ -21,8 +23,10 @@ from biod2c_core.config import (
     dump_config,
     load_config,
     override,
+    settings_of,
 )
 from biod2c_core.errors import ConfigError
+from biod2c_core.model.configuration import BioD2CConfig
 
 Text = st.text(st.characters(exclude_categories=("Cs", "Cc")), max_size=20)
 Ratio = st.floats(0, 0.99)
@@ -234,3 +238,56 @@ def test_texts_are_taken_as_they_are_written() -> None:
 def test_later_assignments_win_and_nothing_else_changes() -> None:
     config = override(TrainingConfig(), ["stage1.seed=1", "stage1.seed=2"])
     assert config == replace(TrainingConfig(), stage1=StageSettings(seed=2))
+
+
+@dataclass(frozen=True, config=ConfigDict(extra="forbid"))
+class Renamed(ModelSettings):
+    """A switch that went by another name once."""
+
+    qk_norm: StrictBool = Field(
+        default=False, validation_alias=AliasChoices("qk_norm", "compare_directions")
+    )
+
+
+def test_a_former_name_is_still_understood_and_no_longer_written() -> None:
+    renamed = Renamed(qk_norm=True)
+    assert build(Renamed, {"compare_directions": True}, "") == renamed
+    assert override(Renamed(), ["compare_directions=true"]) == renamed
+    assert replace(renamed, fusion_layers=2).qk_norm
+    tree = yaml.safe_load(dump_config(renamed))
+    assert tree["qk_norm"]
+    assert "compare_directions" not in tree
+    with pytest.raises(ConfigError, match=r"'qk_nrm'. Did you mean 'qk_norm'\?"):
+        override(Renamed(), ["qk_nrm=true"])
+    with pytest.raises(ConfigError, match="compare_directions and qk_norm are one setting"):
+        build(Renamed, {"compare_directions": True, "qk_norm": True}, "")
+    with pytest.raises(ConfigError, match="qk_norm is 3, expected bool"):
+        build(Renamed, {"compare_directions": 3}, "")
+
+
+def test_a_checkpoint_may_use_a_former_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("biod2c_core.config.settings.ModelSettings", Renamed)
+    monkeypatch.setattr("biod2c_core.model.configuration.ModelSettings", Renamed)
+    config = BioD2CConfig(compare_directions=True, mix_neighbours=True)
+    assert config.qk_norm
+    assert config.mix_neighbours
+    assert not BioD2CConfig().qk_norm
+    written = config.to_dict()
+    assert written["qk_norm"]
+    assert "compare_directions" not in written
+    assert BioD2CConfig.from_dict(written).qk_norm
+
+
+def test_settings_cannot_be_changed_or_made_wrongly() -> None:
+    with pytest.raises(FrozenInstanceError):
+        StageSettings().seed = 3  # type: ignore[misc]
+    with pytest.raises(ValueError, match="batch_size"):
+        replace(StageSettings(), batch_size=0)
+    with pytest.raises(ConfigError, match="fusion_layers is 0, expected at least 1"):
+        BioD2CConfig(fusion_layers=0)
+    assert BioD2CConfig(fusion_dropout=0).fusion_dropout == 0.0
+
+
+def test_every_setting_says_what_it_is() -> None:
+    for kind in (VisionConfig, LoraSettings, ModelSettings, StageSettings, TrainingConfig):
+        assert all(field.description for field in settings_of(kind).values())

@@ -9,7 +9,16 @@ import pytest
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 LAYERS = [
-    {"errors", "config", "atomic", "device", "torchvision_compat", "presets"},
+    {
+        "errors",
+        "config",
+        "atomic",
+        "append_log",
+        "device",
+        "pages",
+        "torchvision_compat",
+        "presets",
+    },
     {"llm_api", "ops"},
     {"data", "model", "testing"},
     {"curation", "training", "evaluation", "inference"},
@@ -78,3 +87,40 @@ def test_every_folder_of_the_core_has_a_layer() -> None:
         if path.suffix == ".py" or (path / "__init__.py").exists()
     }
     assert names - {"__init__", "__pycache__"} <= set(RANK)
+
+
+LIBRARY_FILES = sorted(
+    path
+    for name in ("biod2c", "biod2c_cli", "biod2c_core")
+    for path in (REPOSITORY / name).rglob("*.py")
+)
+
+
+def test_files_and_functions_stay_small() -> None:
+    long_files, long_functions = [], []
+    for path in LIBRARY_FILES:
+        text = path.read_text("utf-8")
+        if len(text.splitlines()) > 400:
+            long_files.append(path.name)
+        for node in ast.walk(ast.parse(text)):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                body = node.body[1:] if ast.get_docstring(node) else node.body
+                lines = body[-1].end_lineno - body[0].lineno + 1 if body else 0  # type: ignore[operator]
+                if lines > 60:
+                    long_functions.append(f"{path.name}:{node.name} ({lines})")
+    assert not long_files
+    assert not long_functions
+
+
+def test_no_folder_of_the_core_is_crowded() -> None:
+    folders = {path.parent for path in CORE_FILES}
+    assert {folder.name for folder in folders if len(list(folder.glob("*.py"))) > 14} == set()
+
+
+def test_the_paper_is_read_without_a_switch() -> None:
+    """Section 3.1: the fusion module asks for nothing that goes beyond the paper."""
+    model = REPOSITORY / "biod2c_core" / "model"
+    assert not any("beyond" in name for name in imported_modules(model / "fusion.py"))
+    for name in ("fusion.py", "equations.py", "semantic.py", "vision.py", "losses.py"):
+        for module in imported_modules(model / name):
+            assert not module.startswith("biod2c_core.config"), f"{name} reads the configuration"

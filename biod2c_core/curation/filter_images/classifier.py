@@ -84,7 +84,8 @@ class ImageFilter:
 
     def save(self, folder: Path) -> None:
         """Write the head (float16 is enough) and its configuration."""
-        folder.mkdir(parents=True, exist_ok=True)
+        # A kill between the two files must not leave a head with the configuration of another.
+        (folder / CONFIG).unlink(missing_ok=True)
         state = {name: tensor.half() for name, tensor in self.head.state_dict().items()}
         with atomic_open(folder / WEIGHTS, "wb") as file:
             file.write(serialize(state))

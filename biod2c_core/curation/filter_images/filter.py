@@ -18,7 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from biod2c_core.atomic import atomic_open, write_json
+from biod2c_core.append_log import read_rows
+from biod2c_core.atomic import FILE_NAMES, NOT_UTF8, atomic_open, write_json
 from biod2c_core.curation.filter_images.classifier import ImageFilter
 from biod2c_core.curation.filter_images.encoder import ImageEncoder
 from biod2c_core.curation.filter_images.labels import CLEAN, POLLUTED
@@ -26,7 +27,7 @@ from biod2c_core.curation.filter_images.scoring import (
     Engine,
     Score,
     ScoreLog,
-    parse_scores,
+    read_scores,
     score_images,
 )
 from biod2c_core.curation.filter_images.sources import WHOLE_FILE, Item, image_names
@@ -143,9 +144,7 @@ def _join(output: Path, items: Sequence[Item], count: int, threshold: float) -> 
     parts = [_partial(_shard_path(output, index, count)) for index in range(count)]
     for part in parts:
         if part.exists():
-            data = part.read_bytes()
-            scores = parse_scores(data[: data.rfind(b"\n") + 1], part)
-            found |= {score.image: score for score in scores}
+            found |= {score.image: score for score in read_scores(part)}
     if len(found) < len(items):
         return output.exists()  # another shard has joined them and removed the parts
     _write(output, [found[item.name] for item in items], threshold)
@@ -170,7 +169,7 @@ def _claim(output: Path, items: Sequence[Item], classifier: str) -> None:
     """Refuse to mix two runs in one output."""
     digest = hashlib.sha256()
     for item in items:
-        digest.update(f"{item.name}\0{item.problem}\0".encode("utf-8", "surrogateescape"))
+        digest.update(f"{item.name}\0{item.problem}\0".encode("utf-8", NOT_UTF8))
     manifest = {
         "images": len(items),
         "names": digest.hexdigest()[:20],
@@ -200,7 +199,7 @@ def _finished(output: Path, items: Iterable[Item], classifier: str) -> list[Scor
         raise InputError(f"{output} is there already and is no output of this command", _CHANGED)
     if _read_manifest(_manifest_path(output))["classifier"] != classifier:
         raise InputError(f"{output} was made by another classifier", _CHANGED)
-    scores = list(parse_scores(output.read_bytes(), output))
+    scores = list(read_scores(output))
     known = {score.image for score in scores}
     for item in items:  # some may have been moved away since
         if item.name not in known:
@@ -215,13 +214,12 @@ def _label(score: Score, threshold: float) -> str | None:
 
 
 def _write(output: Path, scores: Iterable[Score], threshold: float) -> None:
-    with atomic_open(output, "wb") as file:
+    with atomic_open(output) as file:
         for score in scores:
-            row = score.to_json()
+            row = score.to_row()
             if score.polluted is not None:
                 row["label"] = _label(score, threshold)
-            line = json.dumps(row, ensure_ascii=False) + "\n"
-            file.write(line.encode("utf-8", "surrogateescape"))
+            file.write(json.dumps(row, ensure_ascii=False) + "\n")
 
 
 def _report(
@@ -240,7 +238,7 @@ def _report(
 
 def names_with_label(output: Path) -> dict[str, str]:
     """Label by image name of a complete output; unreadable images are left out."""
-    rows = (json.loads(line) for line in output.read_bytes().splitlines())
+    rows = (row for _, row in read_rows(output))
     return {row["image"]: row["label"] for row in rows if "label" in row}
 
 
@@ -252,8 +250,9 @@ def list_clean(output: Path, source: Path, target: Path) -> int:
     """
     labels = names_with_label(output)
     count = 0
-    with atomic_open(target) as file:
-        if source.is_file() and source.suffix.lower() != ".tar":
+    rows = source.is_file() and source.suffix.lower() != ".tar"
+    with atomic_open(target, errors=NOT_UTF8 if rows else FILE_NAMES) as file:
+        if rows:
             for name, row in image_names(source):
                 if labels.get(name) == CLEAN:
                     file.write(json.dumps(row, ensure_ascii=False) + "\n")

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from biod2c_core.atomic import atomic_open, write_json
+from biod2c_core.atomic import FILE_NAMES, atomic_open, write_json
 from biod2c_core.curation.filter_images.classifier import ImageFilter, train_head
 from biod2c_core.curation.filter_images.encoder import ImageEncoder
 from biod2c_core.curation.filter_images.labels import CLEAN, POLLUTED, TEST, UNSURE, Labelled
@@ -224,7 +224,7 @@ def _by_chance(
 
 
 def _write_predictions(path: Path, rows: Sequence[Labelled], probabilities: np.ndarray) -> None:
-    with atomic_open(path) as file:
+    with atomic_open(path, errors=FILE_NAMES) as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(("image", "label", "source", "split", "polluted"))
         for row, value in zip(rows, probabilities, strict=True):

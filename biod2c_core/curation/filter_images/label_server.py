@@ -17,15 +17,11 @@ from typing import Any
 from biod2c_core.curation.filter_images.labels import LABELS, read_label_names, write_label_names
 from biod2c_core.curation.filter_images.sources import WHOLE_FILE, Item, read_image
 from biod2c_core.errors import ImageError, InputError
+from biod2c_core.pages import render_page
 
-PAGE = Path(__file__).resolve().parents[2] / "assets" / "image-filter" / "label.html"
 ADDRESS = "127.0.0.1"
 _LONGEST_SIDE = 1400
 _MOST_BYTES = 4096  # of a request's body
-_POLICY = (
-    "default-src 'none'; img-src 'self'; connect-src 'self'; "
-    "style-src 'unsafe-inline'; script-src 'unsafe-inline'"
-)
 
 
 def choose(items: Sequence[Item], count: int | None, seed: int) -> list[Item]:
@@ -120,6 +116,9 @@ class LabelServer(ThreadingHTTPServer):
 
     def __init__(self, session: LabelSession, port: int = 0) -> None:
         self.session = session
+        self.page = render_page(
+            "image-filter/label", "img-src 'self'; connect-src 'self'", labels=LABELS
+        )
         self.secret = secrets.token_urlsafe(12)
         try:
             super().__init__((ADDRESS, port), _Handler)
@@ -139,7 +138,7 @@ class _Handler(BaseHTTPRequestHandler):
         """The page, the state of an image, or its pixels."""
         match self._route():
             case [""]:
-                self._send(PAGE.read_bytes(), "text/html; charset=utf-8")
+                self._send(self.server.page.html.encode(), "text/html; charset=utf-8")
             case ["state"]:
                 self._send_json(self.server.session.state())
             case ["state", number] if self._exists(number):
@@ -199,7 +198,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_header("Content-Type", kind)
         self.send_header("Content-Length", str(len(body)))
         self.send_header("Cache-Control", "no-store")
-        self.send_header("Content-Security-Policy", _POLICY)
+        self.send_header("Content-Security-Policy", self.server.page.policy)
         self.send_header("X-Content-Type-Options", "nosniff")
         self.end_headers()
         self.wfile.write(body)

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from biod2c_core.atomic import atomic_open
+from biod2c_core.atomic import FILE_NAMES, atomic_open
 from biod2c_core.data.formats.rows.csv_rows import iter_csv
 from biod2c_core.data.images import resolve_image
 from biod2c_core.errors import ImageError, InputError, RecordError
@@ -106,7 +106,7 @@ def read_label_names(path: Path) -> dict[str, str]:
 
 def write_label_names(path: Path, labels: Iterable[tuple[str, str]]) -> None:
     """Write image names and labels, atomically."""
-    with atomic_open(path) as file:
+    with atomic_open(path, errors=FILE_NAMES) as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(FIELDS)
         writer.writerows(labels)

@@ -118,7 +118,7 @@ def layout_features(pixels: np.ndarray, aspect: float) -> np.ndarray:
         the strongest seams across the whole figure, the colours, and the shape.
     """
     down, across = _measure(pixels)
-    rules = [_describe(cut_panels(down, across, rule)) for rule in RULES]
+    rules = [_cut_features(cut_panels(down, across, rule)) for rule in RULES]
     seams = [_strongest(lines) for lines in (down, across)]
     longer = float(np.clip(np.log2(aspect) / 3, -1, 1))
     tones = _tones(pixels, down, across)
@@ -235,7 +235,7 @@ def _is_blank(down: _Lines, across: _Lines, rectangle: Rectangle) -> bool:
     return bool(min(upright.mean(), flat.mean()) >= _BLANK_SHARE)
 
 
-def _describe(cut: Cut) -> list[float]:
+def _cut_features(cut: Cut) -> list[float]:
     count = len(cut.panels)
     areas = np.array([(b - t) * (r - x) for t, b, x, r in cut.panels] or [0]) / SIDE**2
     sides = [min(b - t, r - x) for t, b, x, r in cut.panels] or [0]

@@ -2,26 +2,20 @@
 
 from __future__ import annotations
 
-import json
-import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 
+from biod2c_core.append_log import AppendLog, read_rows
 from biod2c_core.curation.filter_images.classifier import ImageFilter, join_features
 from biod2c_core.curation.filter_images.decode import Prepared, batched, prepare_all
 from biod2c_core.curation.filter_images.encoder import ImageEncoder
 from biod2c_core.curation.filter_images.sources import Item
 from biod2c_core.errors import InputError
-
-try:
-    import fcntl
-except ImportError:  # Windows: two runs into one output are not told apart
-    fcntl = None  # type: ignore[assignment]
 
 BATCH = 16
 
@@ -40,7 +34,7 @@ class Score:
     polluted: float | None = None
     error: str = ""
 
-    def to_json(self) -> dict[str, Any]:
+    def to_row(self) -> dict[str, Any]:
         """A row of the output."""
         if self.polluted is None:
             return {"image": self.image, "error": self.error}
@@ -95,7 +89,7 @@ def score_images(
 
 
 class ScoreLog:
-    """Rows that a run has finished; opening it repairs a row cut off by a kill, and locks it.
+    """Rows that a run has finished.
 
     Args:
         path: The file; created where missing.
@@ -105,26 +99,12 @@ class ScoreLog:
     """
 
     def __init__(self, path: Path) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self._file: IO[bytes] = path.open("a+b")
+        self._log = AppendLog(path)
         try:
-            if fcntl is not None:
-                try:
-                    fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                except OSError as error:
-                    remedy = "Wait for it, or give another output."
-                    raise InputError(f"{path} is in use by another run", remedy) from error
-            self.scores = self._load(path)
+            self.scores = {score.image: score for score in read_scores(path)}
         except BaseException:
-            self._file.close()
+            self._log.close()
             raise
-
-    def _load(self, path: Path) -> dict[str, Score]:
-        self._file.seek(0)
-        data = self._file.read()
-        complete = data.rfind(b"\n") + 1
-        self._file.truncate(complete)
-        return {score.image: score for score in parse_scores(data[:complete], path)}
 
     def __enter__(self) -> ScoreLog:
         return self
@@ -135,33 +115,30 @@ class ScoreLog:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._file.close()
+        self._log.close()
 
     def add(self, scores: Iterable[Score]) -> None:
         """Write rows, then count them."""
         scores = list(scores)
-        text = "".join(json.dumps(score.to_json(), ensure_ascii=False) + "\n" for score in scores)
-        self._file.write(text.encode("utf-8", "surrogateescape"))
-        self._file.flush()
+        self._log.append(score.to_row() for score in scores)
         self.scores |= {score.image: score for score in scores}
 
     def sync(self) -> None:
         """Make the rows durable."""
-        os.fsync(self._file.fileno())
+        self._log.sync()
 
 
-def parse_scores(data: bytes, path: Path) -> Iterator[Score]:
-    """Rows of an output of this module.
+def read_scores(path: Path) -> Iterator[Score]:
+    """Rows of an output of this module; one that was cut off is left out.
 
     Raises:
         InputError: It is something else.
     """
-    for number, line in enumerate(data.splitlines(), start=1):
+    for number, row in read_rows(path):
         try:
-            row = json.loads(line.decode("utf-8", "surrogateescape"))
             value = row.get("polluted")
             yield Score(row["image"], None if value is None else float(value), row.get("error", ""))
-        except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise InputError(
                 f"{path}:{number}: not a row of an image filter's output",
                 "Give an output of its own.",

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
 
+from biod2c_core.append_log import AppendLog
 from biod2c_core.curation.filter_images.classifier import LAYOUT_VERSION, feature_width
 from biod2c_core.curation.filter_images.encoder import ImageEncoder
 from biod2c_core.curation.filter_images.scoring import compute_features
@@ -43,39 +44,33 @@ class FeatureStore:
             (N, width) float32, NaN where an image cannot be read; and by name why it cannot.
         """
         keys = [_key(item) for item in items]
-        known = self._load()
-        missing = {key: item for key, item in zip(keys, items, strict=True) if key not in known}
-        advance(len(items) - len(missing))
         problems: dict[str, str] = {}
-        order = iter(missing)
-        with self._rows.open("ab") as rows, self._index.open("a", encoding="utf-8") as index:
+        with AppendLog(self._index) as index:
+            known = self._load(index)
+            missing = {key: item for key, item in zip(keys, items, strict=True) if key not in known}
+            advance(len(items) - len(missing))
+            order = iter(missing)
             for batch, features in compute_features(missing.values(), self.encoder, workers):
-                values = iter(features)
-                for image in batch:
-                    key = next(order)
-                    if image.pixels is None:
-                        problems[image.item.name] = image.problem
-                        continue
-                    known[key] = next(values)
-                    rows.write(known[key].tobytes())
-                    rows.flush()
-                    index.write(json.dumps(key) + "\n")
-                index.flush()
+                named = zip(batch, islice(order, len(batch)), strict=True)
+                readable = [key for image, key in named if image.pixels is not None]
+                problems |= {i.item.name: i.problem for i in batch if i.pixels is None}
+                with self._rows.open("ab") as rows:
+                    rows.write(features.tobytes())
+                index.append(readable)
+                known |= zip(readable, features, strict=True)
                 advance(len(batch))
         nothing = np.full(self.width, np.nan, np.float32)
         return np.stack([known.get(key, nothing) for key in keys]), problems
 
-    def _load(self) -> dict[str, np.ndarray]:
+    def _load(self, index: AppendLog) -> dict[str, np.ndarray]:
         """What is on disk; files that a kill has left uneven are cut to what both have."""
         self._rows.touch()
-        self._index.touch()
-        data = self._index.read_bytes()
-        keys = [json.loads(line) for line in data[: data.rfind(b"\n") + 1].splitlines()]
+        keys = [key for _, key in index.rows()]
         size = self.width * 4
         count = min(len(keys), self._rows.stat().st_size // size)
         with self._rows.open("r+b") as file:
             file.truncate(count * size)
-        self._index.write_text("".join(json.dumps(key) + "\n" for key in keys[:count]), "utf-8")
+        index.keep(count)
         rows = np.fromfile(self._rows, np.float32).reshape(count, self.width)
         return dict(zip(keys[:count], rows, strict=True))
 

@@ -226,7 +226,7 @@ _LABELS = {
 }
 
 
-def describe(agreement: Agreement) -> list[list[str]]:
+def agreement_rows(agreement: Agreement) -> list[list[str]]:
     """Rows of label, value and interval for people."""
     rows = []
     for name, label in _LABELS.items():

@@ -10,12 +10,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
+from biod2c_core.append_log import AppendLog, whole_characters
 from biod2c_core.atomic import write_json
 from biod2c_core.data.records import Record, iter_jsonl
 from biod2c_core.errors import InputError, RecordError
@@ -42,12 +42,12 @@ class Prediction:
     confidence: float | None = None
     line: int = 0
 
-    def to_json(self) -> str:
-        """The prediction as one line of JSON."""
+    def to_row(self) -> dict[str, Any]:
+        """The prediction as a row of its file."""
         row: dict[str, Any] = {"id": self.id, "answer": self.answer}
         if self.confidence is not None:
             row["confidence"] = self.confidence
-        return json.dumps(row, ensure_ascii=False)
+        return row
 
 
 def _first(row: Mapping[str, Any], keys: Sequence[str]) -> Any:
@@ -70,7 +70,7 @@ def _parse(row: Any, line: int) -> Prediction:
         isinstance(confidence, bool) or not isinstance(confidence, int | float)
     ):
         raise ValueError(f"the confidence must be a number, got {confidence!r}")
-    text = "" if answer is None else str(answer)
+    text = "" if answer is None else whole_characters(str(answer))
     return Prediction(
         str(name).strip(), text, None if confidence is None else float(confidence), line
     )
@@ -156,15 +156,6 @@ def read_manifest(path: str | Path) -> dict[str, Any] | None:
     return value
 
 
-def ends_torn(path: str | Path) -> bool:
-    """Whether the last line was cut off, as by a kill while it was written."""
-    with Path(path).open("rb") as file:
-        if file.seek(0, os.SEEK_END) == 0:
-            return False
-        file.seek(-1, os.SEEK_END)
-        return file.read(1) != b"\n"
-
-
 def check_same_run(path: str | Path, manifest: Mapping[str, Any]) -> None:
     """Check that a predictions file, if there is one, was begun by the same run.
 
@@ -206,20 +197,19 @@ class PredictionLog:
 
     Raises:
         InputError: The file holds the predictions of another run, of another system, or is being
-            written by another process.
+            written by another run.
     """
 
     def __init__(self, path: str | Path, manifest: Mapping[str, Any]) -> None:
         self.path = Path(path)
-        check_same_run(self.path, manifest)
-        write_json(manifest_path(self.path), dict(manifest))
-        self._file: IO[bytes] = self.path.open("ab")
+        check_same_run(self.path, manifest)  # first: a file of another system is not touched
+        self._log = AppendLog(self.path, sync_every=0.0)
         try:
-            _lock(self._file, self.path)
-            self._drop_torn_line()
+            check_same_run(self.path, manifest)  # now no other run can claim it
+            write_json(manifest_path(self.path), dict(manifest))
             self.done: dict[str, Prediction] = read_predictions(self.path)
         except BaseException:
-            self._file.close()
+            self._log.close()
             raise
 
     def __enter__(self) -> PredictionLog:
@@ -230,27 +220,10 @@ class PredictionLog:
 
     def close(self) -> None:
         """Let the file go."""
-        self._file.close()
+        self._log.close()
 
     def append(self, predictions: Iterable[Prediction]) -> None:
         """Write predictions and wait until they are on disk."""
         rows = list(predictions)
-        self._file.write("".join(row.to_json() + "\n" for row in rows).encode("utf-8", "replace"))
-        self._file.flush()
-        os.fsync(self._file.fileno())
+        self._log.append(row.to_row() for row in rows)
         self.done |= {row.id: row for row in rows}
-
-    def _drop_torn_line(self) -> None:
-        if ends_torn(self.path):
-            self._file.truncate(self.path.read_bytes().rfind(b"\n") + 1)
-
-
-def _lock(file: IO[bytes], path: Path) -> None:
-    try:
-        import fcntl
-    except ImportError:  # no such locks on Windows
-        return
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        raise InputError(f"{path} is being written by another process", "Wait for it.") from error

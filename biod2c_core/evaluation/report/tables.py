@@ -52,7 +52,7 @@ def interval(estimate: dict[str, Any]) -> str:
     return f"{number(estimate['low'])} - {number(estimate['high'])}"
 
 
-def describe(result: dict[str, Any]) -> str:
+def result_title(result: dict[str, Any]) -> str:
     """One line that says what was measured: model, data, split, profile, checksum."""
     data, profile = result["data"], result["profile"]
     predictions = result.get("predictions") or {}
@@ -85,7 +85,7 @@ def score_table(result: dict[str, Any]) -> Table:
         rows.append([Cell(text) for text in texts])
     rows += _judge_rows(result.get("judge"), len(beside_it))
     columns = ["metric", "value", "95% interval", *beside_it, "questions"]
-    return Table(describe(result), columns, rows, notes(result))
+    return Table(result_title(result), columns, rows, notes(result))
 
 
 def _judge_rows(judge: dict[str, Any] | None, beside: int) -> list[list[Cell]]:

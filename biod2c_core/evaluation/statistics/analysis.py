@@ -69,19 +69,19 @@ class Analysis:
                 "resamples": RESAMPLES,
                 "seed": SEED,
             },
-            "scores": _plain(self.estimates),
+            "scores": _to_dicts(self.estimates),
             "judge": self.judged.to_dict() if self.judged else None,
-            "baselines": {name: _plain(columns) for name, columns in self.baselines.items()},
+            "baselines": {name: _to_dicts(columns) for name, columns in self.baselines.items()},
             "contamination": self.contamination.to_dict() if self.contamination else None,
-            "unseen_images_only": _plain(self.clean),
+            "unseen_images_only": _to_dicts(self.clean),
             "breakdown": {
-                tag: {value: _plain(columns) for value, columns in values.items()}
+                tag: {value: _to_dicts(columns) for value, columns in values.items()}
                 for tag, values in self.breakdown.items()
             },
         }
 
 
-def _plain(estimates: Estimates) -> dict[str, Any]:
+def _to_dicts(estimates: Estimates) -> dict[str, Any]:
     return {key: asdict(estimate) for key, estimate in estimates.items()}
 
 

@@ -73,7 +73,7 @@ def _token_panels(
     return [Panel(f"token: {text}", "", overlay(image, values, boxes)) for text, values in pairs]
 
 
-def describe(
+def map_row(
     shown: AttentionMap, size: tuple[int, int], boxes: Sequence[PixelBox] = (), tokens: bool = False
 ) -> dict[str, Any]:
     """A map as a JSON row.

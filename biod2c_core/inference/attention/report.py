@@ -11,8 +11,8 @@ from biod2c_core.inference.attention.attention_map import View, find_method
 from biod2c_core.inference.attention.boxes import check_boxes, parse_boxes
 from biod2c_core.inference.attention.export import (
     check_picture_path,
-    describe,
     draw_maps,
+    map_row,
     save_array,
     save_picture,
 )
@@ -85,7 +85,7 @@ def make_report(
     save_picture(request.output, draw_maps(picture, maps, beside, boxes, request.tokens))
     if request.npy:
         save_array(request.npy, maps)
-    rows = [describe(each, picture.size, boxes, request.tokens) for each in maps]
+    rows = [map_row(each, picture.size, boxes, request.tokens) for each in maps]
     for row, other in zip(rows, beside, strict=False):
-        row["without_fusion"] = describe(other, picture.size, boxes)
+        row["without_fusion"] = map_row(other, picture.size, boxes)
     return rows

@@ -24,11 +24,7 @@ def load_language_model(name: str) -> tuple[Any, Any]:
         CheckpointError: It is missing or damaged.
         MissingDependencyError: A GGUF file is given, and the package to read it is absent.
     """
-    place = name
-    options: dict[str, Any] = {}
-    if name.lower().endswith(".gguf"):
-        place, options = str(Path(name).parent), {"gguf_file": Path(name).name}
-        _check_gguf(Path(name))
+    place, options = pretrained_arguments(name)
     try:
         config = AutoConfig.from_pretrained(place, **options)
         if config.is_encoder_decoder:
@@ -51,6 +47,19 @@ def load_language_model(name: str) -> tuple[Any, Any]:
     return tokenizer, _unpacked(model) if "gguf_file" in options else model
 
 
+def pretrained_arguments(name: str) -> tuple[str, dict[str, Any]]:
+    """What ``from_pretrained`` of transformers needs for a folder, a GGUF file or a hub name.
+
+    Raises:
+        CheckpointError: A GGUF file is missing or damaged.
+        MissingDependencyError: A GGUF file is given, and the package to read it is absent.
+    """
+    if not name.lower().endswith(".gguf"):
+        return name, {}
+    _check_gguf(Path(name))
+    return str(Path(name).parent), {"gguf_file": Path(name).name}
+
+
 def _check_gguf(path: Path) -> None:
     if not path.is_file():
         raise CheckpointError(f"no language model at {path}", "Check the path.")
@@ -63,13 +72,13 @@ def _check_gguf(path: Path) -> None:
 
 def _unpacked(model: Any) -> Any:
     """The same model without the marks of its origin, which saving would trip over."""
-    fresh = AutoModelForCausalLM.from_config(type(model.config)(**_plain(model.config)))
+    fresh = AutoModelForCausalLM.from_config(type(model.config)(**_config_values(model.config)))
     fresh.load_state_dict(model.state_dict())
     fresh.generation_config = model.generation_config
     return fresh.eval()
 
 
-def _plain(config: Any) -> dict[str, Any]:
+def _config_values(config: Any) -> dict[str, Any]:
     values = config.to_dict()
     for name in ("quantization_config", "_name_or_path"):
         values.pop(name, None)

@@ -14,7 +14,7 @@ from biod2c_core.model.fusion import FusionDecoder
 
 register_extension("mix_neighbours", NeighbourMixing)
 register_extension("encode_positions", PositionCodes)
-register_extension("read_map", AttentionReadout)
+register_extension("attention_readout", AttentionReadout)
 
 
 def build_fusion(config: Any, grid: tuple[int, int, int], text_width: int) -> ExtendedFusion:
@@ -32,9 +32,9 @@ def build_fusion(config: Any, grid: tuple[int, int, int], text_width: int) -> Ex
         config.fusion_feed_forward,
         config.fusion_dropout,
     )
-    if config.normalize_attention or config.normalize_queries:
+    if config.qk_norm or config.qk_norm_queries:
         decoder: FusionDecoder = QKNormDecoder(
-            *sizes, cross=config.normalize_attention, among=config.normalize_queries
+            *sizes, cross=config.qk_norm, among=config.qk_norm_queries
         )
     else:
         decoder = FusionDecoder(*sizes)
@@ -50,6 +50,8 @@ def build_fusion(config: Any, grid: tuple[int, int, int], text_width: int) -> Ex
         beta_init=config.beta_init,
     )
     for switch in EXTENSIONS:
-        if getattr(config, switch, False):
+        if getattr(config, switch, False) or switch in config.extensions:
             fusion.extend(switch)
+    for name in config.extensions:
+        fusion.extend(name)  # says which names there are, if this is not one
     return fusion

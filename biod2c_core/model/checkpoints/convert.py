@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -14,8 +13,9 @@ from huggingface_hub import save_torch_state_dict
 from torch import Tensor
 from transformers import AutoConfig, AutoTokenizer, GenerationConfig
 
+from biod2c_core.atomic import atomic_folder
 from biod2c_core.config import dump_config, load_config
-from biod2c_core.errors import CheckpointError, InputError
+from biod2c_core.errors import CheckpointError
 from biod2c_core.model.backbones.defaults import resolve_tower
 from biod2c_core.model.backbones.trunk_weights import is_clip, load_trunk
 from biod2c_core.model.build import build_model
@@ -69,31 +69,20 @@ def convert(source: Path, output: Path, language_model: str = "", seed: int = 0)
         InputError: The output exists.
         CheckpointError: The source is unusable, or does not fit.
     """
-    if output.exists() and (not output.is_dir() or any(output.iterdir())):
-        raise InputError(f"{output} exists already", "Give a new folder.")
-    tensors = read_tensors(source)
-    if released.is_released(tensors):
-        make = _convert_released
-    elif is_clip(tensors):
-        make = _convert_clip
-    else:
-        names = ", ".join(sorted({name.split(".")[0] for name in tensors})[:8])
-        raise CheckpointError(
-            f"{source} is neither the authors' model nor a CLIP checkpoint (its tensors begin with: "
-            f"{names})",
-            "Checkpoints of this project need no conversion.",
-        )
-    partial = output.with_name(f".{output.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    try:
-        partial.mkdir(parents=True)
-        result = make(tensors, source, partial, output, language_model, seed)
-        if output.exists():
-            output.rmdir()
-        partial.replace(output)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
-    return result
+    with atomic_folder(output) as partial:
+        tensors = read_tensors(source)
+        if released.is_released(tensors):
+            make = _convert_released
+        elif is_clip(tensors):
+            make = _convert_clip
+        else:
+            names = ", ".join(sorted({name.split(".")[0] for name in tensors})[:8])
+            raise CheckpointError(
+                f"{source} is neither the authors' model nor a CLIP checkpoint (its tensors begin "
+                f"with: {names})",
+                "Checkpoints of this project need no conversion.",
+            )
+        return make(tensors, source, partial, output, language_model, seed)
 
 
 def _convert_released(

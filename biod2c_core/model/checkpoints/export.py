@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 
 import torch
 
-from biod2c_core.atomic import atomic_open
-from biod2c_core.errors import ConfigError, InputError
+from biod2c_core.atomic import atomic_folder, atomic_open
+from biod2c_core.errors import ConfigError
 from biod2c_core.model.checkpoints.card import CardFacts, model_card
 from biod2c_core.model.checkpoints.folder import load_model, load_processor, locate, save_checkpoint
 
@@ -39,21 +38,12 @@ def export(
     """
     if dtype not in DTYPES:
         raise ConfigError(f"the number format is {dtype!r}", f"Use one of: {', '.join(DTYPES)}.")
-    if output.exists() and (not output.is_dir() or any(output.iterdir())):
-        raise InputError(f"{output} exists already", "Give a new folder.")
     source = locate(checkpoint)
-    model, processor = load_model(source), load_processor(source)
-    model.merge_lora()  # in float32: rounding comes last
-    partial = output.with_name(f".{output.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    try:
+    with atomic_folder(output) as partial:
+        model, processor = load_model(source), load_processor(source)
+        model.merge_lora()  # in float32: rounding comes last
         model.to(DTYPES[dtype])  # type: ignore[arg-type]  # transformers' wrapper hides the type
         save_checkpoint(partial, model, processor)
         with atomic_open(partial / "README.md") as file:
             file.write(model_card(partial, output.name, facts, trained_as=source))
-        if output.exists():
-            output.rmdir()
-        partial.replace(output)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
     return output

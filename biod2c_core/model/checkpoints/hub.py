@@ -5,7 +5,8 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from biod2c_core.errors import CheckpointError, InputError
+from biod2c_core.atomic import atomic_folder
+from biod2c_core.errors import CheckpointError
 from biod2c_core.model.checkpoints.card import CardFacts, model_card
 from biod2c_core.model.checkpoints.downloads import download, hub_errors
 from biod2c_core.model.checkpoints.folder import (
@@ -79,19 +80,12 @@ def pull(name: str, output: Path, revision: str | None = None) -> Path:
         CheckpointError: The hub's files are no checkpoint.
         EndpointError: The hub could not be reached or refused.
     """
-    if output.exists() and (not output.is_dir() or any(output.iterdir())):
-        raise InputError(f"{output} exists already", "Give a new folder.")
-    # Kept when cut off: the next call goes on.
-    partial = output.with_name(f".{output.name}.partial")
-    download(name, (*CHECKPOINT_FILES, CARD), revision, partial)
-    try:
-        locate(partial)
-    except CheckpointError as error:
-        problem = str(error).replace(str(partial), name)
-        shutil.rmtree(partial, ignore_errors=True)
-        raise CheckpointError(problem) from error
-    shutil.rmtree(partial / ".cache", ignore_errors=True)  # the hub client's bookkeeping
-    if output.exists():
-        output.rmdir()
-    partial.replace(output)
+    with atomic_folder(output, resume=True) as partial:
+        download(name, (*CHECKPOINT_FILES, CARD), revision, partial)
+        try:
+            locate(partial)
+        except CheckpointError as error:
+            shutil.rmtree(partial, ignore_errors=True)
+            raise CheckpointError(str(error).replace(str(partial), name)) from error
+        shutil.rmtree(partial / ".cache", ignore_errors=True)  # the hub client's bookkeeping
     return output

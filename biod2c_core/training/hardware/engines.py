@@ -7,12 +7,14 @@ import os
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Literal
-
-from torch import nn
+from typing import TYPE_CHECKING, Any, Literal
 
 from biod2c_core.errors import ConfigError, InputError, MissingDependencyError
-from biod2c_core.model.modeling import BioD2CForConditionalGeneration
+
+if TYPE_CHECKING:  # whoever starts the processes asks for the engine, and needs no torch
+    from torch import nn
+
+    from biod2c_core.model.modeling import BioD2CForConditionalGeneration
 
 ENGINES = ("single", "ddp", "zero2", "zero3", "deepspeed", "fsdp")
 
@@ -42,15 +44,47 @@ class Engine:
         return self.uses_deepspeed or self.name == "fsdp"
 
     @property
+    def zero_stage(self) -> int:
+        """What it splits, as ZeRO counts: 0 nothing, 1 the optimiser, 2 gradients too, 3 weights too.
+
+        Raises:
+            ConfigError: DeepSpeed's file cannot be read, or names no such stage.
+        """
+        if self.file is None:
+            return {"zero2": 2, "zero3": 3, "fsdp": 3}.get(self.name, 0)
+        section = _read(self.file).get("zero_optimization", {})
+        stage = section.get("stage", 0) if isinstance(section, dict) else section
+        if stage not in (0, 1, 2, 3):
+            raise ConfigError(f"{self.file} asks for the ZeRO stage {stage!r}", "Use 0, 1, 2 or 3.")
+        return int(stage)
+
+    @property
     def any_number_resumes(self) -> bool:
         """Whether a checkpoint can be resumed with another number of processes."""
         return self.name in ("single", "ddp")
 
 
+@dataclass(frozen=True)
+class EngineFlags:
+    """The engine that the caller asks for; see :func:`choose_engine`."""
+
+    zero: int | None = None
+    deepspeed: Path | None = None
+    fsdp: bool = False
+
+
 def choose_engine(
-    processes: int, on_gpu: bool, zero: int | None, file: Path | None, fsdp: bool
+    processes: int,
+    on_gpu: bool,
+    zero: int | None,
+    file: Path | None,
+    fsdp: bool,
+    preset: Literal["auto", 0, 2, 3] = "auto",
+    elsewhere: bool = False,
 ) -> Engine:
-    """The engine that the flags ask for; by default ZeRO-2 on several GPUs, else plain.
+    """The engine of a run, for whoever plans, starts or is it.
+
+    A flag wins over the preset. By default several GPUs take ZeRO-2, else it is plain.
 
     Args:
         processes: Of the whole run.
@@ -58,6 +92,8 @@ def choose_engine(
         zero: ``--zero``: 0 (plain), 2 or 3.
         file: ``--deepspeed``.
         fsdp: ``--fsdp``.
+        preset: ``zero`` of the configuration, which is about several processes.
+        elsewhere: The run may be on another machine: what this one lacks does not matter.
 
     Raises:
         InputError: Flags contradict each other, or a stage does not exist.
@@ -71,13 +107,11 @@ def choose_engine(
     plain = Engine("ddp" if processes > 1 else "single")
     if fsdp:
         return Engine("fsdp") if processes > 1 else plain
-    if file is not None:
-        engine = Engine("deepspeed", file)
-    elif zero is None:
-        engine = Engine("zero2") if processes > 1 and on_gpu else plain
-    else:
-        engine = {0: plain, 2: Engine("zero2"), 3: Engine("zero3")}[zero]
-    if engine.uses_deepspeed and find_spec("deepspeed") is None:
+    if zero is None and processes > 1:
+        zero = (2 if on_gpu else 0) if preset == "auto" else preset
+    named = {2: Engine("zero2"), 3: Engine("zero3")}
+    engine = Engine("deepspeed", file) if file is not None else named.get(zero or 0, plain)
+    if engine.uses_deepspeed and not elsewhere and find_spec("deepspeed") is None:
         raise MissingDependencyError("deepspeed", "train")
     return engine
 
@@ -172,6 +206,8 @@ def fit_to_engine(model: BioD2CForConditionalGeneration, engine: Engine) -> list
     """
     if not engine.splits:
         return []
+    from torch import nn
+
     names = [name for name, parameter in model.named_parameters() if parameter.dim() == 0]
     for name in names:
         parent, _, last = name.rpartition(".")

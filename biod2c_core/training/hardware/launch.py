@@ -2,8 +2,12 @@
 
 Each process is the same command again with torchrun's variables (``RANK``, ``WORLD_SIZE``,
 ``LOCAL_RANK``, ``MASTER_ADDR`` ...) in its environment, which is also how a run under torchrun itself,
-or under Slurm's ``srun``, finds its place. Unlike torchrun, the code of the process that failed first
-becomes the code of the command, and SIGTERM leaves the processes time to save.
+or under Slurm's ``srun``, finds its place.
+
+torchrun itself was tried below ``--gpus`` and does not keep what the command promises (torch 2.13). Its
+code is 1 whatever a process ended with (6: loss not finite; 143: SIGTERM). After SIGTERM it kills after
+30 s what is still saving. When it is killed with SIGKILL, as batch systems do, its processes stay and hold
+their GPUs. And a hostfile's ssh needs this module's processes all the same.
 """
 
 from __future__ import annotations

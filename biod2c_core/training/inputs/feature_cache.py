@@ -10,8 +10,8 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
+from itertools import takewhile
 from pathlib import Path
 from typing import IO
 
@@ -19,15 +19,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from biod2c_core.atomic import atomic_open
+from biod2c_core.append_log import AppendLog
 from biod2c_core.data.images import check_image_file, load_image
 from biod2c_core.model.processing import BioD2CProcessor
 from biod2c_core.model.vision import VisionTower, grid_shape
-
-try:
-    import fcntl
-except ImportError:  # Windows: do not fill one cache from two processes there
-    fcntl = None  # type: ignore[assignment]
 
 _BATCH = 16
 
@@ -58,32 +53,13 @@ class FeatureCache:
         self._digests: dict[Path, str] = {}
         self._map: np.memmap | None = None
 
-    @contextmanager
-    def _alone(self) -> Iterator[None]:
-        """Keep other processes from adding rows; they wait."""
-        with (self.folder / "lock").open("w") as file:
-            if fcntl is not None:
-                fcntl.flock(file, fcntl.LOCK_EX)  # let go when the file closes, by a kill too
-            yield
-
-    def _read_index(self) -> None:
-        """Know the rows that are there; drop index lines that are torn or name no whole row."""
+    def _read_index(self, index: AppendLog) -> None:
+        """Know the rows that are there; drop index lines, all at the end, that name no whole row."""
         self._data.touch()
-        self._index_file.touch()
         complete = self._data.stat().st_size // self._row_bytes
-        self._rows = {}
-        text = self._index_file.read_bytes()
-        for line in text.splitlines(keepends=True):
-            try:
-                digest, row = json.loads(line)
-            except (ValueError, TypeError):  # killed while writing it
-                continue
-            if row < complete:
-                self._rows[digest] = row
-        kept = "".join(_index_line(digest, row) for digest, row in self._rows.items())
-        if kept.encode() != text:
-            with atomic_open(self._index_file) as file:
-                file.write(kept)
+        known = takewhile(lambda entry: entry[1] < complete, (entry for _, entry in index.rows()))
+        self._rows = dict(known)
+        index.keep(len(self._rows))
 
     @property
     def _row_bytes(self) -> int:
@@ -99,16 +75,16 @@ class FeatureCache:
         Raises:
             ImageError: A file is no usable image.
         """
-        with self._alone():
-            self._read_index()
-            self._add(paths, advance)
+        with AppendLog(self._index_file, wait=True) as index:
+            self._read_index(index)
+            self._add(paths, index, advance)
         count = self._data.stat().st_size // self._row_bytes
         if count:
             self._map = np.memmap(self._data, np.float16, "r", shape=(count, *self.shape))
 
-    def _add(self, paths: Iterable[Path], advance: Callable[[int], None]) -> None:
+    def _add(self, paths: Iterable[Path], index: AppendLog, advance: Callable[[int], None]) -> None:
         waiting: list[tuple[str, Path]] = []
-        with self._data.open("ab") as rows, self._index_file.open("a") as index:
+        with self._data.open("ab") as rows:
             rows.truncate(rows.tell() // self._row_bytes * self._row_bytes)
             rows.seek(0, os.SEEK_END)
             for path in paths:
@@ -126,7 +102,7 @@ class FeatureCache:
                 self._compute(waiting, rows, index)
                 advance(len(waiting))
 
-    def _compute(self, waiting: list[tuple[str, Path]], rows: IO[bytes], index: IO[str]) -> None:
+    def _compute(self, waiting: list[tuple[str, Path]], rows: IO[bytes], index: AppendLog) -> None:
         pixels = torch.stack([self.processor.pixels(load_image(path)) for _, path in waiting])
         features = self.tower(pixels.to(next(self.tower.parameters()).device))
         limit = torch.finfo(torch.float16).max
@@ -134,19 +110,14 @@ class FeatureCache:
         start = rows.tell() // self._row_bytes
         rows.write(array.tobytes())
         rows.flush()
-        for offset, (digest, _) in enumerate(waiting):
-            self._rows[digest] = start + offset
-            index.write(_index_line(digest, start + offset))
-        index.flush()
+        added = {digest: start + offset for offset, (digest, _) in enumerate(waiting)}
+        index.append(added.items())
+        self._rows |= added
 
     def __call__(self, path: Path) -> Tensor:
         """X_v of an image that :meth:`fill` has seen, (N, N, D), float16."""
         assert self._map is not None, "fill() comes first"
         return torch.from_numpy(np.array(self._map[self._rows[self._digests[path]]]))
-
-
-def _index_line(digest: str, row: int) -> str:
-    return json.dumps([digest, row]) + "\n"
 
 
 def _key(tower: VisionTower, processor: BioD2CProcessor) -> str:

@@ -5,16 +5,16 @@
 
 from __future__ import annotations
 
-import json
 import sys
 import time
+from itertools import takewhile
 from pathlib import Path
 from typing import Any, Protocol
 
 import torch
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from biod2c_core.atomic import atomic_open
+from biod2c_core.append_log import AppendLog, read_rows
 
 try:
     import resource
@@ -85,7 +85,9 @@ class RunLog(TrainerCallback):
         if not state.is_world_process_zero:
             return
         if self.log_file.exists():
-            _forget_after(self.log_file, state.global_step)
+            with AppendLog(self.log_file) as log:
+                done = takewhile(lambda row: row[1]["step"] <= state.global_step, log.rows())
+                log.keep(sum(1 for _ in done))
         self.reporter.start(state.max_steps, state.global_step)
 
     def on_step_end(
@@ -108,26 +110,13 @@ class RunLog(TrainerCallback):
             return
         row = {"step": state.global_step, **(logs or {})}
         self.latest = {key: value for key, value in row.items() if isinstance(value, float)}
-        with self.log_file.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(row) + "\n")
+        with AppendLog(self.log_file) as log:
+            log.append([row])
 
 
 def read_log(log_file: Path) -> list[dict[str, Any]]:
     """The rows of a log; a line that a kill cut off is left out."""
-    rows = []
-    for line in log_file.read_text("utf-8").splitlines():
-        try:
-            rows.append(json.loads(line))
-        except ValueError:
-            continue
-    return rows
-
-
-def _forget_after(log_file: Path, step: int) -> None:
-    """Drop the lines of steps that will be done again, and what a kill left of a line."""
-    kept = [row for row in read_log(log_file) if row["step"] <= step]
-    with atomic_open(log_file) as file:
-        file.writelines(json.dumps(row) + "\n" for row in kept)
+    return [row for _, row in read_rows(log_file)]
 
 
 class Rates:

@@ -21,6 +21,7 @@ from biod2c_core.errors import InputError, RecordError
 from biod2c_core.evaluation.predict.predict import batches_by_image, predict, shuffle_images
 from biod2c_core.evaluation.predict.predictions_file import (
     Prediction,
+    PredictionLog,
     check_complete,
     manifest_path,
     read_manifest,
@@ -189,12 +190,20 @@ def test_the_file_of_another_system_is_never_appended_to(tmp_path: Path) -> None
     assert not manifest_path(path).exists()
 
 
+def test_half_characters_of_an_answer_never_end_a_run(tmp_path: Path) -> None:
+    """Neither of our own answers nor of another system's: no endpoint or tokenizer takes them."""
+    with PredictionLog(tmp_path / "p.jsonl", {"identity": "m"}) as log:
+        log.append([Prediction("1", "a \ud83d b", 0.5)])
+    (tmp_path / "p.jsonl").read_text("utf-8")
+    assert read_predictions(tmp_path / "p.jsonl")["1"].answer == "a \ufffd b"
+
+
 def test_two_processes_cannot_write_one_file(tmp_path: Path) -> None:
     fcntl = pytest.importorskip("fcntl")
     records, path = make_data(tmp_path), tmp_path / "p.jsonl"
     with path.open("ab") as other:
         fcntl.flock(other, fcntl.LOCK_EX)
-        with pytest.raises(InputError, match="another process"):
+        with pytest.raises(InputError, match="in use by another run"):
             predict(FakeModel(), records, tmp_path, path)
 
 

@@ -15,12 +15,11 @@ from biod2c_core.llm_api import (
     CallFailed,
     Client,
     Completion,
-    FakeEndpoint,
     Journal,
     Price,
     run_all,
 )
-from biod2c_core.testing.scripted_endpoint import FAULTS
+from biod2c_core.testing.scripted_endpoint import FAULTS, FakeEndpoint
 
 KEY = "sk-a-very-secret-key"
 PRICE = Price(input=1.0, output=10.0)

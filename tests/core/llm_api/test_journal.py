@@ -14,11 +14,13 @@ from biod2c_core.llm_api import Journal, request_key
 def test_entries_and_money_are_found_again(tmp_path: Path) -> None:
     with Journal(tmp_path / "j.jsonl") as journal:
         journal.add({"key": "a", "text": "é\n\ud83d", "cost": 0.25})
+        in_memory = journal.get("a")
         journal.add({"cost": 0.5, "failed": "timeout"})
         journal.add({"key": "b", "text": "", "cost": None})
     with Journal(tmp_path / "j.jsonl") as journal:
         assert journal.spent == 0.75
         assert len(journal) == 2
+        assert journal.get("a") == in_memory
         assert journal.get("a")["text"].startswith("é\n")
         assert journal.get("c") is None
 
@@ -29,7 +31,7 @@ def test_a_cut_at_any_byte_loses_only_the_last_entry(tmp_path: Path) -> None:
         for name in "abc":
             journal.add({"key": name, "text": "täxt", "cost": 1.0})
     whole = path.read_bytes()
-    ends = [i + 1 for i, byte in enumerate(whole) if byte == 10]
+    ends = [i for i, byte in enumerate(whole) if byte == 10]  # whole without its newline, too
     for cut in range(len(whole) + 1):
         path.write_bytes(whole[:cut])
         with Journal(path) as journal:

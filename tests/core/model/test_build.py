@@ -42,10 +42,10 @@ def test_settings_reach_the_configuration(llama: Path) -> None:
         beta_init=0.1,
         semantic_temperature=0.5,
         encode_positions=True,
-        normalize_attention=True,
-        normalize_queries=True,
+        qk_norm=True,
+        qk_norm_queries=True,
         mix_neighbours=True,
-        read_map=True,
+        attention_readout=True,
         prompt="Q {question}",
     )
     model, processor = build_model(settings, seed=0)
@@ -53,10 +53,10 @@ def test_settings_reach_the_configuration(llama: Path) -> None:
     assert (config.fusion, config.semantic_loss, config.scales) == ("off", "off", 2)
     assert (config.beta_init, config.semantic_temperature) == (0.1, 0.5)
     assert config.encode_positions
-    assert config.normalize_attention
-    assert config.normalize_queries
+    assert config.qk_norm
+    assert config.qk_norm_queries
     assert config.mix_neighbours
-    assert config.read_map
+    assert config.attention_readout
     assert model.fusion.decoder.cross
     assert model.fusion.decoder.among
     kinds = [type(each).__name__ for each in model.fusion.extensions]

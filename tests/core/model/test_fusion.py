@@ -395,13 +395,13 @@ def test_mixing_changes_nothing_at_first_and_can_learn() -> None:
 
 
 def test_reading_changes_nothing_at_first_and_teaches_the_map() -> None:
-    fusion = make_fusion(normalize_attention=True, projection_layers=1)
+    fusion = make_fusion(qk_norm=True, projection_layers=1)
     grid, text, mask = random(0, 2, 8, 8, D), random(1, 2, 3, TEXT), torch.ones(2, 3)
     before = fuse(fusion, grid, text, mask)
     assert before.attention is None
-    fusion.extend("read_map")
+    fusion.extend("attention_readout")
     reading = fusion.reading
-    fusion.extend("read_map")
+    fusion.extend("attention_readout")
     assert fusion.reading is reading  # it is put in once
     after = fuse(fusion, grid, text, mask)
     assert torch.equal(after.tokens, before.tokens)

@@ -16,6 +16,8 @@ from biod2c_core.model.backbones import language_model
 from biod2c_core.model.backbones.language_model import load_language_model
 from biod2c_core.model.build import build_model
 from biod2c_core.model.checkpoints.folder import load_model, load_processor, save_checkpoint
+from biod2c_core.training.dry_run import make_plan
+from biod2c_core.training.hardware.engines import Engine
 
 gguf = pytest.importorskip("gguf")
 PLACES = {
@@ -113,6 +115,16 @@ def test_the_model_in_a_gguf_file(
         assert torch.equal(value, again[name])
     loaded = load_processor(tmp_path / "model").tokenizer
     assert loaded(text).input_ids == plain(text).input_ids
+
+
+def test_a_training_on_a_gguf_file_is_planned(llama: Path, data: Path, tmp_path: Path) -> None:
+    write_gguf(tmp_path / "tiny.gguf", AutoModelForCausalLM.from_pretrained(llama), False)
+    plans = [
+        make_plan(tiny_models.training_config(place), 2, [data], None, 1, Engine(), None)
+        for place in (llama, tmp_path / "tiny.gguf")
+    ]
+    folder, file = [(each.trainable, each.parameters, each.tokens) for each in plans]
+    assert file == folder
 
 
 def test_gguf_files_that_are_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

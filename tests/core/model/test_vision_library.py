@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import re
-import types
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +9,7 @@ import pytest
 import tiny_models
 import torch
 from safetensors.torch import save_file
+from worked_examples import new_module
 
 from biod2c_core.config import VisionConfig, load_config, override
 from biod2c_core.errors import CheckpointError, ConfigError
@@ -22,50 +21,17 @@ from biod2c_core.model.build import build_model
 from biod2c_core.model.checkpoints.folder import load_model, load_processor, save_checkpoint
 from biod2c_core.model.vision import VisionTower, grid_shape
 
-REPOSITORY = Path(__file__).resolve().parents[3]
 AUTO: dict[str, Any] = dict.fromkeys(("levels", "image_size", "mean", "std"), "auto")
 NAME = "8-16-32-48-64"
-
-
-def worked_example() -> dict[str, list[list[str]]]:
-    """The lines of each hunk of the section's diff, by file."""
-    page = (REPOSITORY / "docs" / "extending.md").read_text("utf-8")
-    section = page.split("\n## A vision library\n")[1].split("\n## ")[0]
-    diff = re.search(r"```diff\n(.*?)```", section, re.DOTALL)
-    assert diff
-    hunks: dict[str, list[list[str]]] = {}
-    for line in diff[1].splitlines():
-        if line.startswith("+++ b/"):
-            file = hunks.setdefault(line.removeprefix("+++ b/"), [])
-        elif line == "@@":
-            file.append([])
-        elif not line.startswith("--- "):
-            file[-1].append(line)
-    return hunks
-
-
-NEW_FILE = "biod2c_core/model/backbones/convolutions_library.py"
 
 
 @pytest.fixture
 def library(monkeypatch: pytest.MonkeyPatch) -> Any:
     """The example's class, registered for one test."""
     monkeypatch.setattr(backbones, "_VISION_LIBRARIES", dict(backbones._VISION_LIBRARIES))
-    module = types.ModuleType("convolutions_library")
-    (hunk,) = worked_example()[NEW_FILE]
-    exec("\n".join(line[1:] for line in hunk), module.__dict__)
+    module = new_module("A vision library")
     register_vision_library(module.ConvolutionsLibrary())
     return module.ConvolutionsLibrary
-
-
-def test_the_diff_fits_the_files_it_changes() -> None:
-    example = worked_example()
-    assert not (REPOSITORY / NEW_FILE).exists()
-    for name, hunks in example.items():
-        if name != NEW_FILE:
-            text = (REPOSITORY / name).read_text("utf-8")
-            for hunk in hunks:
-                assert "\n".join(line[1:] for line in hunk if line[0] != "+") in text
 
 
 def test_it_builds_saves_loads_and_answers(library: Any, llama: Path, tmp_path: Path) -> None:

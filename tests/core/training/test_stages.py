@@ -9,7 +9,8 @@ import tiny_models
 
 from biod2c_core.config import LoraSettings, StageSettings
 from biod2c_core.errors import ConfigError
-from biod2c_core.training.stages import check_changes, count_parameters, prepare_stage
+from biod2c_core.training.stages import count_parameters, prepare_stage
+from biod2c_core.training.start import check_changes
 
 FUSION = {"beta", "decoder", "project", "project_gated", "queries", "text_mlp"}
 
@@ -63,7 +64,7 @@ def test_what_a_checkpoint_has_decided_cannot_be_set(llama: Path, tmp_path: Path
         part.save_pretrained(tmp_path / "plain")
     prepare_stage(model, 2, StageSettings(semantic_weight=1.0), LoraSettings(r=3))
     model.extend("mix_neighbours")
-    model.extend("read_map")
+    model.extend("attention_readout")
     for part in (model, processor):
         part.save_pretrained(tmp_path / "adapted")
     open_still = [
@@ -72,14 +73,14 @@ def test_what_a_checkpoint_has_decided_cannot_be_set(llama: Path, tmp_path: Path
         "model.answer_vote=1",
         "stage2.epochs=2",
     ]
-    beginning = ["model.lora.r=4", "model.mix_neighbours=true", "model.read_map=true"]
+    beginning = ["model.lora.r=4", "model.mix_neighbours=true", "model.attention_readout=true"]
     check_changes(str(tmp_path / "plain"), [*open_still, *beginning])
     check_changes(str(tmp_path / "adapted"), open_still)
     for folder, change in (
         ("plain", "model.fusion=off"),
         ("adapted", "model.lora.r=4"),
         ("adapted", "model.mix_neighbours=false"),
-        ("adapted", "model.read_map=false"),
+        ("adapted", "model.attention_readout=false"),
     ):
         key = change.partition("=")[0]
         with pytest.raises(ConfigError, match=rf"{key} cannot be changed, .*{folder} has decided"):

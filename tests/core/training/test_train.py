@@ -223,7 +223,7 @@ def test_dropout_and_vote_of_a_run_are_its_configurations_not_its_checkpoints(
 
 
 @pytest.mark.parametrize(
-    ("switch", "weight"), [("mix_neighbours", "mixing.mix"), ("read_map", "reading.read")]
+    ("switch", "weight"), [("mix_neighbours", "mixing.mix"), ("attention_readout", "reading.read")]
 )
 def test_part_of_the_fusion_can_begin_in_a_checkpoint(
     switch: str, weight: str, llama: Path, data: Path, stage_1: Path, tmp_path: Path

@@ -105,6 +105,23 @@ def test_a_head_of_another_encoder_or_layout_is_refused(
         ImageFilter.load(tmp_path, encoder.identity)
 
 
+def test_a_kill_while_saving_leaves_no_head_with_the_facts_of_another(
+    image_filter: ImageFilter,
+    encoder: ImageEncoder,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def killed(path: Path, value: object) -> None:
+        raise KeyboardInterrupt
+
+    image_filter.save(tmp_path)
+    monkeypatch.setattr(f"{ImageFilter.__module__}.write_json", killed)
+    with pytest.raises(KeyboardInterrupt):
+        image_filter.save(tmp_path)
+    with pytest.raises(CheckpointError, match="no image filter"):
+        ImageFilter.load(tmp_path, encoder.identity)
+
+
 @pytest.mark.parametrize("damage", ["{}", "[]", "not json", '{"width": "x"}'])
 def test_a_damaged_head_is_one_line(
     image_filter: ImageFilter, encoder: ImageEncoder, tmp_path: Path, damage: str

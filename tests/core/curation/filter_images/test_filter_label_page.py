@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import http.client
 import io
 import json
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,9 +19,15 @@ from figures import write_images
 from PIL import Image
 
 from biod2c_core.curation.filter_images.label_server import LabelServer, LabelSession, choose
-from biod2c_core.curation.filter_images.labels import read_label_names
+from biod2c_core.curation.filter_images.labels import LABELS, read_label_names
 from biod2c_core.curation.filter_images.sources import Item, list_images
 from biod2c_core.errors import InputError
+
+sys.path.append(str(Path(__file__).resolve().parents[2] / "evaluation"))
+
+from chromium import find_browser, open_browser
+
+PROGRESS = "document.getElementById('progress').textContent"
 
 
 @pytest.fixture
@@ -77,6 +86,42 @@ def test_page_and_images_are_served(server: LabelServer) -> None:
     status, reason = ask(server, "image/0")
     assert status == 422
     assert b"not an image" in reason
+
+
+def test_the_page_runs_its_own_script_alone(server: LabelServer) -> None:
+    html, policy = server.page.html, server.page.policy
+    assert "unsafe" not in policy
+    for element, directive in (("style", "style-src"), ("script", "script-src")):
+        text = html.split(f"<{element}>")[1].split(f"</{element}>")[0]
+        digest = base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+        assert f"{directive} 'sha256-{digest}'" in policy
+    for label in LABELS:
+        assert f'data-label="{label}"><kbd>{label[0].upper()}</kbd>' in html
+
+
+@pytest.mark.browser
+def test_keys_in_a_browser(server: LabelServer, tmp_path: Path) -> None:
+    browser = find_browser()
+    if browser is None:
+        pytest.skip("no Chromium on this machine")
+
+    def press(key: str) -> None:
+        before = page.run(PROGRESS)
+        page.run(f"document.dispatchEvent(new KeyboardEvent('keydown', {{key: '{key}'}}))")
+        while page.run(f"busy || {PROGRESS} === '{before}'"):
+            pass
+
+    with open_browser(browser, tmp_path) as page:
+        page._call("Page.navigate", url=server.url)
+        while not page.run(f"!!document.getElementById('progress') && {PROGRESS} !== ''"):
+            pass
+        assert page.run(PROGRESS) == "0 of 5 labelled"
+        for key in ("u", "P", "c"):
+            press(key)
+        assert page.run(PROGRESS) == "3 of 5 labelled"
+        assert not [problem for problem in page.problems if "Policy" in problem]
+    labels = read_label_names(tmp_path / "labels.csv")
+    assert list(labels.values()) == ["unsure", "polluted", "clean"]
 
 
 @pytest.mark.parametrize(

@@ -68,6 +68,12 @@ def test_with_a_root_images_cannot_leave_it(tmp_path: Path) -> None:
 
 
 def test_a_growing_label_file_is_read_as_written(tmp_path: Path) -> None:
+    odd = {
+        "caf\udce9.png": "clean",
+        "caf\u00e9, 2.png": "polluted",
+    }  # the first is not UTF-8 on disk
+    write_label_names(tmp_path / "odd.csv", odd.items())
+    assert read_label_names(tmp_path / "odd.csv") == odd
     path = tmp_path / "labels.csv"
     assert read_label_names(path) == {}
     given = {'with "quotes", comma.png': "clean", "ä.png": "unsure"}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from functools import partial
 from pathlib import Path
@@ -74,6 +75,29 @@ def test_unreadable_images_have_a_row_that_says_why(
     rows = read(output)
     assert "image not found" in rows[2]["error"]
     assert rows[3] == {"image": "../x.png", "error": "outside"}
+
+
+def test_names_that_are_not_utf8_are_kept_as_they_are(
+    images: Path, output: Path, encoder: ImageEncoder, image_filter: ImageFilter, tmp_path: Path
+) -> None:
+    """Names are bytes on a disk, and what a JSONL spells need not be text."""
+    folder = tmp_path / "named"
+    folder.mkdir()
+    odd = os.fsdecode(b"caf\xe9.png")
+    (folder / odd).write_bytes(next(images.glob("*.png")).read_bytes())
+    items = [*list_images(folder), Item("\ud83d.png", "\ud83d.png")]
+
+    def stop(count: int) -> None:
+        if count:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        filter_images(items, output, encoder, image_filter, threshold=1.1, advance=stop)
+    assert filter_images(items, output, encoder, image_filter, threshold=1.1).scored_now == 0
+    assert [row["image"] for row in read(output)] == [odd, "\ud83d.png"]
+    output.read_text("utf-8")
+    assert list_clean(output, folder, tmp_path / "clean.txt") == 1
+    assert (tmp_path / "clean.txt").read_bytes() == b"caf\xe9.png\n"
 
 
 @pytest.mark.parametrize("cut", [0, 1, 40, 10_000])

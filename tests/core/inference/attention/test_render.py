@@ -13,8 +13,8 @@ from biod2c_core.errors import InputError
 from biod2c_core.inference.attention.attention_map import AttentionMap, View
 from biod2c_core.inference.attention.export import (
     check_picture_path,
-    describe,
     draw_maps,
+    map_row,
     save_array,
     save_picture,
 )
@@ -92,7 +92,7 @@ def test_files(tmp_path: Path) -> None:
 
 
 def test_a_json_row_holds_map_peak_and_boxes() -> None:
-    row = json.loads(json.dumps(describe(shown(), (80, 40), [(0, 30, 20, 40), (40, 0, 80, 20)])))
+    row = json.loads(json.dumps(map_row(shown(), (80, 40), [(0, 30, 20, 40), (40, 0, 80, 20)])))
     assert row["peak"] == [10.0, 35.0]
     assert row["map"][3][0] == 1.0
     assert [box["hit"] for box in row["boxes"]] == [True, False]

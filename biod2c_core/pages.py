@@ -1,0 +1,71 @@
+"""Web pages from the templates in ``assets``.
+
+Style and script stand in the page, and its content policy lets nothing else run. Whatever a template is
+given reaches the page as escaped text, or through ``tojson`` as data, never as markup.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+
+@dataclass(frozen=True)
+class Page:
+    """A page and the content policy that belongs to it."""
+
+    html: str
+    policy: str
+
+
+def render_page(name: str, allowed: str, **values: Any) -> Page:
+    """Put a page together from ``NAME.html``, ``NAME.css`` and ``NAME.js``.
+
+    Args:
+        name: Below ``assets``, such as ``report/page``.
+        allowed: What the policy allows beyond the page's own style and script, as
+            ``img-src data:``.
+        **values: What the template names beside ``style``, ``script`` and ``policy``.
+    """
+    style, script = (_source(f"{name}.{suffix}") for suffix in ("css", "js"))
+    policy = (
+        f"default-src 'none'; script-src '{_hash(script)}'; style-src '{_hash(style)}'; "
+        f"{allowed}; base-uri 'none'; form-action 'none'"
+    )
+    ours = {"style": Markup(style), "script": Markup(script), "policy": policy}
+    return Page(render(f"{name}.html", **ours, **values), policy)
+
+
+def render(template: str, **values: Any) -> Markup:
+    """Fill in one template of ``assets``; the result is markup for another one."""
+    return Markup(_templates().get_template(template).render(values))
+
+
+@cache
+def _templates() -> Environment:
+    environment = Environment(
+        loader=PackageLoader("biod2c_core", "assets"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.policies["json.dumps_kwargs"] = {"ensure_ascii": False}
+    return environment
+
+
+def _source(name: str) -> str:
+    environment = _templates()
+    assert environment.loader is not None
+    return environment.loader.get_source(environment, name)[0]
+
+
+def _hash(text: str) -> str:
+    return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()

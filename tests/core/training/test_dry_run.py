@@ -1,0 +1,154 @@
+"""What a plan says is what the run is: parameters, switches, engine, and the files that tell of it."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tiny_models
+import torch
+from typer.testing import CliRunner
+
+from biod2c_cli.app import app
+from biod2c_core.config import TrainingConfig, dump_config, load_config, preset_names, switches
+from biod2c_core.model.checkpoints.folder import EMBEDDED, load_model_config
+from biod2c_core.training import train as run
+from biod2c_core.training.dry_run import Plan, make_plan
+from biod2c_core.training.hardware import engines
+from biod2c_core.training.hardware.engines import Engine, EngineFlags
+from biod2c_core.training.stages import count_parameters, prepare_stage
+from biod2c_core.training.start import describe_model, start_model
+
+
+def plan(config: TrainingConfig, stage: int, data: Path, checkpoint: Path | None = None) -> Plan:
+    start = None if checkpoint is None else str(checkpoint)
+    return make_plan(config, stage, [data], start, 1, Engine(), None)
+
+
+def switches_of(settings: Any) -> dict[str, Any]:
+    return {name: getattr(settings, name) for name in switches()}
+
+
+def assert_built_as_planned(config: TrainingConfig, stage: int, data: Path) -> None:
+    planned = plan(config, stage, data)
+    model, _ = start_model(config, None, seed=0)
+    prepare_stage(model, stage, config.stage(stage), config.model.lora)
+    assert (planned.trainable, planned.parameters) == count_parameters(model)
+    assert switches_of(planned.config.model) == switches_of(model.config)
+    assert switches_of(describe_model(planned.config, None)) == switches_of(model.config)
+
+
+@pytest.mark.parametrize("stage", [1, 2])
+@pytest.mark.parametrize("name", preset_names())
+def test_a_preset_is_built_as_planned(name: str, stage: int, llama: Path, data: Path) -> None:
+    assert_built_as_planned(tiny_models.at_toy_size(load_config(name), llama), stage, data)
+
+
+FLAGS = [name for name in switches() if getattr(TrainingConfig().model, name) is False]
+
+
+@pytest.mark.parametrize("name", FLAGS)
+def test_no_switch_is_forgotten_in_a_plan(name: str, llama: Path, data: Path) -> None:
+    config = tiny_models.training_config(llama)
+    switched = replace(config, model=replace(config.model, **{name: True}))
+    assert_built_as_planned(switched, 2, data)
+    parameters = {plan(each, 2, data).parameters for each in (config, switched)}
+    assert len(parameters) == (1 if name == "encode_positions" else 2)  # it alone learns nothing
+
+
+def test_a_run_from_a_checkpoint_is_as_planned_and_says_what_the_checkpoint_has(
+    data: Path, tmp_path: Path
+) -> None:
+    config = load_config("tiny")
+    assert not config.model.attention_readout
+    work = {"max_steps": 1, "batch_size": 1, "cache_features": False, "attention_weight": 0.0}
+    config = replace(config, stage2=replace(config.stage2, **work))
+    planned = plan(config, 2, data, EMBEDDED)
+    result = run.train(
+        config, 2, [data], tmp_path, tiny_models.Silent(), checkpoint=str(EMBEDDED), device="cpu"
+    )
+    told = json.loads((tmp_path / "run.json").read_text())
+    written = load_config(str(tmp_path / "config.yaml"))
+    assert planned.config == written
+    assert written.model.attention_readout
+    assert written.model.mix_neighbours
+    assert switches_of(written.model) == switches_of(load_model_config(result.model_folder))
+    assert written.stage2 == config.stage2
+    assert told["checkpoint"] == str(EMBEDDED)
+    counted = (planned.trainable, planned.parameters)
+    assert counted == (result.trainable, result.parameters)
+    assert counted == (told["trainable"], told["parameters"])
+    assert (planned.engine, planned.zero_stage) == (told["engine"], told["zero_stage"])
+
+
+def test_a_checkpoints_adapters_and_prompt_are_told(
+    llama: Path, data: Path, tmp_path: Path
+) -> None:
+    config = tiny_models.training_config(llama, max_steps=1)
+    lora = replace(config.model.lora, r=3, alpha=7, dropout=0.25, targets=("q_proj",))
+    own = replace(config.model, lora=lora, prompt="Q: {question} A:", fusion_layers=1)
+    first = run.train(
+        replace(config, model=own), 2, [data], tmp_path / "1", tiny_models.Silent(), device="cpu"
+    )
+    planned = plan(config, 2, data, first.model_folder)
+    assert planned.config.model == own
+    assert planned.parameters == first.parameters
+    second = run.train(
+        *(config, 2, [data], tmp_path / "2", tiny_models.Silent()),
+        checkpoint=str(first.model_folder),
+        device="cpu",
+    )
+    assert load_config(str(tmp_path / "2" / "config.yaml")).model == own
+    assert (planned.trainable, planned.parameters) == (second.trainable, second.parameters)
+
+
+PLACES = [
+    pytest.param([], 1, True, id="one"),
+    pytest.param(["--gpus", 1, "--nodes", 2], 2, True, id="nodes"),
+    pytest.param(["--processes", 2], 2, False, id="cpu"),
+    pytest.param(["--gpus", 4, "--zero", 3], 4, True, id="zero"),
+    pytest.param(["--gpus", 4, "--zero", 0], 4, True, id="ddp"),
+    pytest.param(["--gpus", 2, "--fsdp"], 2, True, id="fsdp"),
+    pytest.param(["--gpus", 1, "--fsdp"], 1, True, id="fsdp-one"),
+    pytest.param(["--gpus", 2, "--deepspeed", "ds.json"], 2, True, id="file"),
+]
+
+
+@pytest.mark.parametrize("name", ["paper", "paper-zero3"])
+@pytest.mark.parametrize(("flags", "processes", "on_gpu"), PLACES)
+def test_a_plan_takes_the_engine_that_the_run_takes(
+    name: str,
+    flags: list[Any],
+    processes: int,
+    on_gpu: bool,
+    llama: Path,
+    data: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("ds.json").write_text(json.dumps({"zero_optimization": {"stage": 1}}))
+    Path("toy.yaml").write_text(dump_config(tiny_models.at_toy_size(load_config(name), llama)))
+    line = ["train", "-d", data, "-o", "run", "--preset", "toy.yaml", "--dry-run", "--json", *flags]
+    result = CliRunner().invoke(app, [str(each) for each in line])
+    assert result.exit_code == 0, result.stderr
+    planned = json.loads(result.stdout)
+
+    runs: list[Any] = []
+    monkeypatch.setattr(run, "_train", lambda asked, *rest: runs.append(asked))
+    device = torch.device("cuda" if on_gpu else "cpu")
+    monkeypatch.setattr(run, "resolve_device", lambda name: device)
+    monkeypatch.setattr(run, "fit_precision", lambda settings, on_cpu: settings)
+    monkeypatch.setattr(engines, "find_spec", lambda name: object())
+    monkeypatch.setenv("WORLD_SIZE", str(processes))
+    given = dict(zip(flags[::2], flags[1::2], strict=False))
+    file = Path(given["--deepspeed"]) if "--deepspeed" in given else None
+    asked = EngineFlags(given.get("--zero"), file, "--fsdp" in flags)
+    reporter = tiny_models.Silent()
+    run.train(load_config("toy.yaml"), 2, [data], tmp_path, reporter, engine=asked)
+    engine = runs[0].engine
+    assert (planned["engine"], planned["zero_stage"]) == (engine.name, engine.zero_stage)
+    assert planned["processes"] == processes

@@ -13,6 +13,7 @@ import typer
 from typer.core import TyperGroup
 from typer.main import get_command
 
+from biod2c_cli import console
 from biod2c_cli.options import PLAIN
 from biod2c_core.errors import BioD2CError
 
@@ -100,11 +101,17 @@ class Commands(TyperGroup):
             hint = f"This is a bug; run again with {DEBUG_FLAG} and report the traceback."
             self._report(f"unexpected {type(error).__name__}: {error}. {hint}", error)
             raise typer.Exit(1) from None
+        except BaseException as error:
+            if type(error).__name__ != "PanicException":  # of the tokenizers library, by its files
+                raise
+            remedy = "It is damaged, or made to do harm; get it from whoever made it."
+            self._report(f"error: a tokenizer fails on a text ({error}). {remedy}", error)
+            raise typer.Exit(2) from None
 
     def _report(self, line: str, error: BaseException) -> None:
         if self.debug:
             traceback.print_exception(error, file=sys.stderr)
-        print(" ".join(line.split()), file=sys.stderr)
+        console.note(" ".join(line.split()))
 
 
 def _flush() -> None:
@@ -134,7 +141,8 @@ app = typer.Typer(
     name="biod2c",
     cls=Commands,
     no_args_is_help=True,
-    epilog="Exit codes: 0 done, 1 bug, 2 bad input, 3 finished with some items rejected, 4 budget "
+    epilog="Exit codes: 0 done (also if the reader of a pipe went away), 1 bug, 2 bad input, 3 finished "
+    "with some items rejected, 4 budget "
     "used up, 5 endpoint failed, 6 loss not finite, 130 Ctrl-C, 143 SIGTERM.",
     **PLAIN,
 )
@@ -161,4 +169,9 @@ def root(
 
 def main() -> None:
     """Entry point of the console script."""
+    for number in range(3):  # or the next file that is opened takes the place of a closed one
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)
     app()

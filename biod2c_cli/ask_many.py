@@ -158,7 +158,7 @@ def ask_many(
     """Ask every question about every picture.
 
     Args:
-        pictures: Files and folders.
+        pictures: From :func:`biod2c_core.inference.pictures.find_pictures`.
         questions: At least one.
         options: How to answer.
         model: A checkpoint, or None for the embedded model.
@@ -172,13 +172,11 @@ def ask_many(
         PartialResultError: A picture could not be read, or a question was not answered.
     """
     from biod2c_core.inference.answer_rows import AnswerFile, check_answer_path
-    from biod2c_core.inference.pictures import find_pictures
 
     if output is not None:
         check_answer_path(output)
-    found = find_pictures(pictures)
-    if len(found) == 1:
-        found[0].load()  # one bad picture alone: said before a model is loaded
+    if len(pictures) == 1:
+        pictures[0].load()  # one bad picture alone: said before a model is loaded
 
     from biod2c_core.inference.vqa_model import VQAModel
 
@@ -190,8 +188,8 @@ def ask_many(
             manifest = _manifest(loaded, options, pictures[0])
             file = stack.enter_context(AnswerFile(output, manifest, options.n_best))
         written = Output(options, kind, file)
-        _ask_all(loaded, found, questions, written)
-        written.finish(len(found), (len(found) - written.failed) * len(questions))
+        _ask_all(loaded, pictures, questions, written)
+        written.finish(len(pictures), (len(pictures) - written.failed) * len(questions))
 
 
 def _manifest(model: VQAModel, options: AskOptions, choice: ImageChoice) -> dict[str, Any]:
@@ -202,12 +200,13 @@ def _manifest(model: VQAModel, options: AskOptions, choice: ImageChoice) -> dict
         **vars(options),
         "frame": choice.frame,
         "axis": choice.axis,
+        "slice": choice.slice_index,
         "window": choice.window,
     }
 
 
 def _ask_all(
-    model: VQAModel, found: Sequence[ImageChoice], questions: Sequence[Question], written: Output
+    model: VQAModel, pictures: Sequence[ImageChoice], questions: Sequence[Question], written: Output
 ) -> None:
     from biod2c_core.errors import BioD2CError
     from biod2c_core.inference.pictures import ask_pictures
@@ -215,9 +214,9 @@ def _ask_all(
     def is_open(image: str, question: Question) -> bool:
         return written.file is None or written.file.lacks(image, question)
 
-    total = sum(is_open(each.path, question) for each in found for question in questions)
+    total = sum(is_open(each.path, question) for each in pictures for question in questions)
     with progress("Asking", total) as advance:
-        for image, reply in ask_pictures(model, found, questions, written.options, is_open):
+        for image, reply in ask_pictures(model, pictures, questions, written.options, is_open):
             if isinstance(reply, BioD2CError):
                 written.failed += 1
                 note(f"error: {reply}")

@@ -115,8 +115,9 @@ class Chat:
 
 def _row(image: ImageChoice, reply: Reply) -> dict[str, Any]:
     """An answer with the picture that it is about."""
-    frame = {} if image.frame is None else {"frame": image.frame}
-    return {"image": image.path, **frame, **reply.to_row()}
+    chosen = {"frame": image.frame, "axis": image.axis, "slice": image.slice_index}
+    given = {name: value for name, value in chosen.items() if value is not None}
+    return {"image": image.path, **given, **reply.to_row()}
 
 
 def run_chat(

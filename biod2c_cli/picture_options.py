@@ -7,24 +7,28 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from biod2c_cli.options import pair
-from biod2c_core.errors import InputError
 
 if TYPE_CHECKING:
     from biod2c_core.inference.image_choice import ImageChoice
 
 ImageFile = Annotated[
-    str, typer.Argument(metavar="IMAGE", help="Image file (PNG, DICOM, NIfTI ...); - reads stdin.")
+    str,
+    typer.Argument(
+        metavar="IMAGE",
+        help="Image file (PNG, DICOM, NIfTI ...) or folder of a DICOM series; - reads stdin.",
+    ),
 ]
 Frame = Annotated[
-    int | None, typer.Option("--frame", help="Frame of a DICOM or multi-page file, from 0.")
+    int | None,
+    typer.Option("--frame", help="Frame of a DICOM or multi-page file, volume of a 4-D NIfTI."),
 ]
 Axis = Annotated[
-    int,
+    int | None,
     typer.Option("--axis", help="NIfTI: slices across 0 left-right, 1 back-front, 2 feet-head."),
 ]
 Slice = Annotated[
     int | None,
-    typer.Option("--slice", help="NIfTI: which slice; the middle one if not given."),
+    typer.Option("--slice", help="NIfTI, DICOM series: which slice; else the middle one."),
 ]
 Window = Annotated[
     str | None,
@@ -33,15 +37,13 @@ Window = Annotated[
 
 
 def choose_image(
-    image: str, frame: int | None, axis: int, slice_: int | None, window: str | None
+    image: str, frame: int | None, axis: int | None, slice_: int | None, window: str | None
 ) -> ImageChoice:
     """The picture that the options name.
 
     Raises:
-        InputError: They contradict each other, or the window is not two numbers.
+        InputError: The window is not two numbers.
     """
     from biod2c_core.inference.image_choice import ImageChoice
 
-    if frame is not None and slice_ is not None:
-        raise InputError("both --frame and --slice are given", "Give one of them.")
-    return ImageChoice(image, slice_ if frame is None else frame, axis, pair(window, "--window"))
+    return ImageChoice(image, frame, axis, slice_, pair(window, "--window"))

@@ -19,7 +19,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Any
 
-from biod2c_core.atomic import NOT_UTF8
+from biod2c_core.atomic import NOT_UTF8, json_text
 from biod2c_core.errors import InputError
 
 try:
@@ -28,7 +28,9 @@ except ImportError:  # Windows: two runs on one file are not told apart
     fcntl = None  # type: ignore[assignment]
 
 _BLOCK = 2**16  # bytes
-_encode = json.JSONEncoder(ensure_ascii=False, default=str).encode  # dumps() would make one a line
+_encode = json.JSONEncoder(  # dumps() would make one a line
+    ensure_ascii=False, allow_nan=False, default=str
+).encode
 _HELD = (errno.EAGAIN, errno.EACCES)  # what a lock that another holds is refused with
 
 
@@ -167,7 +169,11 @@ def whole_characters(text: str) -> str:
 
 
 def _line(value: Any) -> bytes:
-    return _encode(value).encode("utf-8", NOT_UTF8) + b"\n"
+    try:
+        text = _encode(value)
+    except ValueError:
+        text = json_text(value)  # not-a-number becomes null
+    return text.encode("utf-8", NOT_UTF8) + b"\n"
 
 
 def _is_complete(line: bytes) -> bool:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ctypes
 import json
+import math
 import os
 import secrets
 import shutil
@@ -59,11 +60,31 @@ def atomic_open(path: str | Path, mode: str = "w", *, errors: str = NOT_UTF8) ->
         raise
 
 
+def json_text(value: Any, **options: Any) -> str:
+    """A value as JSON that every reader takes: NaN and infinities become ``null``.
+
+    Args:
+        value: Objects, lists, texts, numbers; anything else as its text.
+        options: Of ``json.dumps``.
+    """
+    try:
+        return json.dumps(value, ensure_ascii=False, allow_nan=False, default=str, **options)
+    except ValueError:
+        return json.dumps(_finite(value), ensure_ascii=False, default=str, **options)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {key: _finite(each) for key, each in value.items()}
+    return [_finite(each) for each in value] if isinstance(value, list | tuple) else value
+
+
 def write_json(path: str | Path, value: Any) -> None:
-    """Write ``value`` as indented JSON, atomically."""
+    """Write ``value`` as indented JSON, atomically; see :func:`json_text`."""
     with atomic_open(path) as file:
-        json.dump(value, file, indent=2, ensure_ascii=False, default=str)
-        file.write("\n")
+        file.write(json_text(value, indent=2) + "\n")
 
 
 @contextmanager

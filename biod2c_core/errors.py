@@ -5,7 +5,7 @@ Exit codes of the command line (stable, for shell scripts):
 ====  ==============================================================
 code  meaning
 ====  ==============================================================
-0     done
+0     done, also if stdout is closed or the reader of a pipe has gone
 1     unexpected failure: a bug, please report it (``--debug`` shows the traceback)
 2     bad input or usage: the line on stderr says what to change
 3     finished, but some items were rejected, failed or left unscored

@@ -15,7 +15,9 @@ from biod2c_core.model.checkpoints.folder import EMBEDDED, load_model_config
 from biod2c_core.model.modeling import BioD2CForConditionalGeneration
 
 REPOSITORY = Path(__file__).resolve().parent.parent
-PAGES = sorted([REPOSITORY / "README.md", *(REPOSITORY / "docs").rglob("*.md")])
+PAGES = sorted(
+    [REPOSITORY / "README.md", REPOSITORY / "SECURITY.md", *(REPOSITORY / "docs").rglob("*.md")]
+)
 
 
 def text_of(page: Path) -> str:

@@ -48,7 +48,7 @@ def ask(
         Path | None, typer.Option(help="Write a picture of where the model looked.")
     ] = None,
     frame: Frame = None,
-    axis: Axis = 2,
+    axis: Axis = None,
     slice_: Slice = None,
     window: Window = None,
     model: Model = None,
@@ -74,13 +74,15 @@ def ask(
     from biod2c_cli.ask_many import ask_many, sort_arguments
     from biod2c_core.inference import questions as asking
     from biod2c_core.inference.image_choice import STDIN
+    from biod2c_core.inference.pictures import find_pictures
 
     if as_json and as_csv:
         raise InputError("both --json and --csv are given", "Give one of them.")
     names, texts = sort_arguments(image, rest or [], bool(question))
     chosen = [choose_image(name, frame, axis, slice_, window) for name in names]
     options = asking.AskOptions(n_best, min_confidence)
-    many = len(names) > 1 or Path(image).is_dir() or as_csv or output is not None
+    found = find_pictures(chosen)
+    many = found != chosen or len(found) > 1 or as_csv or output is not None
     if chat:
         if texts or question or file or attn or many or image == STDIN:
             raise InputError(
@@ -100,7 +102,7 @@ def ask(
             "an image from stdin stands alone", "Give files for several, --csv or --output."
         )
     kind = "json" if as_json else "csv" if as_csv else "table"
-    return ask_many(chosen, asked, options, model, device, kind, output, DISCLAIMER)
+    return ask_many(found, asked, options, model, device, kind, output, DISCLAIMER)
 
 
 def _ask_one(

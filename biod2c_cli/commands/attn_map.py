@@ -53,7 +53,7 @@ def attn_map(
         Path | None, typer.Option(help="Also write the maps, (questions, rows, columns).")
     ] = None,
     frame: Frame = None,
-    axis: Axis = 2,
+    axis: Axis = None,
     slice_: Slice = None,
     window: Window = None,
     model: Model = None,

@@ -65,6 +65,8 @@ def import_(
             allow_outside=allow_outside,
             advance=advance,
         )
+    for line in report.notes:
+        console.note(line)
     done = f"{report.accepted:,} records of format {report.format} written to {output}"
     if as_json:
         console.emit_json({**vars(report), "output": output})
@@ -93,20 +95,25 @@ def validate(
     Exit code 3 if anything was found.
     """
     from biod2c_core.atomic import write_json
+    from biod2c_core.data.formats import ReadOptions, stream_records
     from biod2c_core.data.formats import image_root as default_root
-    from biod2c_core.data.formats import stream_records
+    from biod2c_core.data.validate import MOST_FINDINGS
     from biod2c_core.data.validate import validate as check
 
-    root = image_root or default_root(data, format)
+    root, options = image_root or default_root(data, format), ReadOptions()
     with console.progress("images", None) as advance:
-        report = check(stream_records(data, format), root, workers=workers, advance=advance)
+        items = stream_records(data, format, options)
+        report = check(items, root, workers=workers, advance=advance)
+    for line in options.notes.lines():
+        console.note(line)
     write_json(output, report.to_json())
     if as_json:
         console.emit_json(report.to_json())
     else:
         _print_findings(report)
-    if report.findings:
-        raise PartialResultError(f"findings: {len(report.findings):,}", f"All of them: {output}")
+    if found := sum(report.counts().values()):
+        most = f"The first {MOST_FINDINGS:,} of each kind" if report.left_out else "All of them"
+        raise PartialResultError(f"findings: {found:,}", f"{most}: {output}")
 
 
 def _print_findings(report: ValidationReport) -> None:
@@ -224,6 +231,8 @@ def mix(
     ]
     total = [f"{sum(counts.values()):,}" for counts in (report.records, report.images)]
     console.print_table(str(output), ["source", "records", "images"], [*rows, ["all", *total]])
+    for part, reason in report.dropped.items():
+        console.note(f"nothing was taken of {part}: {reason}")
 
 
 app.command("queue")(queue)

@@ -26,8 +26,8 @@ Split = Annotated[str, typer.Option(help="train, validation, test, or all.")]
 Predictions = Annotated[
     Path | None,
     typer.Option(
-        help="JSONL with id and answer. Without --model an existing file is only scored, whoever "
-        "made it; otherwise the answers go there, and a second run resumes."
+        help="JSONL, JSON array or CSV with id and answer. Without --model it must be there and is "
+        "only scored, whoever made it; otherwise the answers go there, and a second run resumes."
     ),
 ]
 ProfileName = Annotated[

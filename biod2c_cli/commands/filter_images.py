@@ -97,7 +97,7 @@ def run(
     ] = None,
     move: Annotated[
         Path | None,
-        typer.Option(metavar="FOLDER", help="Move the files of polluted images there."),
+        typer.Option(metavar="FOLDER", help="Move the files of polluted images there; see undo."),
     ] = None,
     image_root: ImageRoot = None,
     workers: Workers = 0,
@@ -124,14 +124,17 @@ def run(
     from biod2c_core.curation.filter_images.encoder import ImageEncoder
     from biod2c_core.curation.filter_images.engines.processes import choose_engine
     from biod2c_core.curation.filter_images.filter import (
+        check_list,
         filter_images,
         list_clean,
-        move_polluted,
         parse_shard,
     )
+    from biod2c_core.curation.filter_images.moving import move_polluted
     from biod2c_core.curation.filter_images.sources import list_images
     from biod2c_core.device import resolve_device
 
+    if list_ is not None:
+        check_list(list_, images, output)
     score, shard = choose_engine(engine, gpus, workers), parse_shard(num_shards)
     items = list_images(images, image_root)
     here = "cpu" if gpus or engine == "ray" else device  # the weights go to where they are used
@@ -152,7 +155,9 @@ def run(
         list_clean(output, images, list_)
     if report.complete and move is not None:
         root = images if images.is_dir() else image_root or images.parent
-        move_polluted(items, output, root, move)
+        moved = move_polluted(items, output, root, move)
+        for name, new in moved.renamed.items():
+            console.note(f"{move} had a file {name} already: moved as {new}")
     if as_json:
         console.emit_json({**vars(report), "output": output})
     else:
@@ -164,6 +169,33 @@ def run(
     if report.failed:
         raise PartialResultError(
             f"unreadable images: {report.failed:,}", f"The rows with 'error' in {output} say why."
+        )
+
+
+@app.command()
+def undo(
+    folder: Annotated[
+        Path, typer.Argument(metavar="FOLDER", help="What 'run --move FOLDER' moved images to.")
+    ],
+    as_json: AsJson = False,
+) -> None:
+    """Move everything back that 'run --move FOLDER' has moved away.
+
+    Nothing is overwritten: a file whose old place is taken stays where it is, and the exit code is 3.
+    """
+    from biod2c_core.curation.filter_images.moving import undo as undo_moves
+
+    undone = undo_moves(folder)
+    if as_json:
+        console.emit_json(undone.to_json())
+    else:
+        console.emit(f"{undone.restored:,} images moved back")
+    for name, reason in undone.kept.items():
+        console.note(f"{name} stays: {reason}")
+    if undone.kept:
+        raise PartialResultError(
+            f"images not moved back: {len(undone.kept):,}",
+            "Move the other files away and run it again.",
         )
 
 

@@ -136,6 +136,7 @@ def _run(
     batch: BatchStep | None,
     as_json: bool,
 ) -> None:
+    from biod2c_core.curation.qa_batch import refuse_pending
     from biod2c_core.curation.qa_results import Outputs, write_results
     from biod2c_core.llm_api import Journal, read_api_key
 
@@ -144,6 +145,8 @@ def _run(
     failures: dict[str, str] = {}
     with Journal(outputs.journal) as journal:
         client = _client(settings.model, connection, journal)
+        if batch is None:
+            refuse_pending(records, settings, journal, outputs.batch)
         try:
             if batch is not None:
                 asyncio.run(_batch_step(batch, records, settings, client, outputs, failures))

@@ -21,6 +21,7 @@ from biod2c_core.data.images import resolve_image
 from biod2c_core.data.records import Record
 from biod2c_core.errors import ImageError
 from biod2c_core.llm_api import CallFailed, Client, Journal, Price, request_key, run_all
+from biod2c_core.llm_api.answers import kept
 from biod2c_core.llm_api.cost import Usage, prompt_tokens
 
 _AHEAD = 8  # images prepared while all requests are in flight
@@ -93,7 +94,7 @@ def prepare(record: Record, settings: Settings, price: Price | None) -> Request:
 def next_ask(record: Record, settings: Settings, journal: Journal) -> int | None:
     """Number of the next request that this record needs, or None where it has its outcome."""
     for ask in range(settings.asks):
-        entry = journal.get(settings.key(record, ask))
+        entry = kept(journal, settings.key(record, ask))
         if entry is None:
             return ask
         if "refusal" in entry or parse_pairs(entry["text"]):

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 
 from biod2c_core.curation.gen_qa import Settings, next_ask, prepare
 from biod2c_core.curation.prompts import PAIRS_SCHEMA
 from biod2c_core.data.records import Record
-from biod2c_core.errors import ImageError
+from biod2c_core.errors import ImageError, InputError
 from biod2c_core.llm_api import Client, Journal
-from biod2c_core.llm_api.batch import Batches, BatchRequest
+from biod2c_core.llm_api.batch import Batches, BatchRequest, BatchState
 
 
 def batch_requests(
@@ -42,6 +43,34 @@ def batch_requests(
             continue
         key = settings.key(record, ask)
         yield BatchRequest(key, request.messages, PAIRS_SCHEMA, request.image_tokens)
+
+
+def refuse_pending(
+    records: Iterable[Record], settings: Settings, journal: Journal, path: Path
+) -> None:
+    """Refuse to ask now what a batch has been asked already: both would be charged.
+
+    Args:
+        records: What is to be asked about.
+        settings: How.
+        journal: The answers so far.
+        path: File of the batches' state.
+
+    Raises:
+        InputError: Some of the records wait for a batch.
+    """
+    on_their_way = BatchState.load(path).outstanding()
+    if not on_their_way:
+        return
+    waiting = 0
+    for record in records:
+        ask = next_ask(record, settings, journal) if record.caption else None
+        waiting += ask is not None and settings.key(record, ask) in on_their_way
+    if waiting:
+        raise InputError(
+            f"{waiting:,} of these records are in a batch that is not collected yet",
+            "Get its answers with --batch collect; asked again now, both would be charged.",
+        )
 
 
 def failures_by_record(

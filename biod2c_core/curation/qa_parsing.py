@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from biod2c_core.append_log import whole_characters
+
 _LONGEST_ANSWER = 20_000  # characters; nothing sensible is longer
 _MOST_TRIES = 200  # places where JSON may begin
 _FENCE = re.compile(r"```[a-zA-Z]*\n?|```")
@@ -54,7 +56,7 @@ def _couple(fields: Iterator[tuple[str, str]]) -> Iterator[Pair]:
     """Join each question with the answer that follows it."""
     question = ""
     for name, value in fields:
-        value = " ".join(value.split()).strip()
+        value = " ".join(whole_characters(value).split()).strip()  # JSON can spell half a character
         if name == "q":
             question = value
         elif question and value:

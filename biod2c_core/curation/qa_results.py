@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
+from biod2c_core.append_log import whole_characters
 from biod2c_core.atomic import atomic_open, write_json
 from biod2c_core.curation.gen_qa import Settings
 from biod2c_core.curation.prompts import MOST_PAIRS
@@ -17,6 +18,7 @@ from biod2c_core.curation.qa_gates import REASONS, question_name, rejection
 from biod2c_core.curation.qa_parsing import Pair, parse_pairs
 from biod2c_core.data.records import Record
 from biod2c_core.llm_api import Journal
+from biod2c_core.llm_api.answers import kept
 
 RECORD_REASONS = {
     "no caption": "the record has no caption",
@@ -128,7 +130,7 @@ def _answer_of(
     """The journal's entry that decides: the first with pairs or a refusal, else the last of all."""
     entry = None
     for ask in range(settings.asks):
-        entry = journal.get(settings.key(record, ask))
+        entry = kept(journal, settings.key(record, ask))
         if entry is None:
             return None
         summary.prompt_tokens += entry["usage"]["prompt_tokens"]
@@ -209,7 +211,8 @@ class _Writer:
 
     def _reject(self, record: Record, reason: str, detail: str, pair: Pair | None = None) -> None:
         self.summary.reasons[reason] += 1
-        row = {"id": record.id, "image": record.image, "reason": reason, "detail": detail}
+        row = {"id": record.id, "image": record.image, "reason": reason}
+        row["detail"] = whole_characters(detail)
         if pair is not None:
             row |= {"question": pair.question, "answer": pair.answer}
         self.rejected.write(json.dumps(row, ensure_ascii=False) + "\n")

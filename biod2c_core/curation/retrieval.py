@@ -121,18 +121,20 @@ class Dense:
     def __init__(
         self, entries: list[Entry], encoder: str | Path, device: str = "cpu", batch_size: int = 64
     ) -> None:
-        from transformers import AutoModel, AutoTokenizer
+        from biod2c_core.model.checkpoints.pretrained import (
+            loading,
+            pretrained_encoder,
+            pretrained_tokenizer,
+        )
 
         if not Path(encoder).is_dir():
             raise InputError(f"no folder {encoder}", "Give a local folder of a sentence encoder.")
-        try:
-            self._tokenizer = AutoTokenizer.from_pretrained(encoder, local_files_only=True)
-            model: Any = AutoModel.from_pretrained(encoder, local_files_only=True)
-        except (OSError, ValueError) as error:
-            raise InputError(
-                f"{encoder} holds no sentence encoder that transformers can load",
-                "It needs config.json, the weights and the tokenizer's files.",
-            ) from error
+        with loading(
+            f"{encoder} holds no sentence encoder that transformers can load",
+            "It needs config.json, the weights and the tokenizer's files.",
+        ):
+            self._tokenizer = pretrained_tokenizer(encoder, local_files_only=True)
+            model = pretrained_encoder(encoder)
         self._device, self._batch_size = device, batch_size
         self._model = model.to(device).eval()
         self._embedded = self.embed([entry.indexed for entry in entries])

@@ -25,6 +25,7 @@ class ImportReport:
         rejected_file: Where their places and reasons stand; None if there are none.
         link: The link beside the output through which it reaches its images; None where they lie
             below its folder.
+        notes: What of the rows was not carried over, and what was guessed: a line each, with counts.
     """
 
     format: str
@@ -32,6 +33,7 @@ class ImportReport:
     rejected: int
     rejected_file: Path | None
     link: Path | None
+    notes: list[str]
 
 
 def import_records(
@@ -80,7 +82,12 @@ def import_records(
     if not rejected:
         rejected_file.unlink()
     return ImportReport(
-        found.name, accepted, rejected, rejected_file if rejected else None, paths.link
+        found.name,
+        accepted,
+        rejected,
+        rejected_file if rejected else None,
+        paths.link,
+        options.notes.lines(),
     )
 
 

@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 import hashlib
+import marshal
 import math
-from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+import tempfile
+from array import array
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from fractions import Fraction
+from itertools import islice
 from pathlib import Path
+
+import numpy as np
 
 from biod2c_core.atomic import atomic_open
 from biod2c_core.data.formats import find_format, iter_good_records
@@ -18,6 +25,7 @@ from biod2c_core.errors import InputError
 # Section 2: PMC-VQA's clean images with new questions, "integrating the training splits of SLAKE,
 # Path-VQA, and RAD-VQA".
 BIOVGQ_TRAIN_SPLIT_ONLY = frozenset({"slake", "path-vqa", "vqa-rad"})
+_BATCH = 64
 
 
 @dataclass(frozen=True)
@@ -27,13 +35,18 @@ class Part:
     Attributes:
         path: Canonical JSONL, or a known data set.
         weight: How often each record is taken: 0.5 takes half of them, 2 each twice, 2.5 each
-            twice and half of them once more.
+            twice and half of them once more. The records taken are ``weight`` times those there
+            are, rounded to the nearest whole number, half a record upwards.
         split: Take only this split; empty for all.
     """
 
     path: Path
     weight: float = 1.0
     split: str = ""
+
+    def __str__(self) -> str:
+        split = f"@{self.split}" if self.split else ""
+        return f"{self.path}{split}" + (f"={self.weight:g}" if self.weight != 1 else "")
 
 
 @dataclass(frozen=True)
@@ -44,11 +57,13 @@ class MixReport:
         records: Records written, by ``Record.source``.
         images: Different images, by ``Record.source``.
         link: The link beside the output to its images, if one was needed.
+        dropped: The parts of which nothing was taken, as they are written, each with the reason.
     """
 
     records: dict[str, int]
     images: dict[str, int]
     link: Path | None
+    dropped: dict[str, str] = field(default_factory=dict)
 
 
 def parse_part(text: str) -> Part:
@@ -89,8 +104,9 @@ def mix_data(
 ) -> MixReport:
     """Write one JSONL from several sources; images stay where they are.
 
-    Which records a fractional weight takes depends on the seed and their ids alone. An id that
-    another part has too, or that is taken again, gets a number behind it.
+    How many records a weight takes is exact; which ones a fraction takes depends on the seed and
+    their ids alone. An id that another part has too, or that is taken again, gets a number behind
+    it. A part that gives nothing is named in the report.
 
     Args:
         parts: The sources, in the order in which they are written.
@@ -107,33 +123,101 @@ def mix_data(
         raise InputError("there is nothing to mix", "Give at least one data set.")
     paths, names = ImagePaths(Path(out), roots), _Names()
     taken: Counter[str] = Counter()
-    images: set[tuple[str, str]] = set()
+    images: dict[str, set[str]] = defaultdict(set)
+    dropped: dict[str, str] = {}
     with atomic_open(out) as file:
         for part, root in zip(parts, roots, strict=True):
-            for record in filter(keep, _records(part, advance)):
-                located = paths.relocate(record, root)
-                for _ in range(_copies(record.id, part.weight, seed)):
-                    file.write(replace(located, id=names.unique(record.id)).to_json() + "\n")
-                    taken[record.source] += 1
-                    images.add((record.source, located.image))
+            counts = _PartCounts()
+            records = filter(keep, _records(part, advance, counts))
+            located = (paths.relocate(record, root) for record in records)
+            for record, copies in _copied(located, part.weight, seed, Path(out).parent, counts):
+                for _ in range(copies):
+                    name = names.unique(record.id)
+                    copy = record if name == record.id else record.changed(id=name)
+                    file.write(copy.to_json() + "\n")
+                if copies:
+                    taken[record.source] += copies
+                    images[record.source].add(record.image)
+                    counts.taken += copies
+            if not counts.taken:
+                dropped[str(part)] = counts.reason(part)
         if not taken:
             raise InputError("no record is left in the mix", "Check the splits and weights.")
     paths.write_link()
-    return MixReport(dict(taken), dict(Counter(source for source, _ in images)), paths.link)
+    many = {source: len(names) for source, names in images.items()}
+    return MixReport(dict(taken), many, paths.link, dropped)
 
 
-def _records(part: Part, advance: Callable[[], object]) -> Iterator[Record]:
+@dataclass
+class _PartCounts:
+    """How many records of a part are left after each step."""
+
+    read: int = 0
+    of_split: int = 0
+    kept: int = 0
+    taken: int = 0
+
+    def reason(self, part: Part) -> str:
+        """Why nothing of the part was taken."""
+        if not self.read:
+            return "it has no record"
+        if not self.of_split:
+            return f"none of its {self.read:,} records is of the split {part.split!r}"
+        if not self.kept:
+            return f"none of its {self.of_split:,} records belongs in this composition"
+        return f"{part.weight:g} of {self.kept:,} records is less than half a record"
+
+
+def _records(part: Part, advance: Callable[[], object], counts: _PartCounts) -> Iterator[Record]:
     for record in iter_good_records(part.path):
         advance()
+        counts.read += 1
         if part.split in ("", record.split):
+            counts.of_split += 1
             yield record
 
 
-def _copies(name: str, weight: float, seed: int) -> int:
-    """The whole part of the weight, and one more for the fraction's share of the records."""
+def _copied(
+    records: Iterable[Record], weight: float, seed: int, folder: Path, counts: _PartCounts
+) -> Iterator[tuple[Record, int]]:
+    """Each record with how often it is taken: the whole part of the weight, and some once more.
+
+    A fraction takes the records whose ids have the smallest digests. Which ones those are is known
+    when all have been seen, so they wait in a temporary file, not in memory.
+    """
     whole = int(weight)
-    digest = hashlib.sha256(f"{seed}\0{name}".encode()).digest()
-    return whole + (int.from_bytes(digest[:8], "big") / 2**64 < weight - whole)
+    if weight == whole:
+        for record in records:
+            counts.kept += 1
+            yield record, whole
+        return
+    digests, lengths = array("Q"), array("Q")
+    with tempfile.TemporaryFile(dir=folder) as waiting:
+        for some in _batches(records):
+            digests.extend(_digest(record.id, seed) for record in some)
+            rows = [tuple(vars(record).values()) for record in some]
+            lengths.append(waiting.write(marshal.dumps(rows)))
+        counts.kept = len(digests)
+        wanted = math.floor(Fraction(str(weight)) * counts.kept + Fraction(1, 2))
+        once_more = wanted - whole * counts.kept
+        last = int(np.partition(digests, once_more - 1)[once_more - 1]) if once_more else -1
+        waiting.seek(0)
+        order = iter(digests)
+        for length in lengths:
+            # read back as written above, from a file that has no name
+            for row in marshal.loads(waiting.read(length)):
+                if copies := whole + (next(order) <= last):
+                    yield Record(*row), copies
+
+
+def _batches(records: Iterable[Record]) -> Iterator[list[Record]]:
+    iterator = iter(records)
+    while some := list(islice(iterator, _BATCH)):
+        yield some
+
+
+def _digest(name: str, seed: int) -> int:
+    return int.from_bytes(hashlib.sha256(f"{seed}\0{name}".encode()).digest()[:8], "big")
 
 
 class _Names:

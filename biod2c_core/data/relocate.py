@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
-from dataclasses import replace
+from functools import lru_cache
 from pathlib import Path
 
 from biod2c_core.data.images import resolve_image
 from biod2c_core.data.records import Record
-from biod2c_core.errors import InputError
+from biod2c_core.errors import ImageError, InputError
+
+FOLDERS = 1 << 16  # remembered at once
+_NO_NAMES = ("", ".", "..")
 
 
 class ImagePaths:
@@ -32,6 +35,7 @@ class ImagePaths:
         self.base = home if below else os.path.commonpath(folders)
         self.link = None if below else out.with_name(f"{out.stem}_images")
         self.allow_outside = allow_outside
+        self._located = lru_cache(FOLDERS)(self._locate)
         if self.link and self.link.exists() and not self.link.is_symlink():
             raise InputError(
                 f"{self.link} exists and is no link to the images", "Choose another OUT name."
@@ -43,11 +47,30 @@ class ImagePaths:
         Raises:
             ImageError: The path leaves ``root``.
         """
-        path = str(resolve_image(root, record.image, allow_outside=self.allow_outside))
+        # Each folder is located once: images are many, and often one for each record.
+        folder, slash, name = record.image.rpartition("/")
+        path = None if name in _NO_NAMES or os.sep in name else self._located(root, folder + slash)
+        if path is None:
+            path = self._relative(str(self._resolve(root, record.image)))
+        else:
+            path += name
+        return record if path == record.image else record.changed(image=path)
+
+    def _locate(self, root: Path, folder: str) -> str | None:
+        """What stands before the names of a folder's images; None where each has to be checked."""
+        try:
+            return self._relative(os.path.join(self._resolve(root, folder), ""))  # noqa: PTH118
+        except ImageError:
+            return None
+
+    def _resolve(self, root: Path, name: str) -> Path:
+        return resolve_image(root, name, allow_outside=self.allow_outside)
+
+    def _relative(self, path: str) -> str:
         above = self.base.rstrip(os.sep) + os.sep
-        if path.startswith(above):
-            path = os.path.join(self.link.name if self.link else "", path[len(above) :])  # noqa: PTH118
-        return replace(record, image=path)
+        if not path.startswith(above):
+            return path
+        return os.path.join(self.link.name if self.link else "", path[len(above) :])  # noqa: PTH118
 
     def write_link(self) -> None:
         """Make the link, if one is needed; call it when the file is complete."""

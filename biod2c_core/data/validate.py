@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
+from functools import lru_cache
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,8 @@ KINDS = {
     "long answer": "longer than a training sequence",
     "contradiction": "the same question about the same image, with another answer",
 }
+MOST_FINDINGS = 10_000  # of one kind; more are only counted
+MOST_DETAIL = 4_000  # characters
 
 
 @dataclass(frozen=True)
@@ -55,23 +58,42 @@ class Finding:
 
 @dataclass
 class ValidationReport:
-    """Everything that was found; no finding means that the data set is sound."""
+    """Everything that was found; no finding means that the data set is sound.
+
+    Attributes:
+        records: Good rows.
+        images: Different images.
+        findings: The first ``MOST_FINDINGS`` of each kind.
+        left_out: By kind, how many more there are.
+    """
 
     records: int = 0
     images: int = 0
     findings: list[Finding] = field(default_factory=list)
+    left_out: Counter[str] = field(default_factory=Counter)
+    _found: Counter[str] = field(default_factory=Counter, repr=False)
+
+    def add(self, kind: str, where: list[str], detail: str) -> None:
+        """Keep one more finding, or count it where there are enough of its kind."""
+        self._found[kind] += 1
+        if self._found[kind] > MOST_FINDINGS:
+            self.left_out[kind] += 1
+            return
+        if len(detail) > MOST_DETAIL:
+            detail = detail[:MOST_DETAIL] + " ..."
+        self.findings.append(Finding(kind, where, detail))
 
     def counts(self) -> dict[str, int]:
         """Findings by kind, in the order of ``KINDS``; kinds without any are left out."""
-        found = Counter(finding.kind for finding in self.findings)
-        return {kind: found[kind] for kind in KINDS if found[kind]}
+        return {kind: self._found[kind] for kind in KINDS if self._found[kind]}
 
     def to_json(self) -> dict[str, Any]:
-        """The whole report for a file."""
+        """The whole report for a file; ``left_out`` is there where a kind has too many findings."""
         return {
             "records": self.records,
             "images": self.images,
             "counts": self.counts(),
+            **({"left_out": dict(self.left_out)} if self.left_out else {}),
             "findings": [asdict(finding) for finding in self.findings],
         }
 
@@ -97,24 +119,33 @@ def validate(
         MissingDependencyError: An image needs an extra that is not installed.
     """
     report = ValidationReport()
-    splits: dict[str, set[str]] = defaultdict(set)
+    splits: dict[str, frozenset[str]] = {}
     for record in _records(items, report, limits or Limits()):
-        splits[record.image].add(record.split)
+        splits[record.image] = _joined(splits.get(record.image, frozenset()), record.split)
     report.images = len(splits)
     names = sorted(splits)
     for name in names:
         if len(splits[name]) > 1:
-            where = ", ".join(sorted(split or "no split" for split in splits[name]))
-            report.findings.append(Finding("same image in two splits", [name], f"in {where}"))
+            report.add("same image in two splits", [name], f"in {_spoken(splits[name])}")
     prints: dict[str, Fingerprint] = {}
     for name, result in zip(names, _looks(names, root, workers), strict=True):
         advance()
         if isinstance(result, Finding):
-            report.findings.append(result)
+            report.add(**vars(result))
         else:
             prints[name] = result
-    report.findings += _alike(prints, splits)
+    _add_duplicates(report, prints, splits)
     return report
+
+
+@lru_cache
+def _joined(splits: frozenset[str], split: str) -> frozenset[str]:
+    """One set object for all images in the same splits, of which there are few."""
+    return splits | {split}
+
+
+def _spoken(splits: frozenset[str]) -> str:
+    return ", ".join(sorted(split or "no split" for split in splits))
 
 
 def _records(
@@ -123,28 +154,26 @@ def _records(
     answers: dict[int, int] = {}
     for item in items:
         if isinstance(item, Rejection):
-            place = f"{item.file}:{item.line}"
-            report.findings.append(Finding("malformed row", [place], item.reason))
+            report.add("malformed row", [f"{item.file}:{item.line}"], item.reason)
             continue
         report.records += 1
-        report.findings += _text_findings(item, limits)
+        _add_texts(report, item, limits)
         question = hash((item.image, item.question.lower(), item.split))
         answer = hash(item.answer.lower())
         if answers.setdefault(question, answer) != answer:
-            detail = f"{item.question} {item.answer}"
-            report.findings.append(Finding("contradiction", [item.id], detail))
+            report.add("contradiction", [item.id], f"{item.question} {item.answer}")
         yield item
 
 
-def _text_findings(record: Record, limits: Limits) -> Iterator[Finding]:
+def _add_texts(report: ValidationReport, record: Record, limits: Limits) -> None:
     if not record.answer:
-        yield Finding("empty answer", [record.id], record.question)
+        report.add("empty answer", [record.id], record.question)
     for kind, text, limit in (
         ("long question", record.question, limits.question_words),
         ("long answer", record.answer, limits.answer_words),
     ):
         if (words := len(text.split())) > limit:
-            yield Finding(kind, [record.id], f"{words} words, over {limit}")
+            report.add(kind, [record.id], f"{words} words, over {limit}")
 
 
 def _look(task: tuple[str, Path]) -> Fingerprint | Finding:
@@ -174,11 +203,12 @@ def _mapper(workers: int) -> Iterator[Callable[..., Iterator[Any]]]:
         yield lambda function, tasks: pool.map(function, tasks, chunksize=16)
 
 
-def _alike(prints: dict[str, Fingerprint], splits: dict[str, set[str]]) -> Iterator[Finding]:
+def _add_duplicates(
+    report: ValidationReport, prints: dict[str, Fingerprint], splits: dict[str, frozenset[str]]
+) -> None:
     names = list(prints)
-    for group in find_duplicates([prints[name] for name in names]):
+    for group in find_duplicates(list(prints.values())):
         members = [names[index] for index in group]
-        shared = set.union(*(splits[name] for name in members))
+        shared = frozenset.union(*(splits[name] for name in members))
         kind = "same image in two splits" if len(shared) > 1 else "duplicate images"
-        where = ", ".join(sorted(split or "no split" for split in shared))
-        yield Finding(kind, members, f"look the same; in {where}")
+        report.add(kind, members, f"look the same; in {_spoken(shared)}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
@@ -10,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from biod2c_core.append_log import ends_torn
-from biod2c_core.atomic import atomic_open, write_json
+from biod2c_core.atomic import atomic_open, json_text, write_json
 from biod2c_core.data.formats import image_root, read_records
 from biod2c_core.data.records import Record
 from biod2c_core.errors import InputError
@@ -139,6 +138,7 @@ def evaluate(
     records = read_records(request.data, split=request.split)
     check_scorable(records)
     path = request.predictions_file
+    _check_there(request)
     if not only_scores(request, records):
         _predict(request, records, load_model, progress)
     evaluation = score(records, read_predictions(path), profile, path)
@@ -156,6 +156,18 @@ def evaluate(
     if request.run is not None:
         write_run(request.run, analysis, request.image_folder)
     return analysis
+
+
+def _check_there(request: Request) -> None:
+    """A predictions file that was named must be there, or a model that makes it."""
+    path = request.predictions
+    if path is None or request.model is not None or path.exists():
+        return
+    if not manifest_path(path).exists():  # which an interrupted run has left
+        raise InputError(
+            f"no predictions at {path}",
+            "Check the path, or give the model that shall write them: --model CHECKPOINT.",
+        )
 
 
 def find_training(request: Request) -> TrainingData | None:
@@ -247,7 +259,7 @@ def write_run(folder: Path, analysis: Analysis, images: Path) -> None:
                 "confidence": question.prediction.confidence,
                 "scores": question.values,
             }
-            file.write(json.dumps(row, ensure_ascii=False) + "\n")
+            file.write(json_text(row) + "\n")
 
 
 def compare_files(

@@ -6,7 +6,6 @@ fitted for.
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -18,6 +17,7 @@ import numpy as np
 
 from biod2c_core.atomic import write_json
 from biod2c_core.errors import CheckpointError, InputError
+from biod2c_core.foreign import read_json
 
 if TYPE_CHECKING:
     from biod2c_core.data.records import Record
@@ -234,14 +234,14 @@ def load_calibration(folder: Path, identity: str) -> Calibration | None:
     if not path.is_file():
         return None
     try:
-        value = json.loads(path.read_text("utf-8"))
+        value = read_json(path)
         if value["weights"] != identity:
             return None
         points = tuple((float(x), float(y)) for x, y in value["points"])
         method = next(name for name in METHODS if name == value["method"])
         calibration = Calibration(method, float(value["temperature"]), points)
         calibration(0.5)
-    except (KeyError, TypeError, ValueError, StopIteration, ZeroDivisionError) as error:
+    except (KeyError, TypeError, ValueError, StopIteration, ArithmeticError, OSError) as error:
         raise CheckpointError(
             f"{path} is damaged ({type(error).__name__})", "Run 'biod2c calibrate' again."
         ) from error

@@ -19,28 +19,38 @@ class ImageChoice:
     """An image file, and which picture in it.
 
     Attributes:
-        path: The file, or ``-`` for stdin.
-        frame: Frame of a DICOM or multi-page file, or slice of a NIfTI volume.
+        path: The file, ``-`` for stdin, or the folder of a DICOM series.
+        frame: Frame of a DICOM or multi-page file; volume of a NIfTI series over time.
         axis: NIfTI only: slices across 0 left-right, 1 back-front, 2 feet-head.
+        slice_index: Slice of a NIfTI volume or DICOM series.
         window: DICOM and NIfTI only: centre and width.
     """
 
     path: str
     frame: int | None = None
-    axis: int = 2
+    axis: int | None = None
+    slice_index: int | None = None
     window: tuple[float, float] | None = None
 
     def __str__(self) -> str:
-        return self.path if self.frame is None else f"{self.path} (frame {self.frame})"
+        chosen = [("frame", self.frame), ("axis", self.axis), ("slice", self.slice_index)]
+        named = ", ".join(f"{name} {value}" for name, value in chosen if value is not None)
+        return f"{self.path} ({named})" if named else self.path
 
     def load(self) -> Image.Image:
         """Decode it.
 
         Raises:
-            ImageError: The image is missing or unusable.
+            ImageError: The image is missing or unusable, or an option means nothing for it.
         """
         source = sys.stdin.buffer if self.path == STDIN else self.path
-        return load_image(source, frame=self.frame, axis=self.axis, window=self.window)
+        return load_image(
+            source,
+            frame=self.frame,
+            axis=self.axis,
+            slice_index=self.slice_index,
+            window=self.window,
+        )
 
 
 AnyImage = str | Path | Image.Image | ImageChoice

@@ -8,9 +8,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from biod2c_core.data.dicom import is_dicom
-from biod2c_core.data.images import IMAGE_SUFFIXES
-from biod2c_core.errors import BioD2CError, ImageError
+from biod2c_core.data.images import IMAGE_SUFFIXES, MAX_BYTES
+from biod2c_core.data.images.dicom import is_dicom
+from biod2c_core.data.images.series import choose_slice
+from biod2c_core.errors import BioD2CError, ImageError, InputError
 from biod2c_core.inference.image_choice import ImageChoice
 from biod2c_core.inference.questions import AskOptions, Question, Reply
 
@@ -27,22 +28,26 @@ Open = Callable[[str, Question], bool]  # whether this is still to be asked abou
 def find_pictures(choices: Sequence[ImageChoice]) -> list[ImageChoice]:
     """Each picture once, in the order given; a folder stands for all pictures below it.
 
-    DICOM files without a suffix, as scanners write them, count as pictures.
+    DICOM files without a suffix, as scanners write them, count as pictures. A folder with the files of
+    one DICOM series and nothing else is one picture, its middle slice; so is any with a slice chosen.
 
     Raises:
         ImageError: A folder holds no picture.
     """
     found: dict[str, ImageChoice] = {}
     for choice in choices:
-        if not Path(choice.path).is_dir():
+        if choice.slice_index is not None or not Path(choice.path).is_dir():
             found.setdefault(choice.path, choice)
             continue
         names = list(_below(choice.path))
         if not names:
             raise ImageError(
-                f"{choice.path} is a folder, expected an image file or a folder of them",
+                f"{choice.path} is a folder, expected an image file or a folder with some",
                 f"Endings that are looked for: {' '.join(IMAGE_SUFFIXES)}.",
             )
+        if _is_series(choice.path, names):
+            found.setdefault(choice.path, choice)
+            continue
         for name in names:
             found.setdefault(name, replace(choice, path=name))
     return list(found.values())
@@ -55,6 +60,18 @@ def _below(folder: str) -> Iterator[str]:
             path = Path(place, name)
             if name.lower().endswith(IMAGE_SUFFIXES) or ("." not in name and _is_dicom(path)):
                 yield str(path)
+
+
+def _is_series(folder: str, names: Sequence[str]) -> bool:
+    if len(names) < 2 or not all(
+        Path(name).parent == Path(folder) and _is_dicom(Path(name)) for name in names
+    ):
+        return False
+    try:
+        choose_slice(Path(folder), None, None, MAX_BYTES)
+    except InputError:  # several series, or single pictures
+        return False
+    return True
 
 
 def _is_dicom(path: Path) -> bool:

@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
+from functools import cache
 from typing import Any
 
 from biod2c_core.append_log import whole_characters
-from biod2c_core.llm_api.cost import Price, Usage, text_tokens, usage_from
+from biod2c_core.foreign import parse_json
+from biod2c_core.llm_api.cost import MOST_TOKENS, Price, Usage, text_tokens, usage_from
 from biod2c_core.llm_api.failures import CallFailed, Failure, one_line
+from biod2c_core.llm_api.journal import Journal
+
+USAGE_FIELDS = ("prompt_tokens", "completion_tokens")
+_LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -38,7 +45,7 @@ class Completion:
         Raises:
             ValueError: It is none.
         """
-        return json.loads(self.text)
+        return parse_json(self.text)
 
 
 @dataclass(frozen=True)
@@ -75,7 +82,7 @@ class Reader:
             message, finish = choice["message"], choice.get("finish_reason")
             refusal, text = message.get("refusal"), message.get("content")
         except (KeyError, IndexError, TypeError, AttributeError):
-            shown = self._line(json.dumps(body.get("error", list(body)))[:200])
+            shown = self._line(json.dumps(body.get("error", list(body)[:20]))[:200])
             failure = _paid("malformed", f"the answer holds no choice: {shown}")
             return failure, usage_from(body, replace(estimate, completion_tokens=0))
         text = whole_characters(self.redact(text)) if isinstance(text, str) else ""
@@ -100,6 +107,34 @@ class Reader:
         return whole_characters(one_line(self.redact(str(text))))
 
 
+def kept(journal: Journal, key: str) -> dict[str, Any] | None:
+    """The journal's entry of a request, or None where there is none that can be used.
+
+    An entry that cannot be used is left where it is, with a warning; the request is made again.
+    """
+    entry = journal.get(key)
+    if entry is None:
+        return None
+    usage = entry.get("usage")
+    counts = [usage.get(name) for name in USAGE_FIELDS] if isinstance(usage, dict) else [None]
+    text = entry.get("refusal", entry.get("text"))
+    if (
+        isinstance(text, str)
+        and all(isinstance(count, int) and 0 <= count <= MOST_TOKENS for count in counts)
+        and len(usage or ()) == len(USAGE_FIELDS)
+        and isinstance(entry.get("cost"), int | float | None)
+        and isinstance(entry.get("truncated", False), bool)
+    ):
+        return entry | {"text": whole_characters(text)} if "text" in entry else entry
+    _set_aside(str(journal.path), key)
+    return None
+
+
+@cache  # said once, however often it is looked up
+def _set_aside(path: str, key: str) -> None:
+    _LOG.warning("%s: the entry %.40s cannot be used and is set aside", path, key)
+
+
 def replay(entry: dict[str, Any]) -> Completion:
     """The completion that a journal entry holds.
 
@@ -110,7 +145,12 @@ def replay(entry: dict[str, Any]) -> Completion:
         raise CallFailed("refusal", str(entry["refusal"]), attempts=0)
     usage = Usage(**entry["usage"])
     return Completion(
-        entry["text"], usage, entry["cost"], entry["truncated"], cached=True, attempts=0
+        entry["text"],
+        usage,
+        entry.get("cost"),
+        entry.get("truncated", False),
+        cached=True,
+        attempts=0,
     )
 
 

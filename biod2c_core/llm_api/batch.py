@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import logging
 import tempfile
 import uuid
 from collections.abc import Iterable, Iterator
@@ -12,14 +14,19 @@ from typing import Any
 
 from biod2c_core.atomic import write_json
 from biod2c_core.errors import BudgetError, EndpointError, InputError
-from biod2c_core.llm_api.answers import Completion, Reader
+from biod2c_core.foreign import parse_json, read_json
+from biod2c_core.llm_api.answers import Completion, Reader, kept
 from biod2c_core.llm_api.client import Client
 from biod2c_core.llm_api.cost import Usage
-from biod2c_core.llm_api.failures import FATAL, CallFailed, classify, fatal_error
+from biod2c_core.llm_api.failures import FATAL, CallFailed, Failure, classify, fatal_error
 from biod2c_core.llm_api.journal import Journal
 
 MOST_REQUESTS = 50_000  # in one batch
 MOST_BYTES = 100 * 2**20  # of one input file; the endpoint's limit is twice that
+_MOST_STATE = 512 * 2**20  # bytes of the file of the state
+_MOST_LISTED = 10_000  # batches of the account that are looked through
+_LONGEST_CALL = 900.0  # seconds of one upload or download
+_LOG = logging.getLogger(__name__)
 _FINISHED = ("completed", "expired", "cancelled", "failed")
 _RUN, _PART = "biod2c_run", "biod2c_part"
 
@@ -77,7 +84,7 @@ class BatchState:
         if not path.exists():
             return BatchState()
         try:
-            value = json.loads(path.read_text("utf-8"))
+            value = read_json(path, _MOST_STATE)
             return BatchState(value["run"], [Part(**part) for part in value["parts"]])
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise InputError(f"{path} is no state of a batch", "Restore it from a copy.") from error
@@ -119,7 +126,7 @@ class Batches:
         """
         await self._adopt()
         known = self.state.outstanding()
-        new = (r for r in requests if r.key not in known and self._journal.get(r.key) is None)
+        new = (r for r in requests if r.key not in known and kept(self._journal, r.key) is None)
         submitted = 0
         for part, content in self._parts(new):
             self._check_budget(part)
@@ -156,27 +163,53 @@ class Batches:
             batch = await self._call("batches", "retrieve", part.batch_id)
             for name in filter(None, (batch.output_file_id, batch.error_file_id)):
                 content = await self._call("files", "content", name)
-                self._take(content.content, failures)
-            unanswered = [key for key in part.keys if self._journal.get(key) is None]
+                self._take(part, content.content, failures)
+            unanswered = [key for key in part.keys if kept(self._journal, key) is None]
             for key in unanswered:
                 failures.setdefault(key, f"the batch is {part.status} without this result")
             part.status = "collected"
             self.state.save(self._path)
         return failures
 
-    def _take(self, content: bytes, failures: dict[str, str]) -> None:
+    def _take(self, part: Part, content: bytes, failures: dict[str, str]) -> None:
+        """Journal a file of results; taken twice, it counts once."""
+        mine, unusable = set(part.keys), 0
         for line in content.splitlines():
-            row = json.loads(line)
-            key, response = row["custom_id"], row.get("response") or {}
-            if self._journal.get(key) is not None:
-                continue  # a kill came between journal and state
-            body = response.get("body") or row.get("error")
+            try:
+                row = parse_json(line)
+                key, response = row["custom_id"], row.get("response") or {}
+                body = response.get("body") or row.get("error")
+            except (ValueError, KeyError, TypeError, AttributeError):
+                unusable += 1
+                continue
+            if key not in mine:
+                unusable += 1
+                continue
             outcome, usage = self._reader.read(body, Usage())
-            entry = self._reader.entry(key, outcome, usage)
-            if entry is not None:
-                self._journal.add(entry)
+            self._keep(part, key, outcome, usage)
             if not isinstance(outcome, Completion):
                 failures[key] = f"{outcome.kind}: {outcome.reason}"
+        if unusable:
+            _LOG.warning("%s: results that cannot be used: %d", part.batch_id, unusable)
+
+    def _keep(self, part: Part, key: str, outcome: Completion | Failure, usage: Usage) -> None:
+        """Write one result down with its cost, unless an earlier collection has done so.
+
+        The answer of a request that was answered otherwise in the meantime stands; the batch's is
+        charged all the same, so its cost is kept under a name of its own, as that of a failure is.
+        """
+        charged = f"{part.batch_id} {key}"
+        before = kept(self._journal, key)
+        seen = before is not None and before.get("batch") == part.batch_id
+        if seen or self._journal.get(charged) is not None:
+            return
+        entry = self._reader.entry(key, outcome, usage)
+        if entry is None:
+            return
+        entry["batch"] = part.batch_id
+        if before is not None or "key" not in entry:
+            entry["key"] = charged
+        self._journal.add(entry)
 
     def _parts(self, requests: Iterable[BatchRequest]) -> Iterator[tuple[Part, bytes]]:
         part, lines, size = Part([]), list[bytes](), 0
@@ -236,7 +269,11 @@ class Batches:
         theirs: dict[str | None, Any] = {}
         problem: EndpointError | None = None
         try:
+            count = 0
             async for batch in self._client.connection().batches.list(limit=100):
+                count += 1
+                if count > _MOST_LISTED:  # an endpoint whose list has no end
+                    break
                 if (batch.metadata or {}).get(_RUN) == self.state.run:
                     theirs[(batch.metadata or {}).get(_PART)] = batch
         except Exception as error:
@@ -252,7 +289,8 @@ class Batches:
     async def _call(self, group: str, method: str, *args: Any, **options: Any) -> Any:
         endpoint = getattr(self._client.connection(), group)
         try:
-            return await getattr(endpoint, method)(*args, **options)
+            call = getattr(endpoint, method)(*args, **options)
+            return await asyncio.wait_for(call, max(_LONGEST_CALL, self._client.timeout))
         except Exception as error:
             problem = self._problem(error)
         raise problem  # outside the handler: the original, with its headers, is not chained

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import random
 import time
 from collections.abc import Mapping
@@ -11,7 +12,8 @@ from dataclasses import replace
 from typing import Any
 
 from biod2c_core.errors import EndpointError, InputError
-from biod2c_core.llm_api.answers import Completion, Reader, replay
+from biod2c_core.foreign import parse_json
+from biod2c_core.llm_api.answers import Completion, Reader, kept, replay
 from biod2c_core.llm_api.cost import Budget, Price, Usage, load_price, prompt_tokens, text_tokens
 from biod2c_core.llm_api.credentials import read_api_key, read_base_url, redact
 from biod2c_core.llm_api.failures import (
@@ -23,11 +25,15 @@ from biod2c_core.llm_api.failures import (
     fatal_error,
     one_line,
 )
+from biod2c_core.llm_api.http import http_client
 from biod2c_core.llm_api.journal import Journal, request_key
 from biod2c_core.llm_api.limiter import Limiter
 
 _FIRST_BACKOFF = 0.5  # seconds; doubles with each attempt
 _LONGEST_BACKOFF = 30.0
+_ANNOUNCED = 10.0  # seconds of waiting from which a person is told
+_LONGEST_WAIT = 60.0  # whatever the endpoint asks for
+_LOG = logging.getLogger(__name__)
 _PATIENCE = 900.0  # seconds that one call may spend being turned away with 429
 _GIVE_UP_AFTER = 12  # calls in a row that failed for good, with no success between
 
@@ -94,6 +100,7 @@ class Client:
         self._limit_name = "max_tokens"
         self._schemas_work: bool | None = None  # None until an answer tells
         self._failed_in_a_row = 0
+        self._announced = float("-inf")  # when a long wait was last spoken of
         self._openai: Any = None
 
     async def __aenter__(self) -> Client:
@@ -134,7 +141,7 @@ class Client:
             BudgetError: The budget does not cover this request.
         """
         key = key or request_key(self.base_url, self.model, messages, schema, temperature)
-        if self.journal is not None and (entry := self.journal.get(key)) is not None:
+        if self.journal is not None and (entry := kept(self.journal, key)) is not None:
             return replay(entry)
         estimate = self.estimate(messages, schema, image_tokens)
         return await _Call(self, key, messages, schema, temperature, estimate).run()
@@ -155,7 +162,7 @@ class Client:
         """
         completions = self.connection().chat.completions.with_raw_response
         raw = await asyncio.wait_for(completions.create(**payload), self.timeout)
-        body = json.loads(raw.http_response.content)
+        body = parse_json(raw.http_response.content)
         if not isinstance(body, dict):
             raise ValueError("the body is no JSON object")
         return body, raw.headers
@@ -166,7 +173,11 @@ class Client:
             import openai
 
             self._openai = openai.AsyncOpenAI(
-                api_key=self._key, base_url=self.base_url, timeout=self.timeout, max_retries=0
+                api_key=self._key,
+                base_url=self.base_url,
+                timeout=self.timeout,
+                max_retries=0,
+                http_client=http_client(self.base_url, self.timeout),
             )
         return self._openai
 
@@ -189,6 +200,16 @@ class Client:
             named = {"name": "answer", "strict": True, "schema": schema}
             body["response_format"] = {"type": "json_schema", "json_schema": named}
         return body
+
+    def capped(self, asked: float | None) -> float | None:
+        """What to wait of the seconds that the endpoint asked for; long waits are announced."""
+        if asked is None or asked <= _ANNOUNCED:
+            return asked
+        wait, now = min(asked, _LONGEST_WAIT), time.monotonic()
+        if now >= self._announced + wait:
+            self._announced = now
+            _LOG.warning("the endpoint asks to wait %.6g s; asking again in %.0f s", asked, wait)
+        return wait
 
     def _note_failure(self, failure: Failure) -> None:
         """Count a call that failed for good; many in a row mean that the endpoint is down."""
@@ -265,7 +286,7 @@ class _Call:
     def _backoff(self, failures: int, asked: float | None) -> float:
         longest = min(_LONGEST_BACKOFF, _FIRST_BACKOFF * 2 ** (failures - 1))
         jittered = longest * (0.5 + self._client._random.random() / 2)
-        return max(jittered, asked or 0.0)
+        return max(jittered, self._client.capped(asked) or 0.0)
 
     async def _attempt(self) -> Completion | Failure:
         client = self._client
@@ -276,12 +297,13 @@ class _Call:
             spent = reserved  # what stands if this task is cancelled before an answer
             try:
                 outcome, usage, headers = await self._exchange()
+                spent = self._keep(outcome, usage)  # first of all: it is paid for
                 client._limiter.observe(headers)
-                spent = self._keep(outcome, usage)
             finally:
                 await client.budget.settle(reserved, spent)
         if isinstance(outcome, Failure) and outcome.kind == "rate_limit":
-            client._limiter.pause(outcome.retry_after or self._backoff(1, None), ticket)
+            wait = client.capped(outcome.retry_after) or self._backoff(1, None)
+            client._limiter.pause(wait, ticket)
         elif isinstance(outcome, Completion):
             client._limiter.correct(ticket, outcome.usage.total)
         return outcome

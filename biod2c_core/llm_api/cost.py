@@ -13,9 +13,12 @@ from typing import Any
 import yaml
 
 from biod2c_core.errors import BudgetError, InputError
+from biod2c_core.foreign import read_yaml
 
 DEFAULT_TABLE = Path(__file__).resolve().parents[1] / "assets" / "llm_prices.yaml"
+MOST_TOKENS = 10_000_000  # that one request can have used
 _MILLION = 1_000_000
+_DEAREST = 1_000_000  # US dollars per million tokens
 _MESSAGE_OVERHEAD = 8  # tokens around a message: role and separators
 _DATE_SUFFIX = re.compile(r"-\d{4}-\d{2}-\d{2}$")
 
@@ -86,14 +89,14 @@ def load_price(model: str, table: str | Path | None = None) -> Price | None:
     """
     path = Path(table) if table is not None else DEFAULT_TABLE
     try:
-        models = yaml.safe_load(path.read_text("utf-8"))["models"]
+        models = read_yaml(path)["models"]
         entry = models.get(model, models.get(_DATE_SUFFIX.sub("", model)))
         if entry is None:
             return None
         price = Price(**entry)
         numbers = list(vars(price).values())
-        if not all(isinstance(n, int | float) and math.isfinite(n) and n >= 0 for n in numbers):
-            raise ValueError("a price is no number of 0 or more")
+        if not all(isinstance(n, int | float) and 0 <= n <= _DEAREST for n in numbers):
+            raise ValueError(f"a price is no number from 0 to {_DEAREST:,}")
     except OSError as error:
         raise InputError(f"cannot read the price table {path}: {error.strerror}") from error
     except (
@@ -137,12 +140,12 @@ def prompt_tokens(messages: list[dict[str, Any]], image_tokens: int = 765) -> in
 
 
 def usage_from(body: Mapping[str, Any], fallback: Usage) -> Usage:
-    """Read the ``usage`` of an answer; ``fallback`` where the endpoint gives none."""
+    """Read the ``usage`` of an answer; ``fallback`` where it is missing, or more than can be."""
     counted = body.get("usage")
     if not isinstance(counted, dict):
         return fallback
     values = [counted.get("prompt_tokens"), counted.get("completion_tokens")]
-    if not all(isinstance(value, int) and value >= 0 for value in values):
+    if not all(isinstance(value, int) and 0 <= value <= MOST_TOKENS for value in values):
         return fallback
     return Usage(int(values[0] or 0), int(values[1] or 0))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import re
 import time
 from collections.abc import Mapping
@@ -10,7 +11,9 @@ from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from typing import Any
 
+from biod2c_core.append_log import whole_characters
 from biod2c_core.errors import EndpointError
+from biod2c_core.llm_api.http import BodyError
 
 RETRYABLE = ("rate_limit", "server", "timeout", "connection", "malformed")
 FATAL = ("auth", "not_found", "quota", "protocol")
@@ -83,6 +86,8 @@ def classify(error: Exception) -> Failure:
     if isinstance(error, openai.APIStatusError):
         return _from_status(error.status_code, error.response.headers, error.body, str(error))
     cause = error.__cause__ or error
+    if isinstance(cause, BodyError):
+        return Failure("malformed", str(cause), maybe_billed=True)
     sent = type(cause).__name__ != "ConnectError"
     reason = f"{type(cause).__name__}: {cause}".rstrip(": ")
     return Failure("connection", one_line(reason), maybe_billed=sent)
@@ -92,6 +97,9 @@ def _from_status(status: int, headers: Mapping[str, str], body: Any, text: str) 
     detail = body.get("error", body) if isinstance(body, dict) else {}
     detail = detail if isinstance(detail, dict) else {"message": str(detail)}
     reason = one_line(f"HTTP {status}: {detail.get('message') or text}")
+    if 300 <= status < 400:
+        reason = one_line(f"HTTP {status}: it redirects to {headers.get('location', 'nowhere')}")
+        return Failure("protocol", f"{reason}, which is not followed")
     wait = retry_after(headers)
     if status == 402 or (status == 429 and detail.get("code") in _OUT_OF_MONEY):
         return Failure("quota", reason)
@@ -109,21 +117,25 @@ def _from_status(status: int, headers: Mapping[str, str], body: Any, text: str) 
 def retry_after(headers: Mapping[str, str]) -> float | None:
     """Seconds to wait by ``retry-after-ms`` or ``Retry-After`` (seconds or a date), or None."""
     try:
-        return max(0.0, float(headers["retry-after-ms"]) / 1000)
+        return _seconds(float(headers["retry-after-ms"]) / 1000)
     except (KeyError, ValueError):
         pass
     value = headers.get("retry-after", "")
     try:
-        return max(0.0, float(value))
+        return _seconds(float(value))
     except ValueError:
         pass
     try:
-        return max(0.0, parsedate_to_datetime(value).timestamp() - time.time())
-    except (TypeError, ValueError):
+        return _seconds(parsedate_to_datetime(value).timestamp() - time.time())
+    except (TypeError, ValueError, OverflowError):
         return None
+
+
+def _seconds(value: float) -> float:
+    return max(0.0, value) if math.isfinite(value) else 0.0
 
 
 def one_line(text: str, limit: int = 300) -> str:
     """``text`` without control characters and line breaks, cut at ``limit`` characters."""
-    flat = " ".join(re.sub(r"[\x00-\x1f\x7f-\x9f]", " ", text).split())
+    flat = " ".join(re.sub(r"[\x00-\x1f\x7f-\x9f]", " ", whole_characters(text)).split())
     return flat if len(flat) <= limit else flat[: limit - 3] + "..."

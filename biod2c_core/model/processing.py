@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any, ClassVar, Literal
 
@@ -11,12 +12,17 @@ from PIL import Image
 from torch import Tensor
 from transformers import AutoProcessor, BatchFeature, ProcessorMixin
 
-from biod2c_core.errors import ConfigError, InputError
+from biod2c_core.errors import CheckpointError, ConfigError, InputError
+from biod2c_core.model.chat.templates import apply_chat_template
+from biod2c_core.model.checkpoints.limits import MOST_IMAGE_SIDE
+from biod2c_core.model.checkpoints.pretrained import is_panic
 from biod2c_core.model.configuration import BioD2CConfig
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 IGNORED = -100  # the label of a position that does not count
+QUESTION = "{question}"
+_LONGEST_PROMPT = 10_000  # characters
 CHAT = "chat"  # the prompt that stands for the tokenizer's own template
 _MARK = "\u241f"  # an answer that no template holds
 # Of a conversation, as what __call__ takes: the last question, which is answered from the image alone.
@@ -45,7 +51,7 @@ class BioD2CProcessor(ProcessorMixin):
             nothing of it is cut off.
         image_mean: Mean of the RGB channels, in [0, 1].
         image_std: Standard deviation of the RGB channels.
-        prompt: Template with ``{question}``; or ``"chat"``, the tokenizer's own chat template.
+        prompt: Text with ``{question}`` where it goes; or ``"chat"``, the tokenizer's own template.
         max_question_tokens: Most tokens of the question that the fusion decoder reads.
         fusion_reads: What the fusion decoder reads: the bare ``"question"``, or the whole ``"prompt"``
             as the authors' published weights.
@@ -53,8 +59,9 @@ class BioD2CProcessor(ProcessorMixin):
             the tokenizer's end token.
 
     Raises:
-        ConfigError: The tokenizer has no end token (or no chat template), or the prompt has no place
-            for the question.
+        ConfigError: The tokenizer has no end token (or no chat template), the prompt has no place for
+            the question, or a number makes no sense.
+        CheckpointError: The tokenizer or its chat template fails.
     """
 
     attributes: ClassVar[list[str]] = ["tokenizer"]
@@ -79,6 +86,7 @@ class BioD2CProcessor(ProcessorMixin):
         if tokenizer.pad_token_id is None:
             tokenizer.pad_token = tokenizer.eos_token
         _check_prompt(prompt, tokenizer)
+        _check_numbers(image_size, image_mean, image_std, max_question_tokens)
         self.image_size = image_size
         self.image_mean = list(image_mean)
         self.image_std = list(image_std)
@@ -174,7 +182,7 @@ class BioD2CProcessor(ProcessorMixin):
             InputError: The question has no text.
         """
         text = " ".join(question.split())
-        ids = self.tokenizer(text, add_special_tokens=False).input_ids if text else []
+        ids = self._ids(text, add_special_tokens=False) if text else []
         if not ids:
             raise InputError("the question is empty", "Ask something about the image.")
         if self.fusion_reads == "prompt":
@@ -186,12 +194,29 @@ class BioD2CProcessor(ProcessorMixin):
         text = " ".join(question.split())
         if self.prompt == CHAT:
             return self._chat_ids([{"role": "user", "content": text}], add_generation_prompt=True)
-        return self.tokenizer(self.prompt.format(question=text)).input_ids
+        return self._ids(self.prompt.replace(QUESTION, text))
+
+    def _ids(self, text: str, **options: Any) -> list[int]:
+        """Token ids of a text.
+
+        Raises:
+            CheckpointError: The tokenizer, which is a file of whoever made it, fails on it.
+        """
+        try:
+            ids: list[int] = self.tokenizer(text, **options).input_ids
+        except BaseException as error:
+            if not is_panic(error):
+                raise
+            raise CheckpointError(
+                f"the tokenizer fails on {text[:60]!r} ({' '.join(str(error).split())[:200]})",
+                "Its tokenizer.json is damaged, or made to do harm; get it from whoever made it.",
+            ) from error
+        return ids
 
     def _chat_ids(self, messages: list[dict[str, str]], **options: Any) -> list[int]:
         """Token ids of a conversation in the tokenizer's own format."""
-        text = self.tokenizer.apply_chat_template(messages, tokenize=False, **options)
-        return self.tokenizer(text, add_special_tokens=False).input_ids
+        text = apply_chat_template(self.tokenizer, messages, **options)
+        return self._ids(text, add_special_tokens=False)
 
     def _find_end_token(self) -> int:
         """The special token that the chat template puts behind an answer, or the end token."""
@@ -199,14 +224,14 @@ class BioD2CProcessor(ProcessorMixin):
         if self.prompt != CHAT:
             return end
         turns = [{"role": "user", "content": "?"}, {"role": "assistant", "content": _MARK}]
-        tail = self.tokenizer.apply_chat_template(turns, tokenize=False).rpartition(_MARK)[2]
-        ids = self.tokenizer(tail, add_special_tokens=False).input_ids
+        tail = apply_chat_template(self.tokenizer, turns).rpartition(_MARK)[2]
+        ids = self._ids(tail, add_special_tokens=False)
         special = {*self.tokenizer.all_special_ids, *self.tokenizer.added_tokens_decoder}
         return next((each for each in ids if each in special), end)
 
     def text_ids(self, text: str) -> list[int]:
         """Token ids of a queue text, at most as many as of a question; may be empty."""
-        ids = self.tokenizer(text, add_special_tokens=False).input_ids
+        ids = self._ids(text, add_special_tokens=False)
         return ids[: self.max_question_tokens]
 
     def training_ids(self, question: str, answer: str) -> tuple[list[int], list[int]]:
@@ -216,12 +241,12 @@ class BioD2CProcessor(ProcessorMixin):
         """
         prompt = self.prompt_ids(question)
         if self.prompt == CHAT:
-            both = prompt + self.tokenizer(answer, add_special_tokens=False).input_ids
+            both = prompt + self._ids(answer, add_special_tokens=False)
         else:
-            text = self.prompt.format(question=" ".join(question.split()))
-            both = self.tokenizer(f"{text} {answer}").input_ids
+            text = self.prompt.replace(QUESTION, " ".join(question.split()))
+            both = self._ids(f"{text} {answer}")
         if both[: len(prompt)] != prompt:  # a merge across the border; keep the prompt as it is
-            both = prompt + self.tokenizer(f" {answer}", add_special_tokens=False).input_ids
+            both = prompt + self._ids(f" {answer}", add_special_tokens=False)
         if both[-1] != self.end_token_id:
             both = [*both, self.end_token_id]
         return both, [IGNORED] * len(prompt) + both[len(prompt) :]
@@ -292,15 +317,37 @@ def _check_prompt(prompt: str, tokenizer: Any) -> None:
                 "Write a prompt with {question}.",
             )
         return
-    try:
-        if prompt.format(question="a") != prompt.format(question="b"):
-            return
-    except (IndexError, KeyError, ValueError):  # another place to fill, or a lone brace
-        pass
-    raise ConfigError(
-        f"the prompt is {prompt!r}",
-        "Write {question} where the question goes and no other braces, or 'chat'.",
+    if not isinstance(prompt, str) or len(prompt) > _LONGEST_PROMPT:
+        raise ConfigError(
+            f"the prompt is no text of at most {_LONGEST_PROMPT:,} characters",
+            "Write a shorter one.",
+        )
+    rest = prompt.replace(QUESTION, "")
+    if rest == prompt or "{" in rest or "}" in rest:
+        raise ConfigError(
+            f"the prompt is {prompt!r}",
+            "Write {question} where the question goes and no other braces, or 'chat'.",
+        )
+
+
+def _check_numbers(
+    image_size: Any, mean: Sequence[float], std: Sequence[float], question_tokens: Any
+) -> None:
+    whole = all(
+        isinstance(each, int) and not isinstance(each, bool)
+        for each in (image_size, question_tokens)
     )
+    if not whole or not 1 <= image_size <= MOST_IMAGE_SIDE or not 1 <= question_tokens <= 4096:
+        raise ConfigError(
+            f"the image size is {image_size!r} and the most question tokens are {question_tokens!r}",
+            f"Expected 1 to {MOST_IMAGE_SIDE:,} pixels and 1 to 4,096 tokens.",
+        )
+    channels = len(mean) == len(std) == 3 and all(map(math.isfinite, (*mean, *std)))
+    if not channels or min(std) <= 0:
+        raise ConfigError(
+            f"the image mean is {mean!r} and its deviation {std!r}",
+            "Expected three numbers each, the deviations above 0.",
+        )
 
 
 AutoProcessor.register(BioD2CConfig, BioD2CProcessor)

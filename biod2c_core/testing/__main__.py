@@ -19,6 +19,9 @@ def main() -> None:
     parser.add_argument("--rpm", type=int, help="requests per minute, 429 beyond")
     parser.add_argument("--plain", action="store_true", help="no structured output")
     parser.add_argument("--reply", type=Path, help="file with the text of every answer")
+    parser.add_argument(
+        "--batch-seconds", type=float, default=5.0, help="until a batch is completed"
+    )
     parser.add_argument("--log", type=Path, help="JSONL file for the requests")
     options = parser.parse_args()
     endpoint = FakeEndpoint(
@@ -27,6 +30,7 @@ def main() -> None:
         latency=options.latency,
         requests_per_minute=options.rpm,
         structured=not options.plain,
+        batch_seconds=options.batch_seconds,
         log=options.log,
     )
 

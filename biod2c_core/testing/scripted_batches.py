@@ -12,14 +12,22 @@ from biod2c_core.testing.scripted_completion import completion_body
 
 
 class FakeBatches:
-    """Takes uploads and batches; a batch stays ``in_progress`` until ``finish_all`` is called.
+    """Takes uploads and batches.
+
+    A batch stays ``in_progress`` until ``finish_all`` is called, or for some seconds.
 
     Args:
         reply: From a chat request to the text of its answer.
+        seconds: After which a batch is completed when it is asked about; None waits for
+            ``finish_all``.
     """
 
-    def __init__(self, reply: Callable[[dict[str, Any]], str]) -> None:
+    def __init__(
+        self, reply: Callable[[dict[str, Any]], str], seconds: float | None = None
+    ) -> None:
         self._reply = reply
+        self._seconds = seconds
+        self._created: dict[str, float] = {}
         self.files: dict[str, bytes] = {}
         self.batches: dict[str, dict[str, Any]] = {}
 
@@ -30,6 +38,9 @@ class FakeBatches:
             HTTP status and the body: a JSON value, or bytes of a file.
         """
         parts = [part for part in path.split("/") if part not in ("", "v1")]
+        if self._seconds is not None:
+            due = time.monotonic() - self._seconds
+            self._finish({name for name, made in self._created.items() if made <= due})
         if method == "POST" and parts == ["files"]:
             return 200, self._upload(body)
         if method == "POST" and parts == ["batches"]:
@@ -52,8 +63,13 @@ class FakeBatches:
             refuse: ``custom_id`` of requests that end in the error file.
             expire: Leave the second half of each batch unanswered, as an expired batch does.
         """
-        for batch in self.batches.values():
-            if batch["status"] != "in_progress":
+        self._finish(set(self.batches), refuse, expire)
+
+    def _finish(
+        self, names: set[str], refuse: frozenset[str] = frozenset(), expire: bool = False
+    ) -> None:
+        for name, batch in self.batches.items():
+            if name not in names or batch["status"] != "in_progress":
                 continue
             lines = [json.loads(line) for line in self.files[batch["input_file_id"]].splitlines()]
             answered = lines[: len(lines) // 2] if expire else lines
@@ -81,6 +97,7 @@ class FakeBatches:
 
     def _create(self, request: dict[str, Any]) -> dict[str, Any]:
         name = f"batch_{len(self.batches) + 1}"
+        self._created[name] = time.monotonic()
         total = len(self.files[request["input_file_id"]].splitlines())
         self.batches[name] = {
             "id": name,

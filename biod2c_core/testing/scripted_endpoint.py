@@ -96,6 +96,7 @@ class FakeEndpoint:
         retry_after: What a 429 tells the caller to wait, in seconds.
         structured: Whether ``response_format`` is understood (400 if not).
         api_key: The one key that is accepted; None accepts any.
+        batch_seconds: After which a batch is completed; None leaves that to ``batches.finish_all``.
         log: File that gets one JSON line for each request received and answered.
         events: The same lines, in memory.
     """
@@ -109,6 +110,7 @@ class FakeEndpoint:
     retry_after: float = 0.05
     structured: bool = True
     api_key: str | None = None
+    batch_seconds: float | None = None
     log: Path | None = None
     seed: int = 0
     events: list[dict[str, Any]] = field(default_factory=list)
@@ -122,7 +124,7 @@ class FakeEndpoint:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._ready = threading.Event()
         self._count = 0
-        self.batches = FakeBatches(self._text_for)
+        self.batches = FakeBatches(self._text_for, self.batch_seconds)
         self.port = 0
 
     @property

@@ -16,14 +16,14 @@ from typing import Any, cast
 
 import torch
 from torch import nn
-from transformers import AutoTokenizer
 
 from biod2c_core.config import StageSettings, TrainingConfig
 from biod2c_core.data.formats import read_records
 from biod2c_core.data.records import Record
-from biod2c_core.errors import InputError
+from biod2c_core.errors import CheckpointError, InputError
 from biod2c_core.model.backbones.language_model import pretrained_arguments
 from biod2c_core.model.checkpoints.folder import locate
+from biod2c_core.model.checkpoints.pretrained import loading, pretrained_tokenizer
 from biod2c_core.model.configuration import BioD2CConfig
 from biod2c_core.model.modeling import BioD2CForConditionalGeneration
 from biod2c_core.model.vision import grid_shape
@@ -311,8 +311,9 @@ def _count(data: Sequence[Path], source: str, prompt: str) -> tuple[int, int]:
         raise InputError(f"{', '.join(map(str, data))}: no training records")
     try:
         place, options = pretrained_arguments(source)
-        tokenizer: Any = AutoTokenizer.from_pretrained(place, **options)
-    except (OSError, ValueError, KeyError):
+        with loading("", ""):
+            tokenizer = pretrained_tokenizer(place, **options)
+    except CheckpointError:
         return len(records), _DEFAULT_TOKENS
     texts = [prompt.replace("{question}", each.question) + " " + each.answer for each in records]
     longest = sorted(set(texts), key=len)[-100:]  # characters tell where the most tokens are

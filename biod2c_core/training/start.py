@@ -7,7 +7,6 @@ from dataclasses import replace
 from typing import Any
 
 import torch
-from transformers import AutoConfig
 
 from biod2c_core.config import (
     LoraSettings,
@@ -19,7 +18,7 @@ from biod2c_core.config import (
     of_switch,
     switches,
 )
-from biod2c_core.errors import CheckpointError, ConfigError
+from biod2c_core.errors import ConfigError
 from biod2c_core.model.backbones.language_model import pretrained_arguments
 from biod2c_core.model.build import build_model, model_config
 from biod2c_core.model.checkpoints.folder import (
@@ -28,6 +27,7 @@ from biod2c_core.model.checkpoints.folder import (
     load_processor,
     locate,
 )
+from biod2c_core.model.checkpoints.pretrained import loading, pretrained_config
 from biod2c_core.model.configuration import BioD2CConfig
 from biod2c_core.model.modeling import BioD2CForConditionalGeneration
 from biod2c_core.model.processing import BioD2CProcessor
@@ -130,14 +130,11 @@ def describe_model(config: TrainingConfig, checkpoint: str | None) -> BioD2CConf
         return described
     name = config.model.language_model
     place, options = pretrained_arguments(name)
-    try:
-        text_config = AutoConfig.from_pretrained(place, **options)
-    except Exception as error:  # transformers raises many kinds for a folder that is no model
-        raise CheckpointError(
-            f"cannot read the configuration of the language model {name} "
-            f"({' '.join(str(error).split())[:200]})",
-            "Give a folder with config.json, a GGUF file, or a hub name.",
-        ) from error
+    with loading(
+        f"cannot read the configuration of the language model {name}",
+        "Give a folder with config.json, a GGUF file, or a hub name.",
+    ):
+        text_config = pretrained_config(place, **options)
     return model_config(config.model, text_config)
 
 

@@ -42,7 +42,7 @@ from biod2c_core.training.hardware.kernels import check_kernels, choose_kernels
 from biod2c_core.training.hardware.launch import is_first
 from biod2c_core.training.hardware.precision import fit_precision
 from biod2c_core.training.inputs.collate import Collator
-from biod2c_core.training.inputs.datasets import cached_features, load_dataset
+from biod2c_core.training.inputs.datasets import cached_features, check_apart, load_dataset
 from biod2c_core.training.logs.curves import draw_curves
 from biod2c_core.training.logs.run_log import Reporter, SilentReporter
 from biod2c_core.training.logs.trackers import check_trackers, start_trackers
@@ -221,7 +221,8 @@ def _trainer(
     parts = (model, processor, settings, run.stage, reporter.note)
     datasets = [load_dataset(run.data, "train", *parts)]
     if run.validation is not None:
-        datasets.append(load_dataset([run.validation], "", *parts))
+        datasets.append(load_dataset([run.validation], "validation", *parts))
+        check_apart(*datasets)
     features = cached_features(model, processor, datasets, reporter, settings)
     if is_first():
         describe(

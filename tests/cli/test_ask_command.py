@@ -96,12 +96,13 @@ def test_a_slice_of_a_volume(checkpoint: Path, tmp_path: Path) -> None:
     nibabel.save(nibabel.Nifti1Image(voxels, np.eye(4)), path)
     options = ("-m", checkpoint, "--device", "cpu")
     result = invoke(path, QUESTION, "--axis", 1, "--slice", 3, "--window", "400,800", *options)
-    picture = load_image(path, axis=1, frame=3, window=(400.0, 800.0))
+    picture = load_image(path, axis=1, slice_index=3, window=(400.0, 800.0))
     (answer,) = Answerer.load(str(checkpoint), "cpu").answer([picture], [QUESTION])
     assert (result.exit_code, result.stdout) == (0, f"{answer.text}\n")
-    assert "has frames 0 to 7, not 9" in refused(invoke(path, QUESTION, "--slice", 9))
+    assert "has axial slices 0 to 7, not 9" in refused(invoke(path, QUESTION, "--slice", 9))
     both = refused(invoke(path, QUESTION, "--slice", 1, "--frame", 1))
-    assert "both --frame and --slice" in both
+    assert "has volumes 0 to 0, not 1" in both
+    assert "its width must be over 0" in refused(invoke(path, QUESTION, "--window", "40,0"))
     assert "is not two numbers" in refused(invoke(path, QUESTION, "--window", "40"))
 
 

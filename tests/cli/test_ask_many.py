@@ -183,6 +183,25 @@ def test_dicom_without_a_suffix_is_found_in_a_folder(
     assert len(names) == 4
 
 
+def test_a_folder_with_one_series_is_one_picture(model: list[int], tmp_path: Path) -> None:
+    pydicom = pytest.importorskip("pydicom")
+    source = pydicom.dcmread(pydicom.data.get_testdata_file("CT_small.dcm"))
+    series = tmp_path / "series"
+    series.mkdir()
+    for number in range(3):
+        source.InstanceNumber, source.SOPInstanceUID = number, f"1.2.{number}"
+        source.ImagePositionPatient = [0, 0, number]
+        source.save_as(series / f"{number}.dcm")
+    alone = invoke(series, FIRST)
+    assert alone.exit_code == 0
+    assert alone.stdout == invoke(series / "1.dcm", FIRST).stdout  # as ever: the middle slice
+    assert invoke(series, FIRST, "--slice", 2).stdout == invoke(series / "2.dcm", FIRST).stdout
+    source.SeriesInstanceUID = "9.9"
+    source.save_as(series / "other.dcm")
+    names = [row["image"] for row in rows_of(invoke(series, FIRST, "--json"))]
+    assert names == [str(series / f"{name}.dcm") for name in (0, 1, 2, "other")]
+
+
 def test_swapped_arguments_say_so(pictures: list[Path]) -> None:
     line = refused(invoke(FIRST, pictures[0]))
     assert f"'{FIRST}' is not a file, and '{pictures[0]}' is one" in line

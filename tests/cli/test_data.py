@@ -45,6 +45,22 @@ def run(*args: Any) -> Result:
     return CliRunner().invoke(app.app, ["data", *map(str, args)])
 
 
+def test_import_and_validate_name_what_is_not_carried_over(source: Path, tmp_path: Path) -> None:
+    path = source / "trainset.json"
+    rows = [
+        {**row, "evaluation": "given", "scanner": n}
+        for n, row in enumerate(json.loads(path.read_text()))
+    ]
+    path.write_text(json.dumps(rows[:-1]))
+    said = "not carried over: evaluation (6 rows), scanner (6 rows)"
+    result = run("import", source, "-o", tmp_path / "rad.jsonl")
+    assert result.exit_code == 0
+    assert said in result.stderr
+    assert said in run("validate", source, "-o", tmp_path / "report.json").stderr
+    plain = run("import", source, "-o", tmp_path / "rad.jsonl", "--json")
+    assert json.loads(plain.stdout)["notes"] == [said]
+
+
 def test_import_reports_what_it_left_out(source: Path, tmp_path: Path) -> None:
     out = tmp_path / "deep" / "rad.jsonl"
     result = run("import", "vqa-rad", source, "-o", out)
@@ -140,3 +156,24 @@ def test_biovgq_takes_training_rows_alone(source: Path, tmp_path: Path) -> None:
     run("import", source, "-o", tmp_path / "rad.jsonl")
     assert run("mix", "--biovgq", tmp_path / "rad.jsonl", "-o", tmp_path / "m.jsonl").exit_code == 0
     assert {record.split for record in read_records(tmp_path / "m.jsonl")} == {"train"}
+
+
+def test_a_mix_names_the_parts_that_give_nothing(records: Path, tmp_path: Path) -> None:
+    result = run("mix", f"{records}=0.5", f"{records}@test", "-o", tmp_path / "mix.jsonl")
+    assert result.exit_code == 0
+    assert "nothing was taken of" in result.stderr
+    assert f"{records}@test: none of its 6 records is of the split 'test'" in result.stderr
+    assert len(read_records(tmp_path / "mix.jsonl")) == 3
+
+
+def test_a_report_that_is_cut_says_so(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("biod2c_core.data.validate.MOST_FINDINGS", 2)
+    path = source / "bad.jsonl"
+    path.write_text("x\n" * 5)
+    result = run("validate", path, "--format", "jsonl", "-o", tmp_path / "report.json")
+    assert result.exit_code == 3
+    assert "error: findings: 5. The first 2 of each kind:" in result.stderr
+    report = json.loads((tmp_path / "report.json").read_text())
+    assert (report["left_out"], len(report["findings"])) == ({"malformed row": 3}, 2)

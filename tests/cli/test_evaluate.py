@@ -85,7 +85,7 @@ def test_predict_then_score_then_score_again(data: Path, tmp_path: Path, model: 
     assert (closed["value"], closed["questions"]) == (0.5, 2)
     assert 0 <= closed["low"] <= 0.5 <= closed["high"] <= 1
     assert result["data"]["questions"] == 4
-    assert (result["profile"]["name"], result["profile"]["version"]) == ("multimedeval", "1")
+    assert (result["profile"]["name"], result["profile"]["version"]) == ("multimedeval", "2")
     assert json.loads((run / "result.json").read_text())["predictions"]["model"] == "yes-model"
     assert len((run / "questions.jsonl").read_text().splitlines()) == 4
     again = invoke(data, "-o", run, "--json")
@@ -118,7 +118,7 @@ def test_scoring_needs_no_model_and_no_torch(data: Path, tmp_path: Path) -> None
 
 def test_an_interrupted_file_is_resumed(data: Path, tmp_path: Path, model: YesModel) -> None:
     path = tmp_path / "p.jsonl"
-    whole = invoke(data, "--predictions", path, "--json")
+    whole = invoke(data, "--predictions", path, "--model", "mine", "--json")
     path.write_text("".join(path.read_text().splitlines(keepends=True)[:2]) + '{"id": "2', "utf-8")
     resumed = invoke(data, "--predictions", path, "--json")
     assert resumed.stdout == whole.stdout
@@ -158,10 +158,11 @@ def test_bad_options(data: Path, tmp_path: Path, args: list[str], said: str) -> 
 
 def test_the_control_with_shuffled_images(data: Path, tmp_path: Path) -> None:
     path = tmp_path / "p.jsonl"
-    assert invoke(data, "--predictions", path, "--shuffle-images", 3).exit_code == 0
+    args = ("--predictions", path, "--model", "mine", "--shuffle-images")
+    assert invoke(data, *args, 3).exit_code == 0
     manifest = json.loads((tmp_path / "p.jsonl.manifest.json").read_text())
     assert manifest["shuffle_seed"] == 3
-    mixed = invoke(data, "--predictions", path, "--shuffle-images", 4)
+    mixed = invoke(data, *args, 4)
     assert mixed.exit_code == 2
     assert "shuffle_seed" in mixed.stderr
 

@@ -62,8 +62,14 @@ def test_a_fitted_filter_tells_new_images_apart(
     report = json.loads(result.stdout)
     assert (report["images"], report["clean"], report["polluted"]) == (24, 12, 12)
     assert all(name.startswith("clean") for name in kept.read_text().split())
-    assert len(list(moved.iterdir())) == 12
+    assert len(list(moved.iterdir())) == 13  # and the journal
     assert len(list(source.iterdir())) == 12
+    (source / "polluted-00.png").write_text("another")
+    result = run("undo", moved)
+    assert result.exit_code == 3
+    assert result.stdout == "11 images moved back\n"
+    assert "polluted-00.png stays: another file is at" in result.stderr
+    assert (source / "polluted-00.png").read_text() == "another"
 
 
 def test_unreadable_images_give_exit_code_3(
@@ -88,6 +94,8 @@ def test_unreadable_images_give_exit_code_3(
         (["run", ".", "-o", "x.jsonl", "--engine", "spark"], "local, ray"),
         (["fit", "absent.csv", "-o", "x"], "absent.csv"),
         (["label", "absent", "-o", "x.csv"], "no images at absent"),
+        (["run", "a.jsonl", "-o", "x.jsonl", "--list", "a.jsonl"], "would overwrite a.jsonl"),
+        (["undo", "absent"], "holds no moves.jsonl"),
     ],
 )
 def test_wrong_input_is_one_line(

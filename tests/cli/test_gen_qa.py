@@ -397,3 +397,30 @@ def test_a_soft_stop_keeps_what_is_in_flight(
     assert exit_code(process) == code
     summary = json.loads((folder / "out.summary.json").read_text())
     assert 6 <= summary["done"] == len(logged.received()) < 200
+
+
+def test_records_that_wait_for_a_batch_are_not_asked_again_live(folder: Path) -> None:
+    write_records(folder, 2)
+    with FakeEndpoint() as endpoint:
+        assert run(folder, endpoint, "--batch", "submit", "--limit", "1").exit_code == 0
+        refused = run(folder, endpoint)
+        assert refused.exit_code == 2
+        assert "1 of these records are in a batch that is not collected yet" in refused.stderr
+        assert endpoint.received() == []
+        endpoint.batches.finish_all()
+        first = run(folder, endpoint, "--batch", "collect", "--json")
+        again = run(folder, endpoint, "--batch", "collect", "--json")
+        assert json.loads(first.stdout) == json.loads(again.stdout)
+        last = run(folder, endpoint, "--json")
+    assert (last.exit_code, json.loads(last.stdout)["done"]) == (0, 2)
+    assert len(endpoint.received()) == 1
+
+
+def test_half_a_character_in_an_answer_leaves_the_run_finishable(folder: Path) -> None:
+    write_records(folder, 1)
+    reply = default_reply({}).replace("rounded", "rounded \\ud800")
+    with FakeEndpoint(reply=reply) as endpoint:
+        for _ in range(2):
+            assert run(folder, endpoint, "--json").exit_code == 0
+    assert "rounded \ufffd" in next(iter_records(folder / "out.jsonl")).answer
+    assert len(endpoint.received()) == 1

@@ -15,6 +15,7 @@ LAYERS = [
         "atomic",
         "append_log",
         "device",
+        "foreign",
         "pages",
         "torchvision_compat",
         "presets",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from torch import Tensor, nn
 from biod2c_core.atomic import atomic_open, write_json
 from biod2c_core.curation.filter_images.layout import FEATURES
 from biod2c_core.errors import CheckpointError, InputError
+from biod2c_core.foreign import read_json
 
 EMBEDDED = Path(__file__).resolve().parents[2] / "assets" / "image-filter"
 CONFIG, WEIGHTS = "filter.json", "head.safetensors"
@@ -111,12 +111,25 @@ class ImageFilter:
                 "Give a folder that 'biod2c filter-images fit' wrote, or none for the embedded one.",
             )
         try:
-            config = json.loads((place / CONFIG).read_text("utf-8"))
+            config = read_json(place / CONFIG)
             wanted, layout = str(config["encoder"]), int(config["layout"])
-            head = Head(int(config["width"]), int(config["hidden"]))
             state = load_file(place / WEIGHTS)
+            shape = (int(config["hidden"]), int(config["width"]))
+            if shape != tuple(state["layers.0.weight"].shape):  # before a head of any size is built
+                raise ValueError(
+                    f"{WEIGHTS} has no head of {shape[1]} features and {shape[0]} units"
+                )
+            head = Head(shape[1], shape[0])
             head.load_state_dict({name: tensor.float() for name, tensor in state.items()})
-        except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
+        except (
+            OSError,
+            ValueError,
+            ArithmeticError,
+            KeyError,
+            TypeError,
+            RuntimeError,
+            SafetensorError,
+        ) as error:
             raise CheckpointError(
                 f"the image filter in {place} is damaged ({' '.join(str(error).split())[:200]})",
                 "Copy it again or run 'biod2c filter-images fit'.",

@@ -13,6 +13,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from biod2c_core.errors import CheckpointError, ConfigError
+from biod2c_core.foreign import read_json
 from biod2c_core.model.checkpoints.folder import locate
 from biod2c_core.model.vision import VisionTower, grid_shape
 
@@ -59,8 +60,8 @@ class ImageEncoder:
         """
         folder = locate(checkpoint)
         try:
-            vision = json.loads((folder / "config.json").read_text("utf-8"))["vision"]
-            image = json.loads((folder / "processor_config.json").read_text("utf-8"))
+            vision = read_json(folder / "config.json")["vision"]
+            image = read_json(folder / "processor_config.json")
             mean, std = list(image["image_mean"]), list(image["image_std"])
             weights = _trunk_weights(folder)
             tower = VisionTower(**{**vision, "levels": tuple(vision["levels"])})

@@ -10,8 +10,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import shutil
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -30,9 +28,9 @@ from biod2c_core.curation.filter_images.scoring import (
     read_scores,
     score_images,
 )
-from biod2c_core.curation.filter_images.sources import WHOLE_FILE, Item, image_names
-from biod2c_core.data.images import resolve_image
+from biod2c_core.curation.filter_images.sources import Item, image_names
 from biod2c_core.errors import InputError
+from biod2c_core.foreign import read_json
 
 THRESHOLD = 0.5
 _CHANGED = "Give another output, or remove this one and its manifest to start over."
@@ -185,7 +183,7 @@ def _claim(output: Path, items: Sequence[Item], classifier: str) -> None:
 
 def _read_manifest(path: Path) -> dict[str, Any]:
     try:
-        found = json.loads(path.read_text("utf-8"))
+        found = read_json(path)
         if isinstance(found, dict) and "classifier" in found:
             return found
     except (OSError, ValueError):
@@ -242,12 +240,27 @@ def names_with_label(output: Path) -> dict[str, str]:
     return {row["image"]: row["label"] for row in rows if "label" in row}
 
 
+def check_list(target: Path, source: Path, output: Path) -> None:
+    """Refuse a list that would overwrite what it is made from.
+
+    Raises:
+        InputError: The target is the source or the output.
+    """
+    for path in (source, output):
+        if target.resolve() == path.resolve():
+            raise InputError(f"the list {target} would overwrite {path}", "Give another --list.")
+
+
 def list_clean(output: Path, source: Path, target: Path) -> int:
     """Write what is clean: the rows of a JSONL source as they are, else a name a line.
 
     Returns:
         How many lines there are.
+
+    Raises:
+        InputError: The target is the source or the output itself.
     """
+    check_list(target, source, output)
     labels = names_with_label(output)
     count = 0
     rows = source.is_file() and source.suffix.lower() != ".tar"
@@ -263,27 +276,3 @@ def list_clean(output: Path, source: Path, target: Path) -> int:
                     file.write(f"{name}\n")
                     count += 1
     return count
-
-
-def move_polluted(items: Iterable[Item], output: Path, root: Path, target: Path) -> int:
-    """Move the files of polluted images to another folder, below it as they were below ``root``.
-
-    Safe to be killed in: a second call moves what is left.
-
-    Raises:
-        InputError: The folder lies inside ``root``, or images lie in tar shards.
-        ImageError: An image lies outside ``root``.
-    """
-    if target.absolute() == root.absolute() or root.absolute() in target.absolute().parents:
-        raise InputError(
-            f"{target} lies inside {root}", "Move polluted images to a folder beside it."
-        )
-    labels = names_with_label(output)
-    polluted = [item for item in items if labels.get(item.name) == POLLUTED]
-    if any(item.length != WHOLE_FILE for item in polluted):
-        raise InputError("images inside tar shards cannot be moved", "Use --list.")
-    for item in polluted:
-        place = resolve_image(target, os.path.relpath(item.path, root))
-        place.parent.mkdir(parents=True, exist_ok=True)
-        shutil.move(item.path, place)
-    return len(polluted)

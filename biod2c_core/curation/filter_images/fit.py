@@ -15,7 +15,14 @@ import numpy as np
 from biod2c_core.atomic import FILE_NAMES, atomic_open, write_json
 from biod2c_core.curation.filter_images.classifier import ImageFilter, train_head
 from biod2c_core.curation.filter_images.encoder import ImageEncoder
-from biod2c_core.curation.filter_images.labels import CLEAN, POLLUTED, TEST, UNSURE, Labelled
+from biod2c_core.curation.filter_images.labels import (
+    CLEAN,
+    POLLUTED,
+    TEST,
+    UNSURE,
+    Labelled,
+    quoted,
+)
 from biod2c_core.curation.filter_images.quality import Quality, draw_mistakes, measure
 from biod2c_core.curation.filter_images.sources import Item
 from biod2c_core.curation.filter_images.store import FeatureStore
@@ -230,4 +237,5 @@ def _write_predictions(path: Path, rows: Sequence[Labelled], probabilities: np.n
         for row, value in zip(rows, probabilities, strict=True):
             source = "+".join(sorted(row.sources))
             shown = "" if np.isnan(value) else f"{value:.4f}"
-            writer.writerow((row.name, row.label, source, row.split, shown))
+            words = (row.name, row.label, source, row.split)
+            writer.writerow((*map(quoted, words), shown))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,7 @@ UNSURE = "unsure"
 LABELS = (CLEAN, POLLUTED, UNSURE)
 FIELDS = ("image", "label")
 TEST = "test"
+_FORMULA = re.compile(r"'*[=+\-@\t\r]")  # what a spreadsheet would compute, quoted or not
 
 
 @dataclass(frozen=True)
@@ -57,7 +59,7 @@ def read_labels(path: Path, image_root: Path | None = None) -> list[Labelled]:
     for number, row in iter_csv(path):
         if isinstance(row, ValueError):
             raise RecordError(path, number, str(row))
-        name, label = (str(row.get(key) or "").strip() for key in FIELDS)
+        name, label = (unquoted(str(row.get(key) or "").strip()) for key in FIELDS)
         if not name or label not in LABELS:
             raise RecordError(
                 path,
@@ -100,7 +102,7 @@ def read_label_names(path: Path) -> dict[str, str]:
             ):
                 remedy = f"Expected an image and one of: {', '.join(LABELS)}."
                 raise RecordError(path, number, "not a row of labels", remedy)
-            found[row["image"]] = row["label"]
+            found[unquoted(row["image"])] = row["label"]
     return found
 
 
@@ -109,4 +111,14 @@ def write_label_names(path: Path, labels: Iterable[tuple[str, str]]) -> None:
     with atomic_open(path, errors=FILE_NAMES) as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(FIELDS)
-        writer.writerows(labels)
+        writer.writerows((quoted(name), label) for name, label in labels)
+
+
+def quoted(text: str) -> str:
+    """A text for a CSV that people open: an apostrophe keeps a spreadsheet from running a formula."""
+    return f"'{text}" if _FORMULA.match(text) else text
+
+
+def unquoted(text: str) -> str:
+    """What :func:`quoted` was given."""
+    return text[1:] if text.startswith("'") and _FORMULA.match(text) else text

@@ -134,6 +134,10 @@ def _in_jsonl(path: Path, root: Path) -> Iterator[Item]:
             continue
         seen.add(name)
         try:
+            if b"\0" in os.fsencode(name):
+                raise ValueError
             yield Item(name, str(resolve_image(root, name)))
         except ImageError as error:
             yield Item(name, "", problem=error.problem)
+        except ValueError:  # no file can have it
+            yield Item(name, "", problem=f"{name!r} is no file name")

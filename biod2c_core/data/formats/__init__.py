@@ -17,7 +17,16 @@ from biod2c_core.data.formats import (
     slake,
     vqa_rad,
 )
-from biod2c_core.data.formats.base import Format, ReadOptions, Rejection
+from biod2c_core.data.formats.base import (
+    Format,
+    ReadOptions,
+    Rejection,
+    first_names,
+    jsonl_rows,
+)
+from biod2c_core.data.formats.fields.columns import missing_columns
+from biod2c_core.data.formats.rows import csv_rows
+from biod2c_core.data.formats.rows.json_array import iter_json_array
 from biod2c_core.data.records import Record, parse_record
 from biod2c_core.errors import InputError
 
@@ -69,8 +78,29 @@ def find_format(path: str | Path, name: str | None = None) -> Format:
             if name is None
             else f"unknown format {name!r}"
         )
-        raise InputError(given, f"Name one of: {', '.join(FORMATS)}.")
+        seen = _fields_seen(path) if name is None else ""
+        raise InputError(given + seen, f"Name one of: {', '.join(FORMATS)}.")
     return found
+
+
+def _fields_seen(path: Path) -> str:
+    """What a table of no known format has, and what it lacks to be one."""
+    if path.suffix.lower() in csv_rows.SUFFIXES:
+        rows = csv_rows.iter_csv(path)
+    elif path.suffix.lower() == ".json":
+        rows = iter_json_array(path)
+    elif path.suffix.lower() == ".jsonl":
+        rows = jsonl_rows(path)
+    else:
+        return ""
+    names = first_names(rows)
+    if not names:
+        return ": no row with named fields was found in it"
+    shown = ", ".join(sorted(names)[:20])
+    lacking = missing_columns(
+        {name.strip().lower() for name in names} & {"image", "question", "caption"}
+    )
+    return f": it has {shown}" + (f"; missing: {lacking}" if lacking else "")
 
 
 def image_root(path: str | Path, format: str | None = None) -> Path:

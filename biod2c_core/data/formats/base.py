@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+import itertools
+from collections.abc import Callable, Collection, Iterable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from biod2c_core.data.records import decode_line, iter_lines
+from biod2c_core.data.formats.fields.notes import NOT_CARRIED, Notes
+from biod2c_core.data.formats.fields.values import is_empty, split_in
+from biod2c_core.data.records import FIELDS, UnfitJSONError, decode_line, iter_lines
 from biod2c_core.errors import InputError, RecordError
 
 Converter = Callable[[int, dict[str, Any]], dict[str, Any] | None]
-CAPTION_QUESTION = "Describe the image."
-SPLIT_WORDS = {"train": "train", "val": "validation", "test": "test", "dev": "validation"}
 
 
 class Row(NamedTuple):
@@ -45,11 +46,13 @@ class ReadOptions:
         source: Name of the data set, for layouts that any data set can have; the folder's name by
             default.
         image_dir: Where formats that hold the images inside (hub parquet) write them.
+        notes: Told, while the rows are read, what of them is not carried over.
     """
 
     language: str = "en"
     source: str = ""
     image_dir: Path | None = None
+    notes: Notes = field(default_factory=Notes, compare=False)
 
 
 @dataclass(frozen=True)
@@ -74,15 +77,28 @@ class Format:
     holds_images: bool = False
 
 
-def convert_rows(file: Path, rows: Iterable[tuple[int, Any]], convert: Converter) -> Iterator[Row]:
+def convert_rows(
+    file: Path,
+    rows: Iterable[tuple[int, Any]],
+    convert: Converter,
+    taken: Collection[str] | None,
+    notes: Notes,
+) -> Iterator[Row]:
     """Turn the rows of one file into the fields of records.
+
+    A published row may have fields of a record that its layout does not know (a ``split`` above all):
+    they are carried over, and go before what the layout tells. All other fields that are not taken are
+    counted in the notes.
 
     Args:
         file: Where they stand.
         rows: Line number and decoded value; a ``ValueError`` as value is a row that failed to decode.
-        convert: Line and published row to the fields of a record, or None to leave it out silently (another
+        convert: Line and published row to the fields of a record, or None to leave it out (another
             language); raises ``ValueError`` with the reason why it is bad.
+        taken: Fields that ``convert`` looks at; None where it looks at all of them.
+        notes: Told of fields that are not carried over.
     """
+    known = None if taken is None else frozenset(taken)
     for line, row in rows:
         try:
             if isinstance(row, ValueError):
@@ -91,9 +107,34 @@ def convert_rows(file: Path, rows: Iterable[tuple[int, Any]], convert: Converter
                 raise ValueError(f"expected a JSON object, got {type(row).__name__}")
             fields = convert(line, row)
             if fields is not None:
+                if known is not None and not row.keys() <= known:
+                    add_own_fields(fields, row, known, notes)
                 yield Row(file, line, fields)
         except ValueError as error:
             yield Row(file, line, error)
+
+
+def add_own_fields(
+    fields: dict[str, Any], row: dict[str, Any], taken: Collection[str], notes: Notes
+) -> None:
+    """Carry over the fields of a record that a layout does not know; count all others.
+
+    Args:
+        fields: Of the record, changed in place.
+        row: The published row.
+        taken: Fields that have been looked at.
+        notes: Told of the others.
+    """
+    for name in row:
+        key = name.strip().lower()
+        if name in taken or key in taken or is_empty(row[name]):
+            continue
+        if key not in FIELDS:
+            notes.add(NOT_CARRIED, name or "(no name)")
+        elif key == "tags" and isinstance(row[name], dict):
+            fields["tags"] = {**fields.get("tags", {}), **row[name]}
+        else:
+            fields[key] = row[name]
 
 
 def jsonl_rows(path: Path) -> Iterator[tuple[int, Any]]:
@@ -109,69 +150,17 @@ def jsonl_rows(path: Path) -> Iterator[tuple[int, Any]]:
             yield number, error
 
 
-def first_row(rows: Iterator[tuple[int, Any]]) -> dict[str, Any]:
-    """The first row if it is an object, else an empty one; for detection, so it never raises."""
+def first_names(rows: Iterator[tuple[int, Any]], count: int = 20) -> set[str]:
+    """The names of all fields in the first rows; for detection, so it never raises."""
+    names: set[str] = set()
     try:
-        _, row = next(rows)
-    except (StopIteration, InputError, OSError, ValueError):
-        return {}
-    return row if isinstance(row, dict) else {}
-
-
-def required(row: dict[str, Any], name: str) -> str:
-    """A field as text without blanks around it.
-
-    Raises:
-        ValueError: It is missing, empty or neither text nor a number.
-    """
-    value = optional(row, name)
-    if not value:
-        raise ValueError(f"field {name!r} is missing or empty")
-    return value
-
-
-def optional(row: dict[str, Any], name: str) -> str:
-    """A field as text without blanks around it, empty where it is missing or null.
-
-    Raises:
-        ValueError: It is neither text nor a number.
-    """
-    value = row.get(name)
-    if value is None:
-        return ""
-    if isinstance(value, bool) or not isinstance(value, str | int | float):
-        raise ValueError(f"field {name!r} must be text, got {type(value).__name__}")
-    return str(value).strip()
-
-
-def answer_type(row: dict[str, Any]) -> str:
-    """The published ``answer_type`` without its stray blanks, or, without one, by the answer.
-
-    Raises:
-        ValueError: It is neither ``CLOSED`` nor ``OPEN``.
-    """
-    kind = optional(row, "answer_type").upper()
-    if kind not in ("CLOSED", "OPEN", ""):
-        raise ValueError(f"field 'answer_type' is {kind!r}; allowed: CLOSED, OPEN")
-    return kind or yes_no_type(optional(row, "answer"))
-
-
-def yes_no_type(answer: str) -> str:
-    """``CLOSED`` for yes and no, ``OPEN`` for other answers: the rule where none is published."""
-    if not answer:
-        return ""
-    return "CLOSED" if answer.lower().rstrip(".") in ("yes", "no") else "OPEN"
-
-
-def tags(row: dict[str, Any], names: dict[str, str]) -> dict[str, str]:
-    """Published fields as tags.
-
-    Args:
-        row: The published row.
-        names: Field name to tag name; empty fields are left out.
-    """
-    values = {tag: optional(row, name) for name, tag in names.items()}
-    return {tag: value for tag, value in values.items() if value}
+        for _, value in itertools.islice(rows, count):
+            row = value.value if isinstance(value, UnfitJSONError) else value
+            if isinstance(row, dict):
+                names.update(name for name in row if isinstance(name, str))
+    except (InputError, OSError, ValueError):
+        pass
+    return names
 
 
 def folder_of(path: Path) -> Path:
@@ -186,9 +175,8 @@ def source_name(path: Path, options: ReadOptions) -> str:
 
 
 def split_of(file: Path) -> str:
-    """The split that a file name speaks of, as ``train_2.csv`` or ``validate.json``; or none."""
-    stem = file.stem.lower()
-    return next((split for word, split in SPLIT_WORDS.items() if stem.startswith(word)), "")
+    """The split that a file name speaks of; see :func:`~.fields.values.split_in`."""
+    return split_in(file.stem)
 
 
 def image_prefix(folder: Path, *names: str) -> str:
@@ -199,13 +187,3 @@ def image_prefix(folder: Path, *names: str) -> str:
 def in_folder(prefix: str, name: str) -> str:
     """An image's name with the folder before it, unless it is there already or absolute."""
     return name if name.startswith((prefix, "/")) else prefix + name
-
-
-def caption_fields(question: str, caption: str) -> dict[str, str]:
-    """The fields of a captioning sample, whose answer is the caption itself."""
-    return {
-        "question": question or CAPTION_QUESTION,
-        "answer": caption,
-        "answer_type": "OPEN",
-        "caption": caption,
-    }

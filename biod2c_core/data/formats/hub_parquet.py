@@ -1,4 +1,4 @@
-"""Parquet files as the hub serves VQA data: ``image`` (bytes, path), ``question``, ``answer``.
+"""Parquet files as the hub serves VQA data: ``image`` (bytes, or bytes and path), ``question`` ...
 
 Read through the ``datasets`` library, streaming. The images are inside, so they are written to a
 folder, each once, under a name made of its content: the rows of one image get the same name.
@@ -20,12 +20,11 @@ from biod2c_core.data.formats.base import (
     Row,
     convert_rows,
     folder_of,
-    optional,
-    required,
     source_name,
     split_of,
-    yes_no_type,
 )
+from biod2c_core.data.formats.fields.columns import TableRows, find_columns, missing_columns
+from biod2c_core.data.formats.fields.notes import ID_TWICE
 from biod2c_core.data.images import MAX_BYTES
 from biod2c_core.errors import BioD2CError, InputError, MissingDependencyError
 
@@ -53,9 +52,12 @@ def _store(image: Any, folder: Path) -> str:
     Raises:
         ValueError: There are no bytes of an image.
     """
-    data = image.get("bytes") if isinstance(image, dict) else None
+    if isinstance(image, list) and len(image) == 1:
+        image = image[0]
+    data = image.get("bytes") if isinstance(image, dict) else image
     if not isinstance(data, bytes) or not data:
-        raise ValueError("field 'image' holds no bytes")
+        kind = "nothing" if data is None or data == b"" else f"{type(data).__name__}"
+        raise ValueError(f"field 'image' holds no bytes of an image, but {kind}")
     suffix = next((end for magic, end in _MAGIC.items() if data.startswith(magic)), None)
     if suffix is None or len(data) > MAX_BYTES:
         raise ValueError("field 'image' is no JPEG, PNG, GIF, BMP, TIFF or WebP")
@@ -66,20 +68,22 @@ def _store(image: Any, folder: Path) -> str:
     return name
 
 
-def _converter(file: Path, source: str, folder: Path) -> Converter:
-    split = split_of(file)
+def _converter(file: Path, options: ReadOptions, source: str, elsewhere: set[str]) -> Converter:
+    """For one file; ``elsewhere`` are the ids of the files before it, and grows."""
+    table = TableRows(options.notes, source, split_of(file), f"{source}-{file.stem}")
+    folder = options.image_dir or Path()
+    earlier = frozenset(elsewhere)
 
     def convert(number: int, row: dict[str, Any]) -> dict[str, Any]:
-        answer = optional(row, "answer")
-        return {
-            "id": f"{source}-{file.stem}-{number}",
-            "image": _store(row.get("image"), folder),
-            "question": required(row, "question"),
-            "answer": answer,
-            "answer_type": yes_no_type(answer),
-            "source": source,
-            "split": split,
-        }
+        columns = find_columns(row)
+        if missing := missing_columns(columns):
+            raise ValueError(f"the columns are {', '.join(row)}; missing: {missing}")
+        fields = table.convert(number, row, _store(row[columns["image"]], folder))
+        if fields["id"] in earlier:  # published splits often count from 0 each
+            options.notes.add(ID_TWICE, file.name)
+            fields["id"] = f"{file.stem}-{fields['id']}"
+        elsewhere.add(fields["id"])
+        return fields
 
     return convert
 
@@ -95,8 +99,9 @@ def _open(file: Path) -> Any:
         # A table that can go into a DataLoader costs an import of torch, 250 MB, for nothing here.
         datasets.config.TORCH_AVAILABLE = "torch" in sys.modules
         table = datasets.IterableDataset.from_parquet(str(file), batch_size=ROWS_AT_ONCE)
-        if isinstance((table.features or {}).get("image"), datasets.Image):
-            table = table.cast_column("image", datasets.Image(decode=False))
+        for name, kind in (table.features or {}).items():
+            if isinstance(kind, datasets.Image):
+                table = table.cast_column(name, datasets.Image(decode=False))
         return table
     finally:
         datasets.config.TORCH_AVAILABLE = torch_available
@@ -121,13 +126,15 @@ def _read(path: Path, options: ReadOptions) -> Iterator[Row]:
             "Import it first: biod2c data import hub-parquet SOURCE -o OUT.jsonl",
         )
     source = source_name(path, options)
+    ids: set[str] = set()
     for file in _files(path):
-        yield from convert_rows(file, _rows(file), _converter(file, source, options.image_dir))
+        convert = _converter(file, options, source, ids)
+        yield from convert_rows(file, _rows(file), convert, None, options.notes)
 
 
 FORMAT = Format(
     name="hub-parquet",
-    layout="*.parquet, or data/*.parquet, of image, question, answer (VQA-RAD, PathVQA on the hub)",
+    layout="*.parquet, or data/*.parquet, of image (its bytes), question, answer, any field of a record",
     detect=lambda path: bool(_files(path)),
     read=_read,
     image_root=folder_of,

@@ -12,18 +12,23 @@ from biod2c_core.data.formats.base import (
     Format,
     ReadOptions,
     Row,
-    caption_fields,
     convert_rows,
     jsonl_rows,
+    source_name,
+)
+from biod2c_core.data.formats.fields.values import (
+    answer_type,
+    caption_fields,
     optional,
     required,
-    source_name,
 )
 from biod2c_core.data.formats.rows.csv_rows import iter_csv
 from biod2c_core.data.images import IMAGE_SUFFIXES
+from biod2c_core.data.records import SPLIT_WORDS
 
 TABLES = {"metadata.jsonl": jsonl_rows, "metadata.csv": iter_csv}
 CAPTION_COLUMNS = ("caption", "text")
+TAKEN = ("file_name", "question", "answer", "answer_type", *CAPTION_COLUMNS)
 MAX_CAPTION_BYTES = 64 << 10
 
 
@@ -47,19 +52,26 @@ def _detect(path: Path) -> bool:
     return first is not None and (_table(path) is not None or _sidecar(first).is_file())
 
 
-def _fields(source: str, image: str, caption: str) -> dict[str, Any]:
+def _fields(source: str, image: str, texts: dict[str, str]) -> dict[str, Any]:
+    top, _, rest = image.partition("/")
     return {
         "id": f"{source}-{image}",
         "image": image,
         "source": source,
-        **caption_fields("", caption),
+        "split": SPLIT_WORDS.get(top.lower(), "") if rest else "",  # train/a.png, as on the hub
+        **texts,
     }
 
 
 def _table_converter(source: str) -> Converter:
     def convert(_: int, row: dict[str, Any]) -> dict[str, Any]:
         name = next((name for name in CAPTION_COLUMNS if optional(row, name)), CAPTION_COLUMNS[0])
-        return _fields(source, required(row, "file_name"), required(row, name))
+        if question := optional(row, "question"):
+            texts = {"question": question, "caption": optional(row, name)}
+            texts |= {"answer": optional(row, "answer"), "answer_type": answer_type(row)}
+        else:
+            texts = caption_fields("", required(row, name))
+        return _fields(source, required(row, "file_name"), texts)
 
     return convert
 
@@ -86,11 +98,11 @@ def _caption(file: Path) -> str:
 def _sidecar_rows(path: Path, source: str) -> Iterator[Row]:
     for image in _images(path):
         try:
-            caption = _caption(_sidecar(image))
+            texts = caption_fields("", _caption(_sidecar(image)))
         except ValueError as error:
             yield Row(image, 1, error)
         else:
-            yield Row(image, 1, _fields(source, image.relative_to(path).as_posix(), caption))
+            yield Row(image, 1, _fields(source, image.relative_to(path).as_posix(), texts))
 
 
 def _read(path: Path, options: ReadOptions) -> Iterator[Row]:
@@ -99,7 +111,8 @@ def _read(path: Path, options: ReadOptions) -> Iterator[Row]:
     if table is None:
         yield from _sidecar_rows(path, source)
     else:
-        yield from convert_rows(table, TABLES[table.name](table), _table_converter(source))
+        rows, convert = TABLES[table.name](table), _table_converter(source)
+        yield from convert_rows(table, rows, convert, TAKEN, options.notes)
 
 
 FORMAT = Format(

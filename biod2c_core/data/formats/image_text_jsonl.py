@@ -1,4 +1,7 @@
-"""Two published JSONL layouts without ids: BioVGQ (questions) and PMC-OA (captions)."""
+"""Two published JSONL layouts without ids: BioVGQ (questions) and PMC-OA (captions).
+
+A row with more fields of a record than its layout has keeps them.
+"""
 
 from __future__ import annotations
 
@@ -11,17 +14,15 @@ from biod2c_core.data.formats.base import (
     Format,
     ReadOptions,
     Row,
-    caption_fields,
     convert_rows,
-    first_row,
+    first_names,
     folder_of,
     image_prefix,
     in_folder,
     jsonl_rows,
-    required,
     split_of,
-    yes_no_type,
 )
+from biod2c_core.data.formats.fields.values import caption_fields, required, yes_no_type
 
 SPLIT_FILES = ("train.jsonl", "val.jsonl", "valid.jsonl", "validation.jsonl", "test.jsonl")
 PMC_OA_IMAGES = ("images", "caption_T060_filtered_top4_sep_v0_subfigures")
@@ -32,18 +33,18 @@ def _files(path: Path) -> list[Path]:
     return [file for file in candidates if file.suffix == ".jsonl" and file.is_file()]
 
 
-def _first(path: Path) -> dict[str, Any]:
+def _names(path: Path) -> set[str]:
     files = _files(path)
-    return first_row(jsonl_rows(files[0])) if files else {}
+    return first_names(jsonl_rows(files[0])) if files else set()
 
 
 def _detect_biovgq(path: Path) -> bool:
-    return {"image", "question", "answer"} <= set(_first(path))
+    return {"image", "question", "answer"} <= _names(path)
 
 
 def _detect_pmc_oa(path: Path) -> bool:
-    row = _first(path)
-    return {"image", "caption"} <= set(row) and "question" not in row
+    names = _names(path)
+    return {"image", "caption"} <= names and "question" not in names
 
 
 def _phrases(value: Any) -> list[str]:
@@ -86,12 +87,15 @@ def _pmc_oa(file: Path, prefix: str) -> Converter:
 
 
 def _reader(
-    converter: Callable[[Path, str], Converter], image_folders: tuple[str, ...]
+    converter: Callable[[Path, str], Converter],
+    image_folders: tuple[str, ...],
+    taken: tuple[str, ...],
 ) -> Callable[[Path, ReadOptions], Iterator[Row]]:
     def read(path: Path, options: ReadOptions) -> Iterator[Row]:
         prefix = image_prefix(folder_of(path), *image_folders)
         for file in _files(path):
-            yield from convert_rows(file, jsonl_rows(file), converter(file, prefix))
+            convert = converter(file, prefix)
+            yield from convert_rows(file, jsonl_rows(file), convert, taken, options.notes)
 
     return read
 
@@ -100,13 +104,13 @@ BIOVGQ = Format(
     name="biovgq",
     layout="JSONL of image, question, answer, queue; images beside it or in images/",
     detect=_detect_biovgq,
-    read=_reader(_biovgq, ("images",)),
+    read=_reader(_biovgq, ("images",), ("image", "question", "answer", "queue")),
     image_root=folder_of,
 )
 PMC_OA = Format(
     name="pmc-oa",
     layout="JSONL of image and caption; images beside it or in images/",
     detect=_detect_pmc_oa,
-    read=_reader(_pmc_oa, PMC_OA_IMAGES),
+    read=_reader(_pmc_oa, PMC_OA_IMAGES, ("image", "caption")),
     image_root=folder_of,
 )

@@ -1,22 +1,34 @@
-"""The canonical records themselves: one JSONL file, or a folder with one file a split."""
+"""The canonical records themselves: one JSONL file, or a folder with one file a split.
+
+Any field of a record beyond image, question and answer makes a file one of ours. What a row has
+besides is kept as a tag, or makes it a bad row: it never costs the fields that are there.
+"""
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from biod2c_core.data.formats.base import (
+    Converter,
     Format,
     ReadOptions,
     Row,
     convert_rows,
-    first_row,
+    first_names,
     folder_of,
     jsonl_rows,
+    split_of,
 )
-from biod2c_core.data.records import FIELDS
+from biod2c_core.data.formats.fields.notes import AS_TAGS, WITHOUT_ID, Notes
+from biod2c_core.data.formats.fields.values import is_empty
+from biod2c_core.data.records import FIELDS, text_of
 
-SPLIT_FILES = ("train.jsonl", "validation.jsonl", "test.jsonl")
+SPLIT_FILES = ("train.jsonl", "validation.jsonl", "valid.jsonl", "val.jsonl", "test.jsonl")
+OWN = FIELDS - {"image", "question", "answer", "caption", "queue"}  # what others have too
+_TYPO = 0.82
 
 
 def _files(path: Path) -> list[Path]:
@@ -27,15 +39,74 @@ def _files(path: Path) -> list[Path]:
 
 def _detect(path: Path) -> bool:
     files = _files(path)
-    if not files or files[0].suffix != ".jsonl":
+    if not files or files[0].suffix.lower() != ".jsonl" or not files[0].is_file():
         return False
-    row = first_row(jsonl_rows(files[0]))
-    return {"id", "image", "question"} <= set(row) <= FIELDS
+    names = {name.strip().lower() for name in first_names(jsonl_rows(files[0]))}
+    if names.isdisjoint({"image", "question"}):
+        return False
+    if "question" not in names and "caption" in names:
+        return False  # captions: PMC-OA's reader makes the question and keeps the other fields
+    return not names.isdisjoint(OWN) or {"question", "caption"} <= names or "answer" not in names
+
+
+def _converter(file: Path, notes: Notes) -> Converter:
+    split = split_of(file)
+
+    def convert(line: int, published: dict[str, Any]) -> dict[str, Any]:
+        row = published
+        if not row.keys() <= FIELDS:
+            row = _own(row, notes)
+        if is_empty(row.get("id")):
+            notes.add(WITHOUT_ID, file.name)
+            row = {**row, "id": f"{file.stem}-{line}"}
+        if split and is_empty(row.get("split")):
+            row = {**row, "split": split}
+        return row
+
+    return convert
+
+
+def _own(published: dict[str, Any], notes: Notes) -> dict[str, Any]:
+    """The fields of a record in their own spelling, all others as tags.
+
+    Raises:
+        ValueError: A field is there twice, looks like one of ours misspelt, or fits in no tag.
+    """
+    row: dict[str, Any] = {}
+    others: dict[str, str] = {}
+    for name, value in published.items():
+        key = name.strip().lower()
+        if key in row:
+            raise ValueError(f"field {key!r} is there twice")
+        if key in FIELDS:
+            row[key] = value
+        elif not is_empty(value):
+            _check_unknown(name, key, value)
+            others[name] = str(value) if isinstance(value, bool) else text_of(name, value)
+            notes.add(AS_TAGS, name)
+    tags = row.get("tags") or {}
+    if others and isinstance(tags, dict):
+        if twice := next((n for n in others if tags.get(n, others[n]) != others[n]), None):
+            raise ValueError(f"field {twice!r} is also a tag, with another value")
+        row["tags"] = {**tags, **others}
+    return row
+
+
+def _check_unknown(name: str, key: str, value: Any) -> None:
+    close = difflib.get_close_matches(key, FIELDS, 1, _TYPO) if len(key) > 2 else []
+    if close and abs(len(close[0]) - len(key)) <= 1:
+        raise ValueError(f"unknown field {name!r}; is {close[0]!r} meant?")
+    if not isinstance(value, str | int | float):
+        known = ", ".join(sorted(FIELDS))
+        raise ValueError(
+            f"unknown field {name!r}; known: {known}; others are kept if they are text"
+        )
 
 
 def _read(path: Path, options: ReadOptions) -> Iterator[Row]:
     for file in _files(path):
-        yield from convert_rows(file, jsonl_rows(file), lambda _, row: row)
+        convert = _converter(file, options.notes)
+        yield from convert_rows(file, jsonl_rows(file), convert, None, options.notes)
 
 
 FORMAT = Format(

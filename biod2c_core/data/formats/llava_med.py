@@ -14,23 +14,25 @@ from biod2c_core.data.formats.base import (
     Format,
     ReadOptions,
     Row,
-    caption_fields,
-    first_row,
+    add_own_fields,
+    first_names,
     folder_of,
     image_prefix,
     in_folder,
-    required,
-    yes_no_type,
+    split_of,
 )
+from biod2c_core.data.formats.fields.notes import Notes
+from biod2c_core.data.formats.fields.values import caption_fields, required, yes_no_type
 from biod2c_core.data.formats.rows.json_array import iter_json_array
 
 KEYS = ("conversatons", "conversations")  # the published file misspells it
+TAKEN = ("id", "image", *KEYS)
 
 
 def _detect(path: Path) -> bool:
     if path.suffix != ".json" or not path.is_file():
         return False
-    return any(key in first_row(iter_json_array(path)) for key in KEYS)
+    return not first_names(iter_json_array(path)).isdisjoint(KEYS)
 
 
 def _exchanges(row: dict[str, Any]) -> list[tuple[str, str]]:
@@ -50,11 +52,17 @@ def _exchanges(row: dict[str, Any]) -> list[tuple[str, str]]:
     return list(zip(texts[::2], texts[1::2], strict=True))
 
 
-def _records(row: Any, prefix: str) -> list[dict[str, Any]]:
+def _records(row: Any, prefix: str, split: str) -> list[dict[str, Any]]:
+    if isinstance(row, ValueError):
+        raise row
     if not isinstance(row, dict):
         raise ValueError(f"expected a JSON object, got {type(row).__name__}")
     exchanges = _exchanges(row)
-    shared = {"image": in_folder(prefix, required(row, "image")), "source": "llava-med"}
+    shared = {
+        "image": in_folder(prefix, required(row, "image")),
+        "source": "llava-med",
+        "split": split,
+    }
     name = f"llava-med-{required(row, 'id')}"
     if len(exchanges) == 1:
         return [{**shared, "id": name, **caption_fields(*exchanges[0])}]
@@ -74,7 +82,9 @@ def _read(path: Path, options: ReadOptions) -> Iterator[Row]:
     prefix = image_prefix(folder_of(path), "images")
     for line, row in iter_json_array(path):
         try:
-            for fields in _records(row, prefix):
+            for turn, fields in enumerate(_records(row, prefix, split_of(path))):
+                notes = options.notes if turn == 0 else Notes()  # an item counts once
+                add_own_fields(fields, row, TAKEN, notes)
                 yield Row(path, line, fields)
         except ValueError as error:
             yield Row(path, line, error)

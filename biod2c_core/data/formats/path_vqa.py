@@ -6,20 +6,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from biod2c_core.data.formats.base import (
-    Converter,
-    Format,
-    ReadOptions,
-    Row,
-    convert_rows,
-    optional,
-    required,
-    yes_no_type,
-)
+from biod2c_core.data.formats.base import Converter, Format, ReadOptions, Row, convert_rows
+from biod2c_core.data.formats.fields.values import optional, required, yes_no_type
 from biod2c_core.data.formats.plain_pickle import load_plain_pickle
 from biod2c_core.errors import InputError
 
 SPLITS = {"train": "train", "val": "validation", "test": "test"}
+TAKEN = ("image", "question", "answer")
 
 
 def _image_root(path: Path) -> Path:
@@ -59,7 +52,9 @@ def _read(path: Path, options: ReadOptions) -> Iterator[Row]:
         if not isinstance(rows, list):
             raise InputError(f"{file} holds no list of questions", "Expected PathVQA's *_qa.pkl.")
         folder = file.absolute().parent.name
-        yield from convert_rows(file, enumerate(rows, start=1), _converter(folder))
+        yield from convert_rows(
+            file, enumerate(rows, start=1), _converter(folder), TAKEN, options.notes
+        )
 
 
 FORMAT = Format(

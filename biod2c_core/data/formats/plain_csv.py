@@ -4,72 +4,36 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from biod2c_core.data.formats.base import (
-    Converter,
     Format,
     ReadOptions,
     Row,
-    answer_type,
-    caption_fields,
     convert_rows,
-    first_row,
+    first_names,
     folder_of,
-    optional,
-    required,
     source_name,
     split_of,
 )
-from biod2c_core.data.formats.rows.csv_rows import iter_csv
-from biod2c_core.data.records import FIELDS
-
-QUEUE_SEPARATOR = ";"
+from biod2c_core.data.formats.fields.columns import TableRows, find_columns, missing_columns
+from biod2c_core.data.formats.rows.csv_rows import is_csv, iter_csv
 
 
 def _detect(path: Path) -> bool:
-    if path.suffix != ".csv" or not path.is_file():
-        return False
-    names = {name.lower() for name in first_row(iter_csv(path))}
-    return "image" in names and bool(names & {"question", "caption"})
-
-
-def _converter(file: Path, source: str) -> Converter:
-    def convert(line: int, row: dict[str, Any]) -> dict[str, Any]:
-        lower = {name.lower(): value for name, value in row.items() if name}
-        caption, question = optional(lower, "caption"), optional(lower, "question")
-        texts = {
-            "question": question,
-            "answer": optional(lower, "answer"),
-            "answer_type": answer_type(lower),
-            "caption": caption,
-        }
-        queue = optional(lower, "queue").split(QUEUE_SEPARATOR)
-        return {
-            "id": optional(lower, "id") or f"{source}-{file.stem}-{line}",
-            "image": required(lower, "image"),
-            **(texts if question or not caption else caption_fields("", caption)),
-            "queue": [text.strip() for text in queue if text.strip()],
-            "source": optional(lower, "source") or source,
-            "split": optional(lower, "split") or split_of(file),
-            "tags": {
-                name: value.strip()
-                for name, value in row.items()
-                if name and name.lower() not in FIELDS and value.strip()
-            },
-        }
-
-    return convert
+    return is_csv(path) and not missing_columns(find_columns(first_names(iter_csv(path), 1)))
 
 
 def _read(path: Path, options: ReadOptions) -> Iterator[Row]:
-    convert = _converter(path, source_name(path, options))
-    yield from convert_rows(path, iter_csv(path), convert)
+    source = source_name(path, options)
+    name = f"{source}-{path.stem}"
+    table = TableRows(options.notes, source, split_of(path), name, is_text=True)
+    rows = iter_csv(path, options.notes)
+    yield from convert_rows(path, rows, table.convert, None, options.notes)
 
 
 FORMAT = Format(
     name="csv",
-    layout="one .csv with the columns image and question (or caption), and any field of a record",
+    layout="one .csv or .tsv with the columns image and question (or caption), and any field of a record",
     detect=_detect,
     read=_read,
     image_root=folder_of,

@@ -6,7 +6,6 @@ The releases differ in their headers: the answer is ``Answer`` or ``Anwser``, a 
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,69 +16,98 @@ from biod2c_core.data.formats.base import (
     ReadOptions,
     Row,
     convert_rows,
-    first_row,
+    first_names,
     folder_of,
     image_prefix,
     in_folder,
-    optional,
-    required,
     split_of,
-    yes_no_type,
 )
-from biod2c_core.data.formats.rows.csv_rows import iter_csv
+from biod2c_core.data.formats.fields.choices import (
+    LETTERS,
+    choice_meant,
+    plain_choice,
+    without_letters,
+)
+from biod2c_core.data.formats.fields.notes import NO_CHOICE, Notes
+from biod2c_core.data.formats.fields.values import optional, required, yes_no_type
+from biod2c_core.data.formats.rows.csv_rows import is_csv, iter_csv
 
 VERSIONS = (("train.csv", "test.csv"), ("train_2.csv", "test_2.csv"), ("train2.csv", "test2.csv"))
 IMAGE_FOLDERS = ("images", "images_2", "images2", "figures")
-LETTERS = "ABCD"
-_LETTER_PREFIX = re.compile(r"^([A-D])\s*[:.)]\s*")
+COLUMNS = {f"choice {letter.lower()}": letter for letter in LETTERS}
+_PUBLISHED = ("Figure_path", "Question", "Answer", "Anwser", "Answer_label", "Caption")
+TAKEN = (
+    *(f"Choice {letter}" for letter in LETTERS),
+    *_PUBLISHED,
+    *COLUMNS,
+    *(name.lower() for name in _PUBLISHED),
+)
 
 
 def _files(path: Path) -> list[Path]:
     """A file as given; in a folder the first version that is there, so no question comes twice."""
     if path.is_file():
-        return [path] if path.suffix == ".csv" else []
+        return [path] if is_csv(path) else []
     versions = ([path / name for name in names if (path / name).is_file()] for names in VERSIONS)
     return next((files for files in versions if files), [])
 
 
 def _detect(path: Path) -> bool:
     files = _files(path)
-    return bool(files) and {"Figure_path", "Choice A"} <= set(first_row(iter_csv(files[0])))
-
-
-def _choices(row: dict[str, Any]) -> dict[str, str]:
-    """The choices by letter, without the letter that the files put before the text."""
-    texts = {letter: optional(row, f"Choice {letter}") for letter in LETTERS}
-    return {letter: _LETTER_PREFIX.sub("", text) for letter, text in texts.items() if text}
+    names = {name.lower() for name in first_names(iter_csv(files[0]), 1)} if files else set()
+    return {"figure_path", "choice a"} <= names
 
 
 def _answer(row: dict[str, Any], choices: dict[str, str]) -> tuple[str, str]:
-    """Text and letter of the right choice."""
-    given = optional(row, "Answer") or optional(row, "Anwser")
-    label = optional(row, "Answer_label") or (given if given in choices else "")
+    """Text and letter of the right choice; no letter where the answer is none of the choices.
+
+    An answer is compared as text before it is read as a letter, unless ``Answer_label`` says the same
+    letter.
+
+    Raises:
+        ValueError: There is no answer, or it and the label name two different choices.
+    """
+    given = optional(row, "answer") or optional(row, "anwser")
+    label = optional(row, "answer_label").upper()
     if label and label not in choices:
         raise ValueError(f"the answer is {label!r}, but there are only the choices {[*choices]}")
-    is_text = given not in ("", label)
-    text = _LETTER_PREFIX.sub("", given) if is_text else choices.get(label, "")
-    if not text:
+    if not given and not label:
         raise ValueError("field 'Answer' is missing or empty")
-    return text, label
+    if not label:
+        letter = choice_meant(choices, given)
+        if not letter and len(given) == 1 and given.upper() in LETTERS:
+            raise ValueError(
+                f"the answer is {given!r}, but there are only the choices {[*choices]}"
+            )
+        return (choices[letter], letter) if letter else (given, "")
+    if given and given.upper() != label and given != choices[label]:
+        named = choice_meant(choices, given)
+        same_text = named and plain_choice(choices[named]) == plain_choice(choices[label])
+        if named and named != label and not same_text:
+            raise ValueError(f"the answer is {given!r}, but 'Answer_label' is {label!r}")
+    return choices[label], label
 
 
-def _converter(file: Path, prefix: str) -> Converter:
-    def convert(line: int, row: dict[str, Any]) -> dict[str, Any]:
-        choices = _choices(row)
+def _converter(file: Path, prefix: str, notes: Notes) -> Converter:
+    split = split_of(file)
+
+    def convert(line: int, published: dict[str, Any]) -> dict[str, Any]:
+        row = {name.lower(): value for name, value in published.items()}
+        given = {letter: optional(row, name) for name, letter in COLUMNS.items() if name in row}
+        choices = without_letters(given)
         answer, label = _answer(row, choices)
+        if not label:
+            notes.add(NO_CHOICE, file.name)
         tags = {f"choice_{letter.lower()}": text for letter, text in choices.items()}
         return {
             "id": f"pmc-vqa-{file.stem}-{line}",
-            "image": in_folder(prefix, required(row, "Figure_path")),
-            "question": required(row, "Question"),
+            "image": in_folder(prefix, required(row, "figure_path")),
+            "question": required(row, "question"),
             "answer": answer,
             "answer_type": yes_no_type(answer),
-            "caption": optional(row, "Caption"),
+            "caption": optional(row, "caption"),
             "source": "pmc-vqa",
-            "split": split_of(file),
+            "split": split,
             "tags": {**tags, "answer_label": label} if label else tags,
         }
 
@@ -89,7 +117,9 @@ def _converter(file: Path, prefix: str) -> Converter:
 def _read(path: Path, options: ReadOptions) -> Iterator[Row]:
     prefix = image_prefix(folder_of(path), *IMAGE_FOLDERS)
     for file in _files(path):
-        yield from convert_rows(file, iter_csv(file), _converter(file, prefix))
+        convert = _converter(file, prefix, options.notes)
+        rows = iter_csv(file, options.notes)
+        yield from convert_rows(file, rows, convert, TAKEN, options.notes)
 
 
 FORMAT = Format(

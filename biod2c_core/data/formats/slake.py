@@ -11,15 +11,13 @@ from biod2c_core.data.formats.base import (
     Format,
     ReadOptions,
     Row,
-    answer_type,
     convert_rows,
-    first_row,
+    first_names,
     folder_of,
-    optional,
-    required,
     split_of,
-    tags,
 )
+from biod2c_core.data.formats.fields.notes import LANGUAGE, Notes
+from biod2c_core.data.formats.fields.values import answer_type, optional, required, tags
 from biod2c_core.data.formats.rows.json_array import iter_json_array
 from biod2c_core.errors import InputError
 
@@ -32,6 +30,7 @@ TAGS = {
     "base_type": "base_type",
     "q_lang": "language",
 }
+TAKEN = ("qid", "img_name", "question", "answer", "answer_type", *TAGS)
 
 
 def _files(path: Path) -> list[Path]:
@@ -41,12 +40,13 @@ def _files(path: Path) -> list[Path]:
 
 def _detect(path: Path) -> bool:
     files = _files(path)
-    return bool(files) and {"img_name", "q_lang"} <= set(first_row(iter_json_array(files[0])))
+    return bool(files) and {"img_name", "q_lang"} <= first_names(iter_json_array(files[0]))
 
 
-def _converter(split: str, language: str) -> Converter:
+def _converter(split: str, language: str, notes: Notes) -> Converter:
     def convert(_: int, row: dict[str, Any]) -> dict[str, Any] | None:
-        if language not in ("all", optional(row, "q_lang")):
+        if language not in ("all", spoken := optional(row, "q_lang")):
+            notes.add(LANGUAGE, spoken or "(none)")
             return None
         return {
             "id": f"slake-{split or 'all'}-{required(row, 'qid')}",
@@ -68,8 +68,8 @@ def _read(path: Path, options: ReadOptions) -> Iterator[Row]:
             f"unknown language {options.language!r}", f"SLAKE has: {', '.join(LANGUAGES)}."
         )
     for file in _files(path):
-        convert = _converter(split_of(file), options.language)
-        yield from convert_rows(file, iter_json_array(file), convert)
+        convert = _converter(split_of(file), options.language, options.notes)
+        yield from convert_rows(file, iter_json_array(file), convert, TAKEN, options.notes)
 
 
 FORMAT = Format(

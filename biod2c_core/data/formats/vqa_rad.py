@@ -11,19 +11,17 @@ from biod2c_core.data.formats.base import (
     Format,
     ReadOptions,
     Row,
-    answer_type,
     convert_rows,
     folder_of,
-    optional,
-    required,
-    tags,
 )
+from biod2c_core.data.formats.fields.values import answer_type, optional, required, tags
 from biod2c_core.data.formats.rows.json_array import iter_json_array
 
 OSF_FILE = "VQA_RAD Dataset Public.json"
 OSF_IMAGES = "VQA_RAD Image Folder"
 SPLITS = {"trainset.json": "train", "testset.json": "test"}
 TAGS = {"image_organ": "organ", "question_type": "question_type", "phrase_type": "phrase_type"}
+TAKEN = ("qid", "image_name", "question", "answer", "answer_type", *TAGS)
 
 
 def _files(path: Path) -> list[Path]:
@@ -55,7 +53,8 @@ def _converter(file_split: str) -> Converter:
 
 def _read(path: Path, options: ReadOptions) -> Iterator[Row]:
     for file in _files(path):
-        yield from convert_rows(file, iter_json_array(file), _converter(SPLITS.get(file.name, "")))
+        convert = _converter(SPLITS.get(file.name, ""))
+        yield from convert_rows(file, iter_json_array(file), convert, TAKEN, options.notes)
 
 
 FORMAT = Format(

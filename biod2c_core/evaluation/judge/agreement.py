@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
@@ -12,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from biod2c_core.data.formats.rows.csv_rows import is_csv, iter_csv
 from biod2c_core.data.records import iter_jsonl
 from biod2c_core.errors import InputError, RecordError
 
@@ -54,25 +54,22 @@ def read_scores(path: str | Path, column: str = "score") -> dict[str, float | No
 
 
 def _rows(path: Path, column: str) -> Iterable[tuple[int, dict[str, Any]]]:
-    if path.suffix.lower() != ".csv":
+    if not is_csv(path):
         for line, row in iter_jsonl(path):
             if not isinstance(row, dict):
                 raise RecordError(path, line, "expected a JSON object")
             yield line, row
         return
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.DictReader(file)
-            missing = {"id", column} - set(reader.fieldnames or ())
-            if missing:
-                raise InputError(
-                    f"{path} has no column {sorted(missing)[0]!r}",
-                    f"Its columns: {', '.join(reader.fieldnames or ()) or 'none'}.",
-                )
-            for row in reader:
-                yield reader.line_num, row
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise InputError(f"cannot read {path}", "Give a CSV file in UTF-8.") from error
+    if not path.stat().st_size:
+        raise InputError(f"{path} has no column 'id'", "Its columns: none.")
+    for line, row in iter_csv(path):
+        if isinstance(row, ValueError):
+            raise RecordError(path, line, str(row))
+        if missing := {"id", column} - set(row):
+            raise InputError(
+                f"{path} has no column {sorted(missing)[0]!r}", f"Its columns: {', '.join(row)}."
+            )
+        yield line, row
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from biod2c_core.append_log import whole_characters
 from biod2c_core.errors import BioD2CError
 from biod2c_core.evaluation.score.score import ScoredQuestion
 from biod2c_core.evaluation.statistics.intervals import Estimate, intervals
@@ -112,7 +113,8 @@ def parse_verdict(name: str, text: str) -> Verdict:
         raise ValueError("the reply is nested too deeply") from None
     scores = {criterion: _rating(criterion, row.get(criterion)) for criterion in CRITERIA}
     reason = row.get("reason")
-    return Verdict(name, scores, " ".join(reason.split()) if isinstance(reason, str) else "")
+    said = " ".join(whole_characters(reason).split()) if isinstance(reason, str) else ""
+    return Verdict(name, scores, said)
 
 
 def _rating(criterion: str, value: Any) -> float:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from biod2c_core.data.formats.fields.choices import LETTERS, without_letters
 from biod2c_core.data.records import Record
-
-LETTERS = "ABCD"
 
 
 def choices_of(record: Record) -> dict[str, str]:
-    """Letter to text of a multiple-choice record (tags ``choice_a`` to ``choice_d``), else empty."""
-    found = {letter: record.tags.get(f"choice_{letter.lower()}", "") for letter in LETTERS}
-    return {letter: text for letter, text in found.items() if text}
+    """Letter to text of a multiple-choice record (tags ``choice_a`` to ``choice_h``), else empty.
+
+    A choice's own letter before its text ("B: left lung") is left out.
+    """
+    return without_letters(
+        {letter: record.tags.get(f"choice_{letter.lower()}", "") for letter in LETTERS}
+    )
 
 
 def asked_question(record: Record) -> str:

@@ -1,7 +1,8 @@
 """The predictions file: JSONL, one row a question, appended to and never rewritten.
 
 A row is ``{"id": ..., "answer": ..., "confidence": ...}``; more keys are allowed and kept out of
-scoring. The rows of LLaVA-Med's answer files (``question_id``, ``text``) are read as they are.
+scoring. The rows of LLaVA-Med's answer files (``question_id``, ``text``) are read as they are, and so
+are CSV files and JSON arrays of such rows. A row from which two answers could be meant is refused.
 Beside a file that ``predict`` writes stands ``FILE.manifest.json``, which says by which model and on
 what data, so that a run with another model or other data is refused instead of mixed in.
 """
@@ -10,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,12 +19,19 @@ from typing import Any
 
 from biod2c_core.append_log import AppendLog, whole_characters
 from biod2c_core.atomic import write_json
-from biod2c_core.data.records import Record, iter_jsonl
+from biod2c_core.data.formats.fields.columns import plain_column, whole_number
+from biod2c_core.data.formats.rows.csv_rows import SUFFIXES, iter_csv
+from biod2c_core.data.formats.rows.json_array import iter_json_array
+from biod2c_core.data.records import Record, iter_jsonl, text_of
 from biod2c_core.errors import InputError, RecordError
+from biod2c_core.foreign import read_json
 
 MANIFEST_SUFFIX = ".manifest.json"
-_ID_KEYS = ("id", "question_id")
-_ANSWER_KEYS = ("answer", "prediction", "text")  # what other systems call it
+_ID_KEYS = ("id", "question_id", "qid")
+_ANSWER_KEYS = (  # what other systems call it
+    *("answer", "prediction", "text", "pred", "predicted", "predicted_answer", "prediction_text"),
+    *("model_answer", "response", "output", "generated_text", "generated_answer", "completion"),
+)
 _SAME_RUN_KEYS = ("identity", "data", "shuffle_seed")
 
 
@@ -45,51 +54,123 @@ class Prediction:
     def to_row(self) -> dict[str, Any]:
         """The prediction as a row of its file."""
         row: dict[str, Any] = {"id": self.id, "answer": self.answer}
-        if self.confidence is not None:
+        if self.confidence is not None and math.isfinite(self.confidence):
             row["confidence"] = self.confidence
         return row
 
 
-def _first(row: Mapping[str, Any], keys: Sequence[str]) -> Any:
-    for key in keys:
-        if key in row:
-            return row[key]
-    raise ValueError(f"no field {' or '.join(repr(key) for key in keys)}")
+def _only(row: Mapping[str, Any], keys: Sequence[str], what: str) -> Any:
+    """The value of the one of these keys that a row has; null where all that it has are null.
+
+    Raises:
+        ValueError: It has none, or several.
+    """
+    found = [key for key in keys if key in row]
+    said = [key for key in found if row[key] is not None]
+    if len(said) > 1:
+        names = " and ".join(repr(key) for key in said)
+        raise ValueError(
+            f"which {what} is meant, {names}? Rename or leave out the one that is not the model's"
+        )
+    if not found:
+        wanted = " or ".join(repr(key) for key in keys[:3])
+        raise ValueError(f"no field {wanted}; there are {', '.join(map(repr, row)) or 'none'}")
+    return row[(said or found)[0]]
 
 
-def _parse(row: Any, line: int) -> Prediction:
+def _parse(row: Any, line: int, is_text: bool = False) -> Prediction:
+    """Check one row.
+
+    Args:
+        row: What was decoded.
+        line: Its place.
+        is_text: Its values are the cells of a table of texts, where an empty one is null.
+    """
     if not isinstance(row, dict):
         raise ValueError(f"expected a JSON object, got {type(row).__name__}")
-    name, answer = _first(row, _ID_KEYS), _first(row, _ANSWER_KEYS)
-    if isinstance(name, bool) or not isinstance(name, str | int) or not str(name).strip():
-        raise ValueError(f"the id must be text or a whole number, got {name!r}")
+    row = _plain_keys(row)
+    if is_text:
+        row = {key: value if str(value).strip() else None for key, value in row.items()}
+    given = _only(row, _ID_KEYS, "id")
+    whole = isinstance(given, float) and given.is_integer()
+    if isinstance(given, bool) or not (isinstance(given, str | int) or whole):
+        raise ValueError(f"the id must be text or a whole number, got {given!r}")
+    name = text_of("id", given)
+    if not name:
+        raise ValueError("the id must be text or a whole number, got nothing")
+    answer = _only(row, _ANSWER_KEYS, "answer")
     if isinstance(answer, dict | list):
         raise ValueError(f"the answer must be text, got {type(answer).__name__}")
-    confidence = row.get("confidence")
-    if confidence is not None and (
-        isinstance(confidence, bool) or not isinstance(confidence, int | float)
-    ):
-        raise ValueError(f"the confidence must be a number, got {confidence!r}")
-    text = "" if answer is None else whole_characters(str(answer))
-    return Prediction(
-        str(name).strip(), text, None if confidence is None else float(confidence), line
-    )
+    text = answer if isinstance(answer, str) else text_of("answer", answer)
+    if is_text:
+        name, text = whole_number(name), whole_number(text)
+    name, text = whole_characters(name), whole_characters(text)
+    return Prediction(name, text, _confidence(row.get("confidence"), is_text), line)
+
+
+def _plain_keys(row: dict[str, Any]) -> dict[str, Any]:
+    plain: dict[str, Any] = {}
+    for key, value in row.items():
+        name = plain_column(key)
+        if name in plain and name in (*_ID_KEYS, *_ANSWER_KEYS, "confidence"):
+            raise ValueError(f"field {name!r} is there twice")
+        plain[name] = value
+    return plain
+
+
+def _confidence(value: Any, is_text: bool) -> float | None:
+    if value is None or (is_text and value.strip().lower() in ("nan", "none", "null")):
+        return None
+    problem = f"the confidence must be a number from 0 to 1, got {value!r}"
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        raise ValueError(problem)
+    if isinstance(value, str) and not is_text:
+        raise ValueError(problem)
+    try:
+        number = float(value)
+    except (ValueError, OverflowError):
+        raise ValueError(problem) from None
+    if not 0 <= number <= 1:
+        raise ValueError(problem)
+    return number
+
+
+def _rows(path: Path) -> tuple[Iterable[tuple[int, Any]], bool]:
+    """The rows of a file in any of its forms, and whether their values are all text."""
+    try:
+        with path.open("rb") as file:
+            start = file.read(256)
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {error.strerror}", "Check the path.") from error
+    begins = start.translate(None, b"\xef\xbb\xbf\xff\xfe \t\r\n\0")[:2]
+    if begins[:1] == b"[" and begins != b"[]":
+        return iter_json_array(path), False
+    if begins[:1] not in (b"{", b"[") and path.suffix.lower() in SUFFIXES:
+        return iter_csv(path), True
+    return iter_jsonl(path), False
 
 
 def read_predictions(path: str | Path) -> dict[str, Prediction]:
     """Read a predictions file of this or any other system.
+
+    Args:
+        path: JSONL, a JSON array, or a CSV or TSV file by its suffix.
 
     Returns:
         Id to prediction, in the file's order. A null answer is the empty text.
 
     Raises:
         InputError: The file cannot be opened.
-        RecordError: A line is malformed or an id occurs twice; ``file:line`` is named.
+        RecordError: A row is malformed, two answers could be meant, or an id occurs twice;
+            ``file:line`` is named.
     """
     found: dict[str, Prediction] = {}
-    for line, row in iter_jsonl(path):
+    rows, is_text = _rows(Path(path))
+    for line, row in rows:
         try:
-            prediction = _parse(row, line)
+            if isinstance(row, ValueError):
+                raise row
+            prediction = _parse(row, line, is_text)
         except ValueError as error:
             remedy = 'A row is {"id": ..., "answer": ...}.'
             raise RecordError(path, line, str(error), remedy) from error
@@ -148,7 +229,7 @@ def read_manifest(path: str | Path) -> dict[str, Any] | None:
     if not manifest.exists():
         return None
     try:
-        value = json.loads(manifest.read_text("utf-8"))
+        value = read_json(manifest)
     except (OSError, ValueError) as error:
         raise InputError(f"cannot read {manifest}", "Remove both files to start again.") from error
     if not isinstance(value, dict):

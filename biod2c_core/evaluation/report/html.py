@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import io
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -64,7 +65,7 @@ def _embedded(questions: Sequence[ScoredQuestion], image_root: Path) -> dict[str
             "question": question.record.question,
             "gold": question.record.answer,
             "answer": question.prediction.answer,
-            "confidence": question.prediction.confidence,
+            "confidence": _finite(question.prediction.confidence),
             "verdict": verdict(question),
             "filters": _filters(question),
         }
@@ -72,6 +73,10 @@ def _embedded(questions: Sequence[ScoredQuestion], image_root: Path) -> dict[str
     ]
     pictures = [thumbnail(name, image_root) for name in names[:MOST_IMAGES]]
     return {"questions": rows, "images": pictures, "names": names}
+
+
+def _finite(value: float | None) -> float | None:
+    return value if value is not None and math.isfinite(value) else None
 
 
 def _filters(question: ScoredQuestion) -> dict[str, str]:

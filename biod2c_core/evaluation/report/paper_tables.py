@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +18,7 @@ from biod2c_core.evaluation.report.published import (
     TABLE_2_SOURCE,
 )
 from biod2c_core.evaluation.report.tables import BEST, SECOND, Cell, Table, number
+from biod2c_core.foreign import read_json
 
 PUBLISHED = "(published)"
 
@@ -46,7 +46,7 @@ def load_result(argument: str) -> NamedResult:
     path = Path(place)
     path = path / "result.json" if path.is_dir() else path
     try:
-        result = json.loads(path.read_text("utf-8"))
+        result = read_json(path)
         profile, predictions = result["profile"]["name"], result["predictions"] or {}
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(

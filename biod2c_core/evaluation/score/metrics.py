@@ -11,6 +11,8 @@ from typing import Any
 
 import numpy as np
 
+from biod2c_core.evaluation.score.scripts import has_other_script, words
+
 
 def set_recall(gold: Collection[str], predicted: Collection[str]) -> float:
     """Share of the gold's distinct tokens that the prediction has; 0 for an empty gold."""
@@ -95,7 +97,15 @@ def _rouge_scorer() -> Any:
 
 
 def rouge_1(gold: str, predicted: str) -> float:
-    """ROUGE-1 F-measure of the package rouge-score on the raw texts, without stemming."""
+    """ROUGE-1 F-measure of the package rouge-score on the raw texts, without stemming.
+
+    The package deletes all letters but a to z. Where a text has letters of another script than Latin
+    and Greek, the same measure is taken of the words that :func:`~.scripts.words` finds.
+    """
+    if has_other_script(gold) or has_other_script(predicted):
+        wanted, given = words(gold), words(predicted)
+        matches = _unigram_matches(wanted, given)
+        return 2 * matches / (len(wanted) + len(given)) if matches else 0.0
     return float(_rouge_scorer().score(gold, predicted)["rouge1"].fmeasure)
 
 

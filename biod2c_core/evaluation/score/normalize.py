@@ -9,6 +9,10 @@ from __future__ import annotations
 
 import re
 import string
+import unicodedata
+
+from biod2c_core.data.formats.fields.yes_no import yes_or_no
+from biod2c_core.evaluation.score.scripts import has_other_script, spaced
 
 NUMBER_WORDS = {
     "none": "0",
@@ -68,12 +72,13 @@ def vqa_clean(text: str) -> str:
     dropped; contractions get their apostrophe back; commas go.
 
     Args:
-        text: Any answer.
+        text: Any answer. One in a script without blanks between words is cut into characters first,
+            which neither tool does; see :mod:`.scripts`.
 
     Returns:
         Words joined by single blanks.
     """
-    lowered = text.lower()
+    lowered = spaced(text).lower()
     cleaned = lowered
     has_digit_comma = _DIGIT_COMMA.search(lowered) is not None
     for mark in PUNCTUATION:
@@ -86,9 +91,27 @@ def vqa_clean(text: str) -> str:
     return " ".join(CONTRACTIONS.get(word, word) for word in words if word not in ARTICLES)
 
 
+def closed_answer(text: str) -> str:
+    """Whether a gold answer is ``yes`` or ``no`` as a whole, also in Chinese, Japanese, Korean, Thai.
+
+    Returns:
+        Empty for any other answer.
+    """
+    cleaned = vqa_clean(text.strip())
+    if cleaned in ("yes", "no"):
+        return cleaned
+    return yes_or_no(text) if has_other_script(text) else ""
+
+
 _WITHOUT_PUNCTUATION = str.maketrans("", "", string.punctuation)
+_INVISIBLE = frozenset("\u200b\u2060\ufeff\u00ad")
 
 
 def plain(text: str) -> str:
-    """Lower case, without ASCII punctuation, single blanks: what exact match compares."""
+    """Lower case, without punctuation of any script, single blanks: what exact match compares."""
+    if not text.isascii():
+        shown = unicodedata.normalize("NFC", spaced(text))
+        text = "".join(
+            c for c in shown if unicodedata.category(c)[0] != "P" and c not in _INVISIBLE
+        )
     return " ".join(text.lower().translate(_WITHOUT_PUNCTUATION).split())

@@ -15,7 +15,7 @@ from biod2c_core.evaluation.predict.predictions_file import (
     check_complete,
     split_checksum,
 )
-from biod2c_core.evaluation.score.normalize import vqa_clean
+from biod2c_core.evaluation.score.normalize import closed_answer
 from biod2c_core.evaluation.score.profiles import Profile
 
 
@@ -73,7 +73,7 @@ def describe_split(records: Sequence[Record]) -> dict[str, Any]:
     no, because published numbers use either.
     """
     types = [record.answer_type for record in records]
-    yes_no = sum(vqa_clean(record.answer.strip()) in ("yes", "no") for record in records)
+    yes_no = sum(closed_answer(record.answer) != "" for record in records)
     return {
         "source": "+".join(sorted({record.source for record in records if record.source})),
         "split": "+".join(sorted({record.split for record in records if record.split})),

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from biod2c_core.data.records import Record
 from biod2c_core.errors import InputError
 from biod2c_core.evaluation.predict.predictions_file import Prediction
+from biod2c_core.evaluation.score.scripts import spaced
 
 NEIGHBOURS = 15
 _WORD = re.compile(r"\w+")
@@ -102,7 +103,7 @@ class _QuestionIndex:
 
 
 def _words(text: str) -> list[str]:
-    return _WORD.findall(text.lower())
+    return _WORD.findall(spaced(text).lower())
 
 
 def _training_answers(training: Sequence[Record]) -> list[tuple[Record, str]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +11,7 @@ import numpy as np
 
 from biod2c_core.data.records import ShareBox
 from biod2c_core.errors import InputError
+from biod2c_core.foreign import read_json
 
 # Left, top, right, bottom in pixels of the image; in a record they are shares of it.
 PixelBox = NewType("PixelBox", tuple[float, float, float, float])
@@ -43,7 +43,7 @@ def parse_boxes(text: str) -> list[PixelBox]:
     """
     try:
         rows: Any = (
-            json.loads(Path(text).read_text("utf-8"))
+            read_json(Path(text))
             if text.endswith(".json")
             else [part.split(",") for part in text.split(";")]
         )

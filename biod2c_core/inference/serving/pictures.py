@@ -3,25 +3,22 @@
 from __future__ import annotations
 
 import base64
-import gzip
 import io
 import json
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 from PIL import Image
 
-from biod2c_core.data.dicom import is_dicom
 from biod2c_core.data.images import load_image
-from biod2c_core.data.nifti import is_nifti
+from biod2c_core.data.images.dicom import open_dicom
+from biod2c_core.data.images.nifti import count_slices
+from biod2c_core.data.images.recognise import DICOM, NIFTI, PEEK_BYTES, recognise
 from biod2c_core.errors import ImageError, InputError
 from biod2c_core.inference.serving.requests import Limits, bad, data_url_bytes
 
 MAX_SIDE = 1024  # pixels; the page shows, and sends, no more
 _MAX_NAME = 200  # characters
-_NIFTI_2_HEADER = 540  # bytes
-_GZIP = b"\x1f\x8b"
 
 
 @dataclass(frozen=True)
@@ -96,12 +93,14 @@ def make_picture(request: PictureRequest, limits: Limits) -> dict[str, Any]:
     file = io.BytesIO(request.data)
     file.name = request.name  # what error messages call it
     try:
+        volume = recognise(request.data[:PEEK_BYTES], request.name) == NIFTI
         picture = load_image(
             file,
             max_pixels=limits.pixels,
             max_bytes=limits.body_bytes,
-            frame=request.frame,
-            axis=request.axis,
+            frame=None if volume else request.frame,
+            axis=request.axis if volume else None,
+            slice_index=request.frame if volume else None,
             window=request.window,
         )
         kind, frames = _count(request)
@@ -124,31 +123,11 @@ def make_picture(request: PictureRequest, limits: Limits) -> dict[str, Any]:
 
 def _count(request: PictureRequest) -> tuple[str, int]:
     """What kind of file it is, and how many pictures it holds; it has been read once already."""
-    head, file = request.data[:352], io.BytesIO(request.data)
-    if is_dicom(head):
-        import pydicom
-
-        with pydicom.config.disable_value_validation():
-            header = pydicom.dcmread(
-                file, specific_tags=["NumberOfFrames"], stop_before_pixels=True
-            )
-        return "dicom", int(header.get("NumberOfFrames") or 1)
-    if is_nifti(head, request.name) or head[:2] == _GZIP:
-        return "nifti", _slices(file, request)
+    kind = recognise(request.data[:PEEK_BYTES], request.name)
+    file = io.BytesIO(request.data)
+    if kind == DICOM:
+        return "dicom", open_dicom(file, request.name).frames
+    if kind == NIFTI:
+        return "nifti", count_slices(file, request.name, request.axis)
     with Image.open(file) as picture:
         return "picture", getattr(picture, "n_frames", 1)
-
-
-def _slices(file: io.BytesIO, request: PictureRequest) -> int:
-    """How many slices a volume has across an axis of the body; only its header is read."""
-    from nibabel import Nifti1Image, Nifti2Image
-    from nibabel.orientations import io_orientation
-
-    stream: Any = gzip.GzipFile(fileobj=file) if request.data[:2] == _GZIP else file
-    second = int.from_bytes(stream.read(4), "little") == _NIFTI_2_HEADER
-    stream.seek(0)
-    volume = (Nifti2Image if second else Nifti1Image).from_stream(stream)
-    directions = io_orientation(volume.affine) if np.isfinite(volume.affine).all() else None
-    if directions is None or not np.isfinite(directions).all():
-        return int(volume.shape[request.axis])
-    return int(volume.shape[[int(each) for each in directions[:, 0]].index(request.axis)])

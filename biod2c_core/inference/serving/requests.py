@@ -13,8 +13,7 @@ from typing import Any
 
 from PIL import Image
 
-from biod2c_core.data.images import load_image
-from biod2c_core.data.nifti import is_nifti
+from biod2c_core.data.images import is_volume, load_image
 from biod2c_core.errors import ImageError, InputError
 from biod2c_core.inference.questions import check_question
 
@@ -219,7 +218,7 @@ def decode_image(data: bytes, limits: Limits) -> Image.Image:
     Raises:
         RefusedError: It is not an image, damaged, too large, or a volume.
     """
-    if is_nifti(data[:352], "the image"):
+    if is_volume(data):
         raise bad("a volume holds many pictures; send one slice as PNG", "invalid_image")
     try:
         return load_image(data, max_pixels=limits.pixels, max_bytes=limits.body_bytes)

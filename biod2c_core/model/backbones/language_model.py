@@ -6,10 +6,16 @@ import importlib.util
 from pathlib import Path
 from typing import Any
 
-import torch
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoModelForCausalLM
 
-from biod2c_core.errors import BioD2CError, CheckpointError, ConfigError, MissingDependencyError
+from biod2c_core.errors import CheckpointError, ConfigError, MissingDependencyError
+from biod2c_core.model.checkpoints.pretrained import (
+    NO_CODE,
+    loading,
+    pretrained_config,
+    pretrained_language_model,
+    pretrained_tokenizer,
+)
 
 
 def load_language_model(name: str) -> tuple[Any, Any]:
@@ -25,25 +31,18 @@ def load_language_model(name: str) -> tuple[Any, Any]:
         MissingDependencyError: A GGUF file is given, and the package to read it is absent.
     """
     place, options = pretrained_arguments(name)
-    try:
-        config = AutoConfig.from_pretrained(place, **options)
+    with loading(
+        f"cannot load the language model {name}",
+        "Give a folder with config.json, tokenizer and safetensors weights, a GGUF file, or a hub name.",
+    ):
+        config = pretrained_config(place, **options)
         if config.is_encoder_decoder:
             raise ConfigError(
                 f"{name} is an encoder-decoder model ({config.model_type})",
                 "BioD2C needs a causal (decoder-only) language model.",
             )
-        tokenizer = AutoTokenizer.from_pretrained(place, **options)
-        if not options:
-            options["use_safetensors"] = True
-        model = AutoModelForCausalLM.from_pretrained(place, dtype=torch.float32, **options)
-    except BioD2CError:
-        raise
-    except Exception as error:  # transformers raises many kinds for a folder that is no model
-        raise CheckpointError(
-            f"cannot load the language model {name} ({' '.join(str(error).split())[:300]})",
-            "Give a folder with config.json, tokenizer and safetensors weights, a GGUF file, or a hub "
-            "name.",
-        ) from error
+        tokenizer = pretrained_tokenizer(place, **options)
+        model = pretrained_language_model(place, config, **options)
     return tokenizer, _unpacked(model) if "gguf_file" in options else model
 
 
@@ -72,7 +71,9 @@ def _check_gguf(path: Path) -> None:
 
 def _unpacked(model: Any) -> Any:
     """The same model without the marks of its origin, which saving would trip over."""
-    fresh = AutoModelForCausalLM.from_config(type(model.config)(**_config_values(model.config)))
+    fresh = AutoModelForCausalLM.from_config(
+        type(model.config)(**_config_values(model.config)), **NO_CODE
+    )
     fresh.load_state_dict(model.state_dict())
     fresh.generation_config = model.generation_config
     return fresh.eval()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from biod2c_core.errors import CheckpointError, ConfigError
+from biod2c_core.foreign import read_json
 from biod2c_core.model.backbones.vision_library import (
     Pretraining,
     VisionLibrary,
@@ -149,7 +149,7 @@ def _read_definition(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     """Definition and preprocessing of a model in open_clip's folder format."""
     path = folder / _HUB_CONFIG
     try:
-        content = json.loads(path.read_text("utf-8"))
+        content = read_json(path)
         model = content.get("model_cfg", content)
         definition = {
             "embed_dim": model["embed_dim"],

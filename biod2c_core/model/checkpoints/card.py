@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 from safetensors import safe_open
 
 from biod2c_core.errors import InputError
+from biod2c_core.foreign import read_json
 
 _LIMITS = """- Research software, no medical device: do not use its answers for diagnosis or treatment.
 - It answers every question, also one that the image cannot answer, and about images unlike its training data;
@@ -78,7 +78,7 @@ def model_card(folder: Path, name: str, facts: CardFacts, trained_as: Path | Non
 
 def _read_json(path: Path) -> Any:
     try:
-        return json.loads(path.read_text("utf-8"))
+        return read_json(path)
     except (OSError, ValueError):
         return {}
 

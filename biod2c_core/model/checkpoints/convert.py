@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from huggingface_hub import save_torch_state_dict
 from torch import Tensor
-from transformers import AutoConfig, AutoTokenizer, GenerationConfig
+from transformers import GenerationConfig
 
 from biod2c_core.atomic import atomic_folder
 from biod2c_core.config import dump_config, load_config
@@ -21,6 +21,11 @@ from biod2c_core.model.backbones.trunk_weights import is_clip, load_trunk
 from biod2c_core.model.build import build_model
 from biod2c_core.model.checkpoints import released
 from biod2c_core.model.checkpoints.folder import save_checkpoint
+from biod2c_core.model.checkpoints.pretrained import (
+    loading,
+    pretrained_config,
+    pretrained_tokenizer,
+)
 from biod2c_core.model.checkpoints.tensor_files import check_fit, read_tensors
 from biod2c_core.model.modeling import BioD2CForConditionalGeneration
 from biod2c_core.model.processing import BioD2CProcessor
@@ -128,14 +133,11 @@ def _text_config(source: Path, language_model: str) -> tuple[Any, str]:
     places = [language_model] if language_model else [str(folder / "llama"), str(folder)]
     for place in places:
         if language_model or (Path(place) / "config.json").is_file():
-            try:
-                return AutoConfig.from_pretrained(place), place
-            except Exception as error:  # transformers raises many kinds
-                raise CheckpointError(
-                    f"no language model's configuration at {place} "
-                    f"({' '.join(str(error).split())[:200]})",
-                    "Give the folder with its config.json and tokenizer by --language-model.",
-                ) from error
+            with loading(
+                f"no language model's configuration at {place}",
+                "Give the folder with its config.json and tokenizer by --language-model.",
+            ):
+                return pretrained_config(place), place
     raise CheckpointError(
         f"no config.json of the language model in {' or '.join(places)}",
         "Give the folder with its config.json and tokenizer by --language-model.",
@@ -145,8 +147,9 @@ def _text_config(source: Path, language_model: str) -> tuple[Any, str]:
 def _save_processor(config: Any, place: str, folder: Path) -> str:
     """Write the processor, if there is a tokenizer; otherwise say what is missing."""
     try:
-        tokenizer = AutoTokenizer.from_pretrained(place)
-    except Exception:  # transformers raises many kinds where the files are not there
+        with loading("", ""):
+            tokenizer = pretrained_tokenizer(place)
+    except CheckpointError:
         return (
             f"{place} holds no tokenizer, so the folder cannot answer text yet: convert again with "
             "--language-model FOLDER of config.json and tokenizer"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +10,11 @@ import torch
 from torch import Tensor
 from transformers.utils import logging as transformers_logging
 
-from biod2c_core.errors import BioD2CError, CheckpointError
+from biod2c_core.errors import BioD2CError, CheckpointError, ConfigError
+from biod2c_core.foreign import read_json
 from biod2c_core.model.checkpoints.downloads import download
+from biod2c_core.model.checkpoints.limits import check_folder, check_weights
+from biod2c_core.model.checkpoints.pretrained import NO_CODE, loading
 from biod2c_core.model.configuration import BioD2CConfig
 from biod2c_core.model.modeling import BioD2CForConditionalGeneration
 from biod2c_core.model.processing import BioD2CProcessor
@@ -20,6 +22,7 @@ from biod2c_core.model.processing import BioD2CProcessor
 EMBEDDED = Path(__file__).resolve().parents[2] / "assets" / "biod2c-tiny"
 CHECKPOINT_FILES = ("*.json", "*.safetensors", "*.model", "*.jinja")
 _REQUIRED = ("config.json", "processor_config.json", "tokenizer.json")
+_DAMAGED = "The files are damaged or incomplete; copy or train it again."
 _SAMPLE_BYTES = 1 << 20
 
 
@@ -31,7 +34,8 @@ def locate(checkpoint: str | Path | None) -> Path:
             hub is switched off with ``HF_HUB_OFFLINE=1``); or None for the embedded biod2c-tiny.
 
     Raises:
-        CheckpointError: Nothing usable is there; the missing file is named.
+        CheckpointError: Nothing usable is there; the missing file is named. Or a configuration asks for
+            what no honest checkpoint does, see :func:`~.limits.check_folder`.
     """
     if checkpoint is None:
         folder = EMBEDDED
@@ -56,6 +60,8 @@ def locate(checkpoint: str | Path | None) -> Path:
             f"checkpoint {folder} has no weights (*.safetensors)",
             "Other weight formats are not loaded.",
         )
+    if checkpoint is not None:
+        check_folder(folder)
     return folder
 
 
@@ -94,7 +100,7 @@ def load_model_config(folder: Path) -> BioD2CConfig:
     """
     path = folder / "config.json"
     try:
-        content = json.loads(path.read_text("utf-8"))
+        content = read_json(path)
         fits = content["model_type"] == BioD2CConfig.model_type and content["text_config"]
     except (OSError, ValueError, TypeError, KeyError):
         fits = None
@@ -103,7 +109,10 @@ def load_model_config(folder: Path) -> BioD2CConfig:
             f"{path} does not describe a BioD2C model, so the checkpoint cannot be loaded",
             "It is damaged, or of another model; copy it again.",
         )
-    return BioD2CConfig.from_pretrained(folder)
+    with loading(f"{path} cannot be loaded", _DAMAGED):
+        config: BioD2CConfig = BioD2CConfig.from_pretrained(folder)
+        check_weights(config.text_config, folder)
+    return config
 
 
 def load_model(
@@ -117,18 +126,12 @@ def load_model(
     bars = transformers_logging.is_progress_bar_enabled()
     transformers_logging.disable_progress_bar()
     try:
-        config = load_model_config(folder)
-        loaded: Any = BioD2CForConditionalGeneration.from_pretrained(
-            folder, config=config, dtype=dtype, use_safetensors=True, output_loading_info=True
-        )
-        model, report = loaded
-    except BioD2CError:
-        raise
-    except Exception as error:  # damaged JSON or safetensors raise kinds of their own
-        raise CheckpointError(
-            f"checkpoint {folder} cannot be loaded ({' '.join(str(error).split())[:300]})",
-            "The files are damaged or incomplete; copy or train it again.",
-        ) from error
+        with loading(f"checkpoint {folder} cannot be loaded", _DAMAGED):
+            config = load_model_config(folder)
+            loaded: Any = BioD2CForConditionalGeneration.from_pretrained(
+                folder, config=config, dtype=dtype, output_loading_info=True, **NO_CODE
+            )
+            model, report = loaded
     finally:
         if bars:
             transformers_logging.enable_progress_bar()
@@ -150,13 +153,13 @@ def load_processor(folder: Path) -> BioD2CProcessor:
     Raises:
         CheckpointError: They are damaged.
     """
-    try:
-        return BioD2CProcessor.from_pretrained(folder)
-    except Exception as error:
-        raise CheckpointError(
-            f"the processor in {folder} cannot be loaded ({' '.join(str(error).split())[:300]})",
-            "The files are damaged or incomplete; copy or train it again.",
-        ) from error
+    problem = f"the processor in {folder} cannot be loaded"
+    with loading(problem, _DAMAGED):
+        try:
+            processor: BioD2CProcessor = BioD2CProcessor.from_pretrained(folder, **NO_CODE)
+        except ConfigError as error:  # of the processor itself: here it is the file's fault
+            raise CheckpointError(f"{problem} ({error})", _DAMAGED) from error
+    return processor
 
 
 def save_checkpoint(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import pickle
 import re
 import zipfile
@@ -16,6 +15,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from biod2c_core.errors import CheckpointError
+from biod2c_core.model.checkpoints.limits import check_index
 
 _SHOWN = 5  # names of an error message
 _NAMES = (
@@ -68,14 +68,9 @@ def _find(source: Path) -> Path:
 
 
 def _read_shards(index: Path) -> dict[str, Tensor]:
-    try:
-        names = sorted(set(json.loads(index.read_text("utf-8"))["weight_map"].values()))
-    except (ValueError, KeyError, AttributeError, TypeError) as error:
-        raise CheckpointError(f"{index} is no index of shards", "Copy it again.") from error
+    names = check_index(index, (".safetensors", ".bin", ".pt", ".pth"))
     tensors: dict[str, Tensor] = {}
     for name in names:
-        if Path(name).name != name or not (index.parent / name).is_file():
-            raise CheckpointError(f"{index} names {name!r}, which is not beside it", "Copy it too.")
         tensors |= read_tensors(index.parent / name)
     return tensors
 

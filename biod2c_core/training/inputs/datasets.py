@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
+from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from biod2c_core.config import StageSettings
-from biod2c_core.data.formats import image_root, read_records
+from biod2c_core.data.formats import ReadOptions, image_root, read_records
 from biod2c_core.data.images import check_image_file
 from biod2c_core.data.records import Record
 from biod2c_core.errors import InputError
@@ -26,28 +28,42 @@ def load_dataset(
     stage: int,
     note: Callable[[str], None] = lambda _: None,
 ) -> VQADataset:
-    """The rows of a split, all usable: every row has an answer, an image, and fits the model.
+    """The rows meant for a split, all usable: every row has an answer, an image, and fits the model.
 
-    Rows without an answer (SLAKE publishes one) are left out, and ``note`` is told.
+    Of a source without splits these are all rows; of one with splits those of ``split`` and, for
+    training, those without one. Rows without an answer (SLAKE publishes one) are left out. ``note`` is
+    told how many rows of which split were taken and what was left out.
+
+    Args:
+        sources: Record files or data set folders.
+        split: ``train`` or ``validation``.
+        model: Says how long a row may be.
+        processor: Makes the tokens.
+        settings: Of the stage.
+        stage: 1 or 2.
+        note: Called with each thing to tell.
 
     Raises:
-        InputError: An image is missing, a row is too long, or no row has an answer.
+        InputError: No row is meant for the split, an image is missing, a row is too long, or no row
+            has an answer.
     """
     records: list[Record] = []
     paths: list[Path] = []
     unanswered: list[str] = []
     for source in sources:
-        root = image_root(source)
-        for record in read_records(source):
-            if split and record.split not in ("", split):
-                continue
+        root, options = image_root(source), ReadOptions()
+        meant = meant_for(read_records(source, options=options), split, source, note)
+        for line in options.notes.lines():
+            note(f"{source}: {line}")
+        for record in meant:
             if record.answer:
                 records.append(record)
                 paths.append(root)
             else:
                 unanswered.append(record.id)
     if not records:
-        reason = f"record {unanswered[0]!r} has no answer" if unanswered else "no training records"
+        reason = f"record {unanswered[0]!r} has no answer" if unanswered else f"no {split} records"
+        reason = reason.replace("train ", "training ")
         raise InputError(f"{', '.join(map(str, sources))}: {reason}", "Training needs answers.")
     if unanswered:
         note(
@@ -60,6 +76,63 @@ def load_dataset(
         check_image_file(path)  # a missing image stops the run now, not in the middle of an epoch
     _check_lengths(dataset, model)
     return dataset
+
+
+def meant_for(
+    records: Sequence[Record], split: str, source: Path, note: Callable[[str], None]
+) -> Sequence[Record]:
+    """The rows of a source that are meant for a split: all of them, where it has no splits.
+
+    Args:
+        records: All rows of the source.
+        split: ``train``, which takes rows without a split too, or ``validation``.
+        source: Where they come from, for messages.
+        note: Told how many of which were taken, where not all are.
+
+    Raises:
+        InputError: It has splits, but no row of this one to validate on.
+    """
+    counts = Counter(record.split for record in records)
+    if set(counts) == {""}:
+        return records
+    wanted = ("train", "") if split == "train" else (split,)
+    meant = [record for record in records if record.split in wanted]
+    there = ", ".join(f"{name or 'no split'} {count:,}" for name, count in counts.items())
+    if not meant and split != "train":
+        raise InputError(
+            f"{source} has splits, but no {split} row ({there})",
+            "Name a file with such rows, or one without splits.",
+        )
+    if len(meant) < len(records):
+        note(f"{source}: {len(meant):,} of {len(records):,} rows are for {split} ({there})")
+    return meant
+
+
+def check_apart(training: VQADataset, validation: VQADataset) -> None:
+    """Check that no question is in both sets: the same one about the same image with the same answer.
+
+    Raises:
+        InputError: One is; both records are named, and how many there are.
+    """
+    files: dict[Path, str] = {}
+
+    def key(record: Record, path: Path) -> tuple[str, ...]:
+        if path not in files:
+            files[path] = os.path.realpath(path)
+        texts = (record.question, record.answer)
+        return (files[path], *(" ".join(text.lower().split()) for text in texts))
+
+    pairs = zip(training.records, training.paths, strict=True)
+    trained = {key(record, path): record.id for record, path in pairs}
+    pairs = zip(validation.records, validation.paths, strict=True)
+    both = [(trained[k], r.id) for r, path in pairs if (k := key(r, path)) in trained]
+    if both:
+        first, second = both[0]
+        raise InputError(
+            f"{len(both):,} of {len(validation.records):,} validation rows are also trained on, such "
+            f"as {second!r} (in training: {first!r})",
+            "Validate on other rows; biod2c data split makes some.",
+        )
 
 
 def _check_lengths(dataset: VQADataset, model: BioD2CForConditionalGeneration) -> None:

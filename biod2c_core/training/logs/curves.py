@@ -36,7 +36,7 @@ def draw_curves(log_file: Path, picture: Path) -> bool:
     figure = Figure(figsize=(9, 6), layout="constrained")
     for axes, (title, keys) in zip(figure.subplots(2, 2).flat, _PANELS, strict=True):
         for key in keys:
-            points = [(row["step"], row[key]) for row in rows if key in row]
+            points = [(row["step"], row[key]) for row in rows if row.get(key) is not None]
             if points:
                 axes.plot(
                     *zip(*points, strict=True), label=key, marker="." if len(points) < 9 else ""

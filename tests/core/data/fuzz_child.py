@@ -105,7 +105,10 @@ def encoded(picture: Image.Image, kind: str, **options: Any) -> bytes:
 
 def image_seeds() -> dict[str, bytes]:
     """Small valid files of each kind, by a name with their suffix."""
-    from test_medical_images import VOLUME, dicom, nifti
+    sys.path.insert(0, str(Path(__file__).parent / "images"))
+    from medical_files import dicom, group, nifti
+    from test_picture_kinds import png, tiff
+    from test_volumes import VOLUME
 
     noise = np.random.default_rng(0).integers(0, 256, (24, 31, 3), dtype=np.uint8)
     picture = Image.fromarray(noise)
@@ -121,10 +124,17 @@ def image_seeds() -> dict[str, bytes]:
         "a.gif": encoded(picture, "GIF"),
         "a.webp": encoded(picture, "WEBP"),
         "a.bmp": encoded(picture, "BMP"),
+        "deep.png": png(noise.astype(np.uint16) * 99, 2),
+        "deep.tif": tiff(noise.astype(np.uint16), t284=2, t259=8),
+        "float.tif": encoded(Image.fromarray(noise[..., 0] / 3), "TIFF", tiffinfo={317: 3}),
     }
     try:
         seeds |= {"a.dcm": dicom(), "b.dcm": dicom(WindowCenter=40, WindowWidth=400)}
+        own = group(PixelValueTransformationSequence={"RescaleIntercept": "5", "RescaleSlope": "2"})
+        frames = noise.transpose(2, 0, 1).astype(np.uint16)
+        seeds["enhanced.dcm"] = dicom(frames, PerFrameFunctionalGroupsSequence=[own] * 3)
         seeds |= {"a.nii": nifti(VOLUME), "a.nii.gz": nifti(VOLUME, packed=True)}
+        seeds["two.nii"] = nifti(VOLUME, version=2, order=">")
     except BaseException as error:  # pytest's skip, where the extra is not installed
         print(f"without DICOM and NIfTI: {error}", file=sys.stderr)
     return seeds

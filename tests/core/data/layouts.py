@@ -6,11 +6,15 @@ import csv
 import io
 import json
 import pickle
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import pytest
 from PIL import Image
+
+from biod2c_core.data.formats import ReadOptions, Rejection, stream_records
+from biod2c_core.data.records import Record
 
 SLAKE_ROW = {
     "img_id": 1,
@@ -197,6 +201,33 @@ def hub_parquet(folder: Path) -> Path:
         name = f"{split}-00000-of-00001-0a1b.parquet"
         pyarrow.parquet.write_table(pyarrow.table(table), folder / "data" / name)
     return folder
+
+
+PLAIN_ROW = {"image": "x.png", "question": "What?", "answer": "lung"}
+
+
+def text_lines(path: Path, rows: Sequence[Any]) -> Path:
+    """JSONL of rows, or of lines as they are."""
+    write(path, "".join((r if isinstance(r, str) else json.dumps(r)) + "\n" for r in rows))
+    return path
+
+
+def parquet(path: Path, table: dict[str, Any]) -> Path:
+    pytest.importorskip("datasets", reason="the extra 'data' is not installed")
+    import pyarrow
+    import pyarrow.parquet
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pyarrow.parquet.write_table(pyarrow.table(table), path)
+    return path
+
+
+def read_all(path: Path, images: Path | None = None) -> tuple[list[Record], list[str], list[str]]:
+    """Records, reasons of bad rows, notes."""
+    options = ReadOptions(image_dir=images or path.parent)
+    items = list(stream_records(path, options=options))
+    bad = [item.reason for item in items if isinstance(item, Rejection)]
+    return [item for item in items if isinstance(item, Record)], bad, options.notes.lines()
 
 
 # builder -> format, number of records (English for SLAKE)

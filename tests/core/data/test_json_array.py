@@ -14,7 +14,11 @@ from biod2c_core.data.formats.rows.json_array import iter_json_array
 from biod2c_core.errors import RecordError
 
 VALUES = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats(allow_nan=False, allow_infinity=False)  # JSON has neither
+    | st.text(),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
     max_leaves=10,
 )
@@ -36,6 +40,20 @@ def test_any_array_in_any_window(
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(json_array, "CHUNK", chunk)
         assert [value for _, value in iter_json_array(path)] == values
+
+
+@pytest.mark.parametrize("chunk", [1, 2, 3, 7, 1000])
+@pytest.mark.parametrize("constant", ["NaN", "Infinity", "-Infinity"])
+def test_what_json_does_not_have_spoils_its_element(
+    constant: str, chunk: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(json_array, "CHUNK", chunk)
+    (tmp_path / "a.json").write_text(f'[{{"a": {constant}}}, 1, {{"a": "NaN"}}, {constant}]')
+    first, *others, last = (value for _, value in iter_json_array(tmp_path / "a.json"))
+    assert others == [1, {"a": "NaN"}]
+    assert "no NaN" in str(first) + str(last)
+    assert isinstance(first, ValueError)
+    assert isinstance(last, ValueError)
 
 
 def test_lines_are_where_elements_start(tmp_path: Path) -> None:

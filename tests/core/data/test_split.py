@@ -68,6 +68,22 @@ def test_every_record_gets_one_split_and_no_image_two(
     assert len(sides) == len(set(images))
 
 
+@given(
+    sizes=st.lists(st.integers(1, 6), min_size=2, max_size=40),
+    shares=st.tuples(st.integers(1, 9), st.integers(1, 9), st.integers(1, 9)),
+    seed=st.integers(0, 3),
+)
+def test_each_split_is_within_the_largest_group_of_its_share(
+    sizes: list[int], shares: tuple[int, int, int], seed: int
+) -> None:
+    names = [str(group) for group, size in enumerate(sizes) for _ in range(size)]
+    records = [Record(id=str(i), image=image, question="q") for i, image in enumerate(names)]
+    wanted = dict(zip(("train", "validation", "test"), map(float, shares), strict=True))
+    dealt = Counter(record.split for record in split_records(records, wanted, seed=seed))
+    for split, share in wanted.items():
+        assert abs(dealt[split] - share / sum(shares) * len(records)) <= 2 * max(sizes)
+
+
 def test_bad_requests() -> None:
     with pytest.raises(InputError, match="no record"):
         split_records([])

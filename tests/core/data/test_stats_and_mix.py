@@ -7,6 +7,8 @@ from pathlib import Path
 
 import layouts
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from biod2c_core.data.formats import image_root, read_records
 from biod2c_core.data.images import load_image
@@ -96,7 +98,63 @@ def test_a_fraction_takes_the_same_records_wherever_they_stand(tmp_path: Path) -
         mix_data([Part(tmp_path / f"{name}.jsonl", weight=0.25)], tmp_path / "out.jsonl", seed=seed)
         taken.append({record.id for record in read_records(tmp_path / "out.jsonl")})
     assert taken[0] == taken[1] != taken[2]
-    assert 430 < len(taken[0]) < 570  # four standard deviations around 500
+    assert [len(each) for each in taken] == [500] * 3
+
+
+@given(size=st.integers(1, 150), hundredths=st.integers(1, 350), seed=st.integers(0, 9))
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_a_weight_takes_exactly_its_share(
+    size: int, hundredths: int, seed: int, tmp_path: Path
+) -> None:
+    records = [Record(id=f"r{index}", image="a", question="q") for index in range(size)]
+    write_records(tmp_path / "a.jsonl", records)
+    write_records(tmp_path / "b.jsonl", [Record(id="other", image="a", question="q")])
+    parts = [Part(tmp_path / "a.jsonl", hundredths / 100), Part(tmp_path / "b.jsonl")]
+    report = mix_data(parts, tmp_path / "out.jsonl", seed=seed)
+    wanted = (hundredths * size + 50) // 100  # nearest, half a record upwards
+    assert report.records == {"": wanted + 1}
+    assert list(report.dropped) == ([] if wanted else [str(parts[0])])
+    times = Counter(record.id.split("-")[0] for record in read_records(tmp_path / "out.jsonl"))
+    assert times.pop("other") == 1
+    assert sum(times.values()) == wanted
+    assert set(times.values()) <= {hundredths // 100, hundredths // 100 + 1}
+
+
+def test_a_larger_fraction_holds_the_smaller_one_and_records_stay_whole(tmp_path: Path) -> None:
+    full = Record(
+        id="full",
+        image="a/b.png",
+        question="q",
+        answer="\u00e4",
+        queue=("x", "y"),
+        boxes=((0.1, 0.2, 0.3, 0.4),),
+        tags={"k": "v"},
+    )
+    write_records(tmp_path / "in.jsonl", [*RECORDS, full])
+    before: set[str] = set()
+    for weight in (0.2, 0.5, 0.8, 0.97):
+        mix_data([Part(tmp_path / "in.jsonl", weight)], tmp_path / "out.jsonl")
+        taken = read_records(tmp_path / "out.jsonl")
+        assert all(record in [*RECORDS, full] for record in taken)
+        assert before <= (before := {record.id for record in taken})
+    assert full in taken
+
+
+def test_parts_of_which_nothing_is_taken_are_named(tmp_path: Path) -> None:
+    mine, slake = sources(tmp_path / "data")
+    parts = [
+        Part(mine),
+        Part(mine, split="validation"),
+        Part(mine, weight=0.01),
+        Part(slake, split="validation"),
+    ]
+    report = mix_data(parts, tmp_path / "mix.jsonl", keep=lambda record: record.source == "mine")
+    assert report.records == {"mine": 12}
+    assert report.dropped == {
+        f"{mine}@validation": "none of its 12 records is of the split 'validation'",
+        f"{mine}=0.01": "0.01 of 12 records is less than half a record",
+        f"{slake}@validation": "none of its 1 records belongs in this composition",
+    }
 
 
 def test_biovgq_takes_training_splits_of_three_sources_and_all_of_the_rest(tmp_path: Path) -> None:

@@ -84,6 +84,30 @@ def test_malformed_rows_and_limits(tmp_path: Path) -> None:
     ]
 
 
+def test_endless_malformed_rows_end_in_a_bounded_report(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("biod2c_core.data.validate.MOST_FINDINGS", 100)
+    path = tmp_path / "data.jsonl"
+    scene(0).save(tmp_path / "0.png")
+    write_records(path, [record("a", "0.png", answer="")])
+    with path.open("a") as file:
+        file.write("x\n" * 5000 + json.dumps({"id": "b", "split": "y" * 50_000}) + "\n")
+    report = validate(stream_records(path, "jsonl"), tmp_path)
+    plain = report.to_json()
+    assert plain["counts"] == {"malformed row": 5001, "empty answer": 1}
+    assert plain["left_out"] == {"malformed row": 4901}
+    assert [finding["where"] for finding in plain["findings"]][:2] == [["a"], [f"{path}:2"]]
+    assert len(plain["findings"]) == 101
+
+
+def test_no_detail_is_endless(tmp_path: Path) -> None:
+    scene(0).save(tmp_path / "0.png")
+    items = [record("a", "0.png", question="q" * 50_000, answer="")]
+    (finding,) = validate(items, tmp_path).findings
+    assert finding.detail == "q" * 4000 + " ..."
+
+
 @pytest.mark.real_data
 def test_the_published_vqa_rad_shares_its_test_images(data_root: Path) -> None:
     """All 203 test images are in the training split; the reader finds the same set by path."""

@@ -294,6 +294,12 @@ def test_agreement_counts_only_what_both_scored() -> None:
         agree(first, {"other": 1.0})
 
 
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "cp1252"])
+def test_human_scores_as_spreadsheets_write_them(encoding: str, tmp_path: Path) -> None:
+    (tmp_path / "human.csv").write_bytes("id;score;é\n1;8;x\n2;;y\n".encode(encoding))
+    assert read_scores(tmp_path / "human.csv") == {"1": 8.0, "2": None}
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [

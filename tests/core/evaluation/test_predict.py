@@ -240,6 +240,8 @@ def test_batches_keep_every_question_once(images: list[int], size: int) -> None:
         (['{"id": "a", "answer": ["x"]}'], 1, "must be text"),
         (['{"id": true, "answer": "x"}'], 1, "the id must be"),
         (['{"id": "a", "answer": "x", "confidence": "high"}'], 1, "must be a number"),
+        (['{"id": "a", "answer": "x", "confidence": NaN}'], 1, "must be a number"),
+        (['{"id": "a", "answer": "x", "confidence": -1e999}'], 1, "must be a number"),
         (["[]"], 1, "expected a JSON object"),
         (["{"], 1, "not JSON"),
     ],
@@ -269,3 +271,13 @@ def test_the_checksum_knows_content_but_not_order() -> None:
     a, b = Record("1", "x.png", "?", "yes"), Record("2", "y.png", "?", "no")
     assert split_checksum([a, b]) == split_checksum([b, a])
     assert split_checksum([a, b]) != split_checksum([a, Record("2", "y.png", "?", "yes")])
+
+
+def test_a_confidence_that_is_no_number_is_left_out_of_the_file() -> None:
+    for value in (float("nan"), float("inf"), None):
+        assert Prediction("a", "x", value).to_row() == {"id": "a", "answer": "x"}
+
+
+def test_half_a_character_in_an_answer_can_be_written_on(tmp_path: Path) -> None:
+    (tmp_path / "p.jsonl").write_text('{"id": "a", "answer": "x \\ud800"}\n')
+    assert read_predictions(tmp_path / "p.jsonl")["a"].answer == "x \ufffd"

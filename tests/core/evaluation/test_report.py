@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -91,7 +92,7 @@ def test_the_table_of_a_result_has_everything_beside_each_number(tmp_path: Path)
         *("unseen images", "questions"),
     ]
     assert len(table.rows) == len(get_profile("multimedeval").metrics)
-    assert "profile multimedeval 1" in table.title
+    assert "profile multimedeval 2" in table.title
     assert result["data"]["checksum"][:12] in table.title
     assert table.notes == [
         "1 of 6 test images are also in the training records (24 of 130 questions)."
@@ -130,6 +131,18 @@ def test_the_page_holds_all_and_loads_nothing(tmp_path: Path) -> None:
     assert len(data["questions"]) == 130
     assert data["questions"][3]["question"] == HOSTILE
     assert sum(bool(picture) for picture in data["images"]) == 5
+
+
+def test_a_confidence_that_is_no_number_leaves_the_page_readable(tmp_path: Path) -> None:
+    analysis = make_analysis(tmp_path)
+    first, *others = analysis.evaluation.questions
+    strange = replace(first.prediction, confidence=float("nan"))
+    questions = (replace(first, prediction=strange), *others)
+    evaluation = replace(analysis.evaluation, questions=questions)
+    page = to_html(replace(analysis, evaluation=evaluation), tmp_path)
+    text = page.split('id="data">')[1].split("</script>")[0]
+    data = json.loads(text, parse_constant=lambda name: pytest.fail(f"{name} is no JSON"))
+    assert data["questions"][0]["confidence"] is None
 
 
 def test_an_image_outside_the_root_stays_outside(tmp_path: Path) -> None:

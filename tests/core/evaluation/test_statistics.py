@@ -71,6 +71,39 @@ def test_resampled_means_by_hand() -> None:
     assert counts / 8000 == pytest.approx([0.25, 0.5, 0.25], abs=0.03)
 
 
+@pytest.mark.parametrize("images", [3, 700, 5000])
+def test_intervals_are_those_of_scipy(images: int) -> None:
+    bootstrap = pytest.importorskip("scipy.stats", reason="scipy is not installed").bootstrap
+    generator = np.random.default_rng(images)
+    counts = generator.integers(1, 6, images).astype(float)
+    sums = generator.binomial(counts.astype(int), 0.7).astype(float)
+    ours = np.quantile(resampled_means(sums[:, None], counts[:, None], 2000), [0.025, 0.975])
+    theirs = bootstrap(
+        (sums, counts),
+        lambda s, c, axis: s.sum(axis) / c.sum(axis),
+        paired=True,
+        n_resamples=2000,
+        method="percentile",
+        rng=1,
+        batch=200,
+    ).confidence_interval
+    # an end of 2000 resamples is known to about 3% of the width
+    assert ours == pytest.approx([theirs.low, theirs.high], abs=0.15 * (theirs.high - theirs.low))
+
+
+@pytest.mark.parametrize("images", [1, 7, 300, 5000, 40_000])
+def test_each_resample_draws_as_many_images_as_there_are(images: int) -> None:
+    """Also where a block holds several resamples and the last block fewer, or an odd number of cells."""
+    drawn = resampled_means(np.ones((images, 1)), np.full((images, 1), 1.0), 45)
+    assert (drawn == 1).all()
+    places = np.arange(float(images))[:, None]
+    means = resampled_means(places, np.ones((images, 1)), 45)
+    assert means.shape == (45, 1)
+    assert len(np.unique(means)) > (30 if images > 7 else 0)
+    error = np.sqrt((images**2 - 1) / 12 / images / 45)
+    assert abs(means.mean() - (images - 1) / 2) <= 5 * error
+
+
 def test_intervals_do_not_depend_on_the_order_of_questions() -> None:
     questions = clustered(20, 3)
     assert intervals(questions, ["m"]) == intervals(questions[::-1], ["m"])

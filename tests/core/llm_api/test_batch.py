@@ -156,3 +156,67 @@ def test_a_damaged_state_is_named(tmp_path: Path) -> None:
     (tmp_path / "b.json").write_text('{"run": "x", "parts": [{}]}')
     with FakeEndpoint() as endpoint, pytest.raises(InputError, match=r"b\.json"):
         Run(tmp_path, endpoint).step("refresh")
+
+
+def test_collecting_twice_gives_the_same_and_charges_once(tmp_path: Path) -> None:
+    with FakeEndpoint(reply="four" * 4) as endpoint:
+        run = Run(tmp_path, endpoint)
+        run.step("submit", requests("a", "b"))
+        endpoint.batches.finish_all()
+        run.step("collect")
+        first = (run.answered(), run.spent(), (tmp_path / "j.jsonl").read_bytes())
+        state = batch_module.BatchState.load(tmp_path / "b.json")
+        assert run.step("collect") == {}
+        for part in state.parts:
+            part.status = "completed"  # a kill came before the state was saved
+        state.save(tmp_path / "b.json")
+        run.step("collect")
+        assert (run.answered(), run.spent(), (tmp_path / "j.jsonl").read_bytes()) == first
+
+
+def test_what_was_asked_live_meanwhile_is_charged_twice_and_answered_once(tmp_path: Path) -> None:
+    with FakeEndpoint(reply="four" * 4) as endpoint:
+        run = Run(tmp_path, endpoint)
+        run.step("submit", requests("a"))
+        with Journal(tmp_path / "j.jsonl") as journal:
+            usage = {"prompt_tokens": 1, "completion_tokens": 1}
+            journal.add(
+                {"key": "a", "text": "live", "usage": usage, "cost": 1.0, "truncated": False}
+            )
+        endpoint.batches.finish_all()
+        for _ in range(2):
+            run.step("collect")
+            assert run.answered() == {"a": "live"}
+            assert 1.0 < run.spent() < 1.1
+
+
+def test_results_that_cannot_be_used_are_counted_and_the_others_taken(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with FakeEndpoint(reply="four" * 4) as endpoint:
+        run = Run(tmp_path, endpoint)
+        run.step("submit", requests("a", "b"))
+        endpoint.batches.finish_all()
+        (batch,) = endpoint.batches.batches.values()
+        name = batch["output_file_id"]
+        good = endpoint.batches.files[name].splitlines()[0]
+        strange = [
+            b"{",
+            b"[" * 100_000,
+            b"7",
+            b"{}",
+            b'{"custom_id": "not ours"}',
+            b'{"custom_id": []}',
+        ]
+        endpoint.batches.files[name] = b"\n".join([*strange[:5], good, good])
+        assert list(run.step("collect")) == ["b"]
+        assert run.answered() == {"a": "four" * 4}
+        assert "results that cannot be used: 5" in caplog.text
+
+
+def test_a_batch_of_the_scripted_endpoint_is_completed_by_itself(tmp_path: Path) -> None:
+    with FakeEndpoint(reply="four" * 4, batch_seconds=0.0) as endpoint:
+        run = Run(tmp_path, endpoint)
+        run.step("submit", requests("a"))
+        assert run.step("collect") == {}
+        assert run.answered() == {"a": "four" * 4}

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from biod2c_core.config import TrainingConfig, load_config
-from biod2c_core.data.records import Record, write_records
+from biod2c_core.data.records import Record, iter_records, write_records
 from biod2c_core.errors import ConfigError, DivergenceError, ImageError, InputError
 from biod2c_core.model.build import build_model
 from biod2c_core.model.checkpoints.folder import load_model, save_checkpoint
@@ -194,13 +194,20 @@ def test_what_saves_time_or_memory_keeps_the_losses(
     assert (tmp_path / "cache").exists() == ("cache_features" in changes)
 
 
+def other_questions(data: Path) -> Path:
+    """Other questions about the images of ``data``."""
+    path = data.with_name("other.jsonl")
+    write_records(path, [replace(each, question="what else?") for each in iter_records(data)])
+    return path
+
+
 def test_the_trunk_runs_once_an_image_with_the_cache(
     llama: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("BIOD2C_CACHE", str(tmp_path / "cache"))
     config = tiny_models.training_config(llama, max_steps=1, cache_features=True)
-    reporter = tiny_models.Silent()
-    train(config, 1, [data], tmp_path / "run", reporter, device="cpu", validation=data)
+    reporter, other = tiny_models.Silent(), other_questions(data)
+    train(config, 1, [data], tmp_path / "run", reporter, device="cpu", validation=other)
     assert reporter.images == 5
 
 

@@ -3,18 +3,35 @@
 from __future__ import annotations
 
 import csv
+import itertools
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
 
+from biod2c_core.data.formats.fields.notes import ENCODING, Notes
+from biod2c_core.data.formats.rows.text import WESTERN, open_text
 from biod2c_core.data.records import MAX_LINE_BYTES
 from biod2c_core.errors import InputError, RecordError
 
 MAX_FIELD = 1 << 20
+SUFFIXES = (".csv", ".tsv")
+DELIMITERS = ",;\t|"
 
 
-def iter_csv(path: Path) -> Iterator[tuple[int, Any]]:
+def is_csv(path: Path) -> bool:
+    """Whether a path is a file named as a table of texts."""
+    return path.suffix.lower() in SUFFIXES and path.is_file()
+
+
+def iter_csv(path: Path, notes: Notes | None = None) -> Iterator[tuple[int, Any]]:
     """Decode the rows below the header as dicts of texts; blank rows are skipped.
+
+    The delimiter (comma, semicolon, tab or bar) is the one that cuts the header into most columns, or
+    is named by a first line ``sep=;``; the encoding is found as :func:`~.text.find_encoding` says.
+
+    Args:
+        path: The file.
+        notes: Told of an encoding that was guessed.
 
     Yields:
         The line on which the row ends, and the row; for a row that cannot be read, or has more
@@ -24,21 +41,40 @@ def iter_csv(path: Path) -> Iterator[tuple[int, Any]]:
         InputError: The file cannot be opened or has no header.
         RecordError: The header is malformed.
     """
-    try:
-        # Bytes that are no UTF-8 become lone surrogates, which the check of a record refuses.
-        file = path.open(encoding="utf-8-sig", errors="surrogateescape", newline="")
-    except OSError as error:
-        raise InputError(f"cannot read {path}: {error.strerror}", "Check the path.") from error
+    file, encoding = open_text(path)
     csv.field_size_limit(MAX_FIELD)
     with file:
-        reader = csv.reader(_bounded_lines(file))
+        lines = _bounded_lines(file)
+        first, above = next(lines, ""), 0
+        delimiter = ""
+        if first.lower().startswith("sep=") and len(first.strip("\r\n")) == 5:
+            delimiter, first, above = first[4], next(lines, ""), 1
+        delimiter = delimiter or _delimiter(first)
+        reader = csv.reader(itertools.chain([first], lines), delimiter=delimiter)
         try:
             header = [name.strip() for name in next(reader, [])]
         except (csv.Error, ValueError) as error:
             raise RecordError(path, 1, f"the header is malformed: {error}") from error
         if not any(header):
             raise InputError(f"{path} has no header", "The first line must name the columns.")
-        yield from _rows(reader, header)
+        if twice := next((name for name in header if name and header.count(name) > 1), None):
+            raise RecordError(path, 1 + above, f"two columns are named {twice!r}", "Rename one.")
+        for line, row in _rows(reader, header):
+            if notes is not None and encoding == WESTERN:
+                notes.add(ENCODING, f"{WESTERN}, {path.name}")
+            yield line + above, row
+
+
+def _delimiter(header: str) -> str:
+    """The delimiter that cuts a header into most columns, the first of equals."""
+
+    def columns(delimiter: str) -> int:
+        try:
+            return len(next(csv.reader([header], delimiter=delimiter), []))
+        except (csv.Error, ValueError):
+            return 0
+
+    return max(DELIMITERS, key=columns)
 
 
 def _rows(reader: Any, header: list[str]) -> Iterator[tuple[int, Any]]:
@@ -53,7 +89,9 @@ def _rows(reader: Any, header: list[str]) -> Iterator[tuple[int, Any]]:
         if len(values) > len(header):
             problem = f"{len(values)} fields where the header names {len(header)}"
             yield reader.line_num, ValueError(problem)
-        elif any(value.strip() for value in values):
+        elif "".join(values).strip():
+            if len(values) < len(header):
+                values += [""] * (len(header) - len(values))
             yield reader.line_num, dict(zip(header, values, strict=False))
 
 

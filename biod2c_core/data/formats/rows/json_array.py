@@ -8,20 +8,21 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
 
+from biod2c_core.data.records import NOT_A_NUMBER, UnfitJSONError, bom_encoding, check_repeated
 from biod2c_core.errors import InputError, RecordError
 
 CHUNK = 1 << 20
 MAX_ELEMENT = 16 << 20
 _BLANKS = re.compile(r"[ \t\r\n]*")
 _AFTER_VALUE = tuple(" \t\r\n,]")
-_DECODER = json.JSONDecoder()
 
 
 def iter_json_array(path: Path) -> Iterator[tuple[int, Any]]:
     """Decode the elements of a JSON array from a file, in bounded memory.
 
     Yields:
-        The line on which the element starts, and its value.
+        The line on which the element starts, and its value; a ``ValueError`` for an element with NaN
+        or Infinity in it, which JSON does not have.
 
     Raises:
         InputError: The file cannot be opened.
@@ -30,14 +31,16 @@ def iter_json_array(path: Path) -> Iterator[tuple[int, Any]]:
             is unknown, so nothing is skipped.
     """
     try:
-        file = path.open(encoding="utf-8-sig")
+        with path.open("rb") as start:
+            encoding = bom_encoding(start.read(4)) or "utf-8"
+        file = path.open(encoding=encoding)
     except OSError as error:
         raise InputError(f"cannot read {path}: {error.strerror}", "Check the path.") from error
     with file:
         reader = _Reader(path, file)
         try:
             yield from reader.elements()
-        except UnicodeDecodeError as error:
+        except UnicodeError as error:
             raise reader.error("not UTF-8 text") from error
 
 
@@ -51,6 +54,11 @@ class _Reader:
         self.at = 0
         self._line = 1
         self._counted = 0
+        self._has_constant = False
+        self._decoder = json.JSONDecoder(parse_constant=self._note_constant)
+
+    def _note_constant(self, _: str) -> None:
+        self._has_constant = True
 
     def elements(self) -> Iterator[tuple[int, Any]]:
         self._expect("[", "is not a JSON array")
@@ -70,8 +78,9 @@ class _Reader:
     def _value(self) -> Any:
         """Decode the value at the window's start; a value cut by its end is read on."""
         while True:
+            self._has_constant = False
             try:
-                value, end = _DECODER.raw_decode(self.text, self.at)
+                value, end = self._decoder.raw_decode(self.text, self.at)
             except json.JSONDecodeError as error:
                 if not self._read_on():
                     raise self.error("the element is malformed or cut off") from error
@@ -80,7 +89,13 @@ class _Reader:
                 raise self.error("the element is nested too deeply or too long") from error
             # a number goes on in the next window: "1" may be "12", and "1." may be "1.5"
             if self.text[end : end + 1] in _AFTER_VALUE or not self._read_on():
-                self.at = end
+                start, self.at = self.at, end
+                if self._has_constant:
+                    return UnfitJSONError(NOT_A_NUMBER, value)
+                try:
+                    check_repeated(self.text[start:end], value)
+                except ValueError as error:
+                    return error
                 return value
 
     def _read_on(self) -> bool:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from biod2c_core.data.records import Record
-from biod2c_core.evaluation.score.normalize import vqa_clean
+from biod2c_core.evaluation.score.normalize import closed_answer
 
 QuestionScorer = Callable[[Record, str], dict[str, float]]
 
@@ -59,8 +59,7 @@ def by_answer_type(record: Record, correct: float) -> dict[str, float]:
 
 def accuracy_columns(record: Record, correct: float) -> dict[str, float]:
     """Place a question's correctness in the accuracy columns by yes/no gold and by type."""
-    is_closed = vqa_clean(record.answer) in ("yes", "no")
-    column = "closed_accuracy" if is_closed else "open_accuracy"
+    column = "closed_accuracy" if closed_answer(record.answer) else "open_accuracy"
     return {column: correct} | by_answer_type(record, correct)
 
 

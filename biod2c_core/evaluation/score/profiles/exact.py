@@ -29,7 +29,7 @@ def prepare(_records: Sequence[Record]) -> QuestionScorer:
 
 PROFILE = Profile(
     name="exact",
-    version="1",
+    version="2",
     summary="exact match without case and punctuation, as in lmms-eval",
     metrics=(
         Metric("exact_match", "exact match", "Share of exact answers, all questions."),

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from biod2c_core.data.formats.fields.yes_no import polarity
 from biod2c_core.data.records import Record
 from biod2c_core.evaluation.score.metrics import bleu_1, covered_share, multiset_overlap
-from biod2c_core.evaluation.score.normalize import vqa_clean
+from biod2c_core.evaluation.score.normalize import closed_answer, vqa_clean
 from biod2c_core.evaluation.score.profiles.base import Metric, Profile, QuestionScorer
 
 
@@ -21,10 +22,9 @@ def closed_by_substring(gold: str, predicted: str) -> float:
     return float(answers and gold in predicted)
 
 
-def released_accuracy(gold: str, predicted: str) -> dict[str, float]:
+def released_accuracy(correct: float, says_yes_or_no: bool) -> dict[str, float]:
     """The released script's column: a wrong answer with yes or no in it is left out of the mean."""
-    correct = closed_by_substring(gold, predicted)
-    left_out = not correct and ("yes" in predicted or "no" in predicted)
+    left_out = not correct and says_yes_or_no
     return {} if left_out else {"closed_accuracy_released": correct}
 
 
@@ -32,16 +32,21 @@ def score_question(record: Record, prediction: str) -> dict[str, float]:
     """All columns that apply to one question.
 
     The released functions that compare words clean the already cleaned texts again, which is not
-    the same as once.
+    the same as once. A yes or no of another script, of which the script knows none, is compared as such.
     """
     gold, predicted = vqa_clean(record.answer), vqa_clean(prediction)
     gold_tokens, tokens = vqa_clean(gold).split(), vqa_clean(predicted).split()
     f1, _, recall = multiset_overlap(gold_tokens, tokens)
     closed = closed_by_substring(gold, predicted)
-    values = {"closed_accuracy": closed} if gold in ("yes", "no") else {"open_recall": recall}
+    answered = "yes" in predicted or "no" in predicted
+    yes_no = closed_answer(record.answer)
+    if yes_no and gold not in ("yes", "no"):
+        said = polarity(prediction)
+        closed, answered = float(said == yes_no), bool(said)
+    values = {"closed_accuracy": closed} if yes_no else {"open_recall": recall}
     if record.answer_type == "CLOSED":
         values["closed_accuracy_by_type"] = closed
-        values |= released_accuracy(gold, predicted)
+        values |= released_accuracy(closed, answered)
     elif record.answer_type == "OPEN":
         values |= {
             "open_recall_by_type": recall,
@@ -59,7 +64,7 @@ def prepare(_records: Sequence[Record]) -> QuestionScorer:
 
 PROFILE = Profile(
     name="llava-med",
-    version="1",
+    version="2",
     summary="LLaVA-Med's run_eval.py",
     metrics=(
         Metric(

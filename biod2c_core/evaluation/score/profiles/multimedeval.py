@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from biod2c_core.data.formats.fields.yes_no import polarity
 from biod2c_core.data.records import Record
 from biod2c_core.evaluation.score.metrics import bleu_1_single, rouge_1, set_f1, set_recall
-from biod2c_core.evaluation.score.normalize import vqa_clean
+from biod2c_core.evaluation.score.normalize import closed_answer, vqa_clean
 from biod2c_core.evaluation.score.profiles.base import (
     ACCURACY_METRICS,
     BY_TYPE_METRICS,
@@ -25,7 +26,8 @@ def score_question(record: Record, prediction: str) -> dict[str, float]:
 
     A question is closed when its cleaned gold answer is yes or no. It is correct when at least 0.4
     of the gold tokens are in the prediction, where gold "no" also accepts "not" ({no, not}: one of
-    the two is 0.5). Any other question is open and correct at token recall 0.75.
+    the two is 0.5). Any other question is open and correct at token recall 0.75. A yes or no of
+    another script is compared as such: its characters are in the opposite answer, too.
     """
     gold, predicted = vqa_clean(record.answer.lower().strip()), vqa_clean(prediction)
     gold_tokens, tokens = gold.split(), predicted.split()
@@ -40,6 +42,9 @@ def score_question(record: Record, prediction: str) -> dict[str, float]:
         accepted = {"no", "not"} if gold == "no" else {gold}
         correct = float(set_recall(accepted, tokens) >= CLOSED_RECALL)
         values["closed_accuracy"] = correct
+    elif closed := closed_answer(record.answer):  # of another script; the package calls it open
+        correct = float(polarity(prediction) == closed)
+        values["closed_accuracy"] = correct
     else:
         correct = float(recall >= OPEN_RECALL)
         values |= {"open_accuracy": correct, "open_recall": recall}
@@ -53,7 +58,7 @@ def prepare(_records: Sequence[Record]) -> QuestionScorer:
 
 PROFILE = Profile(
     name="multimedeval",
-    version="1",
+    version="2",
     summary="MultiMedEval 1.0.0, the definitions behind the paper's Table 1",
     metrics=(
         *ACCURACY_METRICS,

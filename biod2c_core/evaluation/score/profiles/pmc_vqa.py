@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 
+from biod2c_core.data.formats.fields.choices import choice_meant
 from biod2c_core.data.records import Record
 from biod2c_core.evaluation.predict.choices import choices_of
 from biod2c_core.evaluation.score.metrics import nearest
@@ -16,8 +16,6 @@ from biod2c_core.evaluation.score.profiles.base import (
     QuestionScorer,
     accuracy_columns,
 )
-
-_LETTER = re.compile(r"\(?([A-Da-d])(?:[):.]|$)")
 
 
 def prepare(records: Sequence[Record]) -> QuestionScorer:
@@ -33,7 +31,9 @@ def prepare(records: Sequence[Record]) -> QuestionScorer:
     def score_question(record: Record, prediction: str) -> dict[str, float]:
         gold, text = _single_blanks(record.answer), _single_blanks(prediction)
         if choices := choices_of(record):
-            return {"choice_accuracy": float(chosen(choices, text) == record.answer)}
+            return {
+                "choice_accuracy": float(chosen(choices, text) == right_choice(record, choices))
+            }
         if text not in known:
             known[text] = nearest(labels, text)
         return accuracy_columns(record, float(known[text] == gold))
@@ -46,20 +46,30 @@ def _single_blanks(text: str) -> str:
 
 
 def chosen(choices: Mapping[str, str], text: str) -> str | None:
-    """The choice that a prediction means: by its letter ("B", "(B)", "B: left lung"), else nearest.
+    """The letter of the choice that a prediction means: by its text, its letter, else the nearest.
 
     Args:
         choices: Letter to text.
         text: The prediction.
+
+    Returns:
+        None where no choice shares a character with the prediction.
     """
-    if (letter := _LETTER.match(text)) and letter[1].upper() in choices:
-        return choices[letter[1].upper()]
-    return nearest(list(choices.values()), text)
+    if letter := choice_meant(choices, text):
+        return letter
+    closest = nearest(list(choices.values()), text)
+    return next((letter for letter, choice in choices.items() if choice == closest), None)
+
+
+def right_choice(record: Record, choices: Mapping[str, str]) -> str | None:
+    """The letter of the right choice: as the record names it, else as its answer means it."""
+    label = record.tags.get("answer_label", "")
+    return label if label in choices else chosen(choices, _single_blanks(record.answer))
 
 
 PROFILE = Profile(
     name="pmc-vqa",
-    version="1",
+    version="2",
     summary="PMC-VQA: nearest label by difflib",
     metrics=(
         Metric(

@@ -136,3 +136,21 @@ def test_the_embedded_filter_belongs_to_the_embedded_encoder() -> None:
     encoder = ImageEncoder.load()
     assert ImageFilter.load(None, encoder.identity).encoder == encoder.identity
     assert sum(path.stat().st_size for path in EMBEDDED.iterdir()) < 1 << 20
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[" * 100_000,
+        '{"encoder": "e", "layout": 2, "width": 1000000000, "hidden": 1000000000}',
+        '{"encoder": "e", "layout": 2, "width": 1e999, "hidden": 1}',
+    ],
+)
+def test_a_configuration_of_a_stranger_builds_nothing(
+    image_filter: ImageFilter, tmp_path: Path, text: str
+) -> None:
+    image_filter.save(tmp_path)
+    (tmp_path / "filter.json").write_text(text)
+    with pytest.raises(CheckpointError, match="is damaged") as caught:
+        ImageFilter.load(tmp_path, "e")
+    assert len(str(caught.value).splitlines()) == 1

@@ -82,3 +82,15 @@ def test_a_growing_label_file_is_read_as_written(tmp_path: Path) -> None:
     path.write_text("image,label\na.png,perhaps\n")
     with pytest.raises(RecordError, match=r"labels\.csv:2"):
         read_label_names(path)
+
+
+def test_names_that_a_spreadsheet_would_run_are_quoted_and_read_again(tmp_path: Path) -> None:
+    names = ["=1+1.png", "+a.png", "-a.png", "@a.png", "'=a.png", "''-a.png", "'a.png", "a=b.png"]
+    path = tmp_path / "labels.csv"
+    write_label_names(path, [(name, "clean") for name in names])
+    cells = [line.rpartition(",")[0] for line in path.read_text().splitlines()[1:]]
+    assert not any(cell.startswith(("=", "+", "-", "@")) for cell in cells)
+    assert cells[-2:] == names[-2:]
+    assert list(read_label_names(path)) == names
+    file = write(tmp_path, "'=1+1.png,clean,")
+    assert read_labels(file)[-1].name == "=1+1.png"

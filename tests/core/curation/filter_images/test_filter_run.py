@@ -17,9 +17,9 @@ from biod2c_core.curation.filter_images.encoder import ImageEncoder
 from biod2c_core.curation.filter_images.filter import (
     filter_images,
     list_clean,
-    move_polluted,
     parse_shard,
 )
+from biod2c_core.curation.filter_images.moving import move_polluted
 from biod2c_core.curation.filter_images.scoring import score_images
 from biod2c_core.curation.filter_images.sources import Item, list_images
 from biod2c_core.errors import ImageError, InputError
@@ -252,7 +252,7 @@ def test_polluted_files_are_moved_and_a_second_call_moves_the_rest(
     shutil.move(root / "sub" / "polluted-00.png", target / "sub")  # by a call that was killed
     left = list_images(root)
     filter_images(left, output, encoder, image_filter)
-    assert move_polluted(left, output, root, target) == 11
+    assert move_polluted(left, output, root, target).moved == 11
     assert len(list((target / "sub").iterdir())) == 12
     assert all(path.name.startswith("clean") for path in (root / "sub").iterdir())
 

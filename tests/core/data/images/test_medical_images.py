@@ -2,58 +2,16 @@
 
 from __future__ import annotations
 
-import gzip
-import io
 import logging
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
+from medical_files import RAMP, dicom, grey, nifti
 
 from biod2c_core.data.images import load_image
-from biod2c_core.data.pixels import apply_window
+from biod2c_core.data.images.pixels import apply_window
 from biod2c_core.errors import ImageError
-
-RAMP = np.arange(12, dtype=np.uint16).reshape(3, 4) * 100  # 0 .. 1100
-
-
-def dicom(values: np.ndarray = RAMP, **tags: Any) -> bytes:
-    pydicom = pytest.importorskip("pydicom", reason="the extra 'medical' is not installed")
-    from pydicom.dataset import Dataset, FileMetaDataset
-    from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
-
-    meta = FileMetaDataset()
-    meta.TransferSyntaxUID = ExplicitVRLittleEndian
-    meta.MediaStorageSOPClassUID = CTImageStorage
-    meta.MediaStorageSOPInstanceUID = generate_uid()
-    data = Dataset()
-    data.file_meta = meta
-    data.PatientName = "SECRET^PATIENT"
-    data.PatientBirthDate = "19700101"
-    colour = values.ndim == 3 and values.shape[-1] == 3
-    data.SamplesPerPixel = 3 if colour else 1
-    data.PhotometricInterpretation = "RGB" if colour else "MONOCHROME2"
-    if colour:
-        data.PlanarConfiguration = 0
-    elif values.ndim == 3:
-        data.NumberOfFrames = len(values)
-    data.Rows, data.Columns = values.shape[:2] if colour else values.shape[-2:]
-    data.BitsAllocated = data.BitsStored = values.dtype.itemsize * 8
-    data.HighBit = data.BitsStored - 1
-    data.PixelRepresentation = int(values.dtype.kind == "i")
-    data.PixelData = values.tobytes()
-    for name, value in tags.items():
-        setattr(data, name, value)
-    buffer = io.BytesIO()
-    pydicom.dcmwrite(buffer, data, enforce_file_format=True)
-    return buffer.getvalue()
-
-
-def grey(data: bytes, **options: Any) -> np.ndarray:
-    picture = np.asarray(load_image(data, **options))
-    assert (picture[..., 0] == picture[..., 1]).all()
-    return picture[..., 0]
 
 
 def test_without_a_window_the_range_of_the_frame_is_shown() -> None:
@@ -136,17 +94,6 @@ def test_no_patient_in_pictures_messages_or_logs(
     assert not any(error.__cause__ for error in failures)
 
 
-def nifti(
-    values: np.ndarray, affine: np.ndarray | None = None, packed: bool = False, **header: float
-) -> bytes:
-    nibabel = pytest.importorskip("nibabel", reason="the extra 'medical' is not installed")
-    image = nibabel.Nifti1Image(values, np.eye(4) if affine is None else affine)
-    for name, value in header.items():
-        image.header[name] = value
-    data = image.to_bytes()
-    return gzip.compress(data) if packed else data
-
-
 # x grows to the right, y to the front, z to the head
 VOLUME = np.arange(2 * 3 * 4, dtype=np.int16).reshape(2, 3, 4)
 
@@ -166,7 +113,7 @@ def test_slices_are_upright_in_radiology_s_convention(packed: bool, tmp_path: Pa
         return np.rint((plane - plane.min()) / (plane.max() - plane.min()) * 255)
 
     for axis, plane in ((0, VOLUME[1]), (1, VOLUME[:, 1]), (2, VOLUME[:, :, 1])):
-        picture = np.asarray(load_image(path, axis=axis, frame=1))[..., 0]
+        picture = np.asarray(load_image(path, axis=axis, slice_index=1))[..., 0]
         assert np.array_equal(picture, shown(plane)), axis
     middle = np.asarray(load_image(path))[..., 0]
     assert np.array_equal(middle, shown(VOLUME[:, :, 2]))
@@ -188,8 +135,8 @@ def test_the_order_in_memory_does_not_matter(
     plain = as_named(nifti(VOLUME), "plain.nii", tmp_path)
     other = as_named(nifti(np.ascontiguousarray(stored), affine), "other.nii", tmp_path)
     for axis in range(3):
-        first = np.asarray(load_image(plain, axis=axis, frame=0))
-        assert np.array_equal(first, np.asarray(load_image(other, axis=axis, frame=0)))
+        first = np.asarray(load_image(plain, axis=axis, slice_index=0))
+        assert np.array_equal(first, np.asarray(load_image(other, axis=axis, slice_index=0)))
 
 
 def test_series_scaling_windows_and_colour(tmp_path: Path) -> None:
@@ -197,7 +144,7 @@ def test_series_scaling_windows_and_colour(tmp_path: Path) -> None:
     plain = as_named(nifti(VOLUME), "plain.nii", tmp_path)
     over_time = as_named(nifti(series), "time.nii", tmp_path)
     assert load_image(plain).tobytes() == load_image(over_time).tobytes()
-    window = np.asarray(load_image(plain, frame=0, window=(10, 2)))
+    window = np.asarray(load_image(plain, slice_index=0, window=(10, 2)))
     assert set(np.unique(window)) <= {0, 128, 255}
     display = as_named(nifti(VOLUME, cal_min=100, cal_max=200), "display.nii", tmp_path)
     assert np.asarray(load_image(display)).max() == 0
@@ -208,13 +155,13 @@ def test_series_scaling_windows_and_colour(tmp_path: Path) -> None:
 
 def test_bad_volumes_and_requests(tmp_path: Path) -> None:
     good = as_named(nifti(VOLUME), "good.nii", tmp_path)
-    with pytest.raises(ImageError, match="frames 0 to 3, not 4"):
-        load_image(good, frame=4)
+    with pytest.raises(ImageError, match="axial slices 0 to 3, not 4"):
+        load_image(good, slice_index=4)
     with pytest.raises(ImageError, match=r"axis 3 .*expected 0, 1 or 2"):
         load_image(good, axis=3)
     cut = as_named(nifti(VOLUME)[:-10], "cut.nii", tmp_path)
     with pytest.raises(ImageError, match="damaged or cut off"):
-        load_image(cut, frame=3)
+        load_image(cut, slice_index=3)
     text = as_named(b"hello", "text.nii", tmp_path)
     with pytest.raises(ImageError, match="not a readable NIfTI"):
         load_image(text)

@@ -14,7 +14,7 @@ import pytest
 from PIL import Image, ImageFile
 
 from biod2c_core.data.images import load_image, resolve_image
-from biod2c_core.data.pixels import scale_to_bytes
+from biod2c_core.data.images.pixels import scale_to_bytes
 from biod2c_core.errors import ImageError
 
 

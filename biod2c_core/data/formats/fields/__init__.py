@@ -1,0 +1,1 @@
+"""From the fields of a published row to those of a record."""

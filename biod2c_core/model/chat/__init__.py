@@ -1,0 +1,1 @@
+"""The chat templates of tokenizers, rendered within limits."""

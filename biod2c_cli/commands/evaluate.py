@@ -126,6 +126,11 @@ def run(
     from biod2c_core.evaluation.locate import find_data
     from biod2c_core.evaluation.predict.models import Endpoint
 
+    if predictions is not None and model is None and not _was_begun(predictions):
+        raise InputError(
+            f"no predictions at {predictions}",
+            "Check the name; or name a model to write them (the embedded one: -m biod2c-tiny).",
+        )
     endpoint = Endpoint(base_url, budget)
     request = Request(
         data=find_data(data),
@@ -148,6 +153,13 @@ def run(
         _print(result)
     if result.judged is not None:
         result.judged.raise_if_incomplete()
+
+
+def _was_begun(predictions: Path) -> bool:
+    """Whether there are predictions, or those of the first of several processes that were stopped."""
+    from biod2c_core.evaluation.predict.predictions_file import shard_path
+
+    return predictions.exists() or shard_path(predictions, 0).exists()
 
 
 def _load_model(checkpoint: str | None, device: str, predictions: Path, endpoint: Endpoint) -> Any:

@@ -8,8 +8,9 @@ import typer
 
 from biod2c_cli.console import emit, emit_json
 from biod2c_cli.options import PLAIN, AsJson
+from biod2c_cli.sub_commands import SubCommands
 
-app = typer.Typer(help="List, show and check presets of 'biod2c train'.", **PLAIN)
+app = typer.Typer(help="List, show and check presets of 'biod2c train'.", **PLAIN, cls=SubCommands)
 
 Preset = Annotated[str, typer.Argument(help="Preset name or a YAML file.")]
 

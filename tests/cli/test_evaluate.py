@@ -273,3 +273,14 @@ def test_help_is_about_scoring() -> None:
     result = invoke("--help")
     assert result.exit_code == 0
     assert "--predictions" in result.stdout
+
+
+def test_a_mistyped_predictions_file_is_not_made(data: Path, tmp_path: Path) -> None:
+    path = tmp_path / "theris.jsonl"
+    result = invoke(data, "--predictions", path)
+    assert result.exit_code == 2
+    assert result.stderr == (
+        f"error: no predictions at {path}. Check the name; or name a model to write them (the "
+        "embedded one: -m biod2c-tiny).\n"
+    )
+    assert sorted(each.suffix for each in tmp_path.iterdir()) == [".jsonl", *[".png"] * 4]

@@ -72,6 +72,11 @@ def print_table(title: str, columns: list[str], rows: list[list[str]], left: int
     Pipe(width=None if sys.stdout.isatty() else 10_000).print(table)
 
 
+def stderr_is_terminal() -> bool:
+    """Whether a person may be watching."""
+    return sys.stderr is not None and sys.stderr.isatty()
+
+
 @contextmanager
 def progress(description: str, total: int | None) -> Iterator[Any]:
     """Show a progress bar on stderr; where that is not a terminal, a line now and then.
@@ -79,7 +84,7 @@ def progress(description: str, total: int | None) -> Iterator[Any]:
     Yields:
         A function ``advance(n=1)`` to call as the work goes on.
     """
-    if not sys.stderr.isatty():
+    if not stderr_is_terminal():
         yield _Lines(description, total)
         return
     from rich.console import Console

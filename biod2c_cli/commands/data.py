@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
 
-from biod2c_cli import console
+from biod2c_cli import completion, console
 from biod2c_cli.commands.data_queue import queue
 from biod2c_cli.options import PLAIN, AsJson, ImageRoot
 from biod2c_cli.sub_commands import SubCommands
@@ -25,7 +25,11 @@ Data = Annotated[Path, typer.Argument(metavar="DATA", help="JSONL, or a known da
 Out = Annotated[Path, typer.Option("--output", "-o", metavar="OUT", help="The JSONL to write.")]
 FormatName = Annotated[
     Optional[str],  # noqa: UP045 (Typer evaluates this on Python 3.10 too)
-    typer.Option("--format", help="Name of the format; detected without it."),
+    typer.Option(
+        "--format",
+        help="Name of the format; detected without it.",
+        autocompletion=completion.formats,
+    ),
 ]
 Seed = Annotated[int, typer.Option(help="Another seed chooses differently.")]
 

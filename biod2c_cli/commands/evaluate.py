@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from biod2c_cli import console
+from biod2c_cli import completion, console
 from biod2c_cli.options import PLAIN, AsJson, Device, ImageRoot, Model
 from biod2c_core.errors import InputError
 
@@ -20,9 +20,17 @@ if TYPE_CHECKING:
 DEFAULT_COMMAND = "run"
 
 Data = Annotated[
-    str, typer.Argument(metavar="DATA", help="Record file, data set folder, or name: vqa-rad ...")
+    str,
+    typer.Argument(
+        metavar="DATA",
+        help="Record file, data set folder, or name: vqa-rad ...",
+        autocompletion=completion.data_sets,
+    ),
 ]
-Split = Annotated[str, typer.Option(help="train, validation, test, or all.")]
+Split = Annotated[
+    str,
+    typer.Option(help="train, validation, test, or all.", autocompletion=completion.splits),
+]
 Predictions = Annotated[
     Path | None,
     typer.Option(
@@ -32,7 +40,10 @@ Predictions = Annotated[
 ]
 ProfileName = Annotated[
     str,
-    typer.Option(help="How to count: multimedeval (the paper's table), llava-med, pmc-vqa, exact."),
+    typer.Option(
+        help="How to count: multimedeval (the paper's table), llava-med, pmc-vqa, exact.",
+        autocompletion=completion.profiles,
+    ),
 ]
 ShuffleSeed = Annotated[
     int | None,

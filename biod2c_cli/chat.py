@@ -100,16 +100,16 @@ class Chat:
 
     def _draw(self, path: Path) -> None:
         from biod2c_core.inference.attention.export import (
+            arrange_maps,
             check_picture_path,
-            draw_maps,
-            save_picture,
+            save_sheet,
         )
 
         if self._last is None:
             raise InputError(f"nothing has been asked about {self.image} yet", "Ask first.")
         check_picture_path(path)
         shown = self.session.explain(*self._last)
-        save_picture(path, draw_maps(self.session.image, [shown]))
+        save_sheet(path, arrange_maps(self.session.image, [shown]))
         note(f"wrote {path}")
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, overload
 
@@ -198,7 +198,9 @@ class VQAModel:
         if view is None:
             view = View("fusion" if self.answerer.model.fusion.enabled else "language")
         pixels = self.answerer.processor.pixels(image)
-        return explain_answer(self.answerer, pixels, question, answer, view)
+        shown = explain_answer(self.answerer, pixels, question, answer, view)
+        calibrated = self.calibration is not None
+        return replace(shown, confidence=self.confidence(answer), calibrated=calibrated)
 
     def _reply(
         self,

@@ -11,6 +11,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from biod2c_core.append_log import lock_alone
 from biod2c_core.atomic import write_json
 from biod2c_core.errors import InputError
 from biod2c_core.inference.questions import Question, Reply
@@ -103,6 +104,7 @@ class AnswerFile:
         path.parent.mkdir(parents=True, exist_ok=True)
         self._file = path.open("a+b")
         try:
+            lock_alone(self._file, path)
             self._done = self._read()
             write_json(self._manifest, manifest)
         except BaseException:

@@ -15,6 +15,7 @@ from typer.testing import CliRunner, Result
 
 from biod2c_cli import console
 from biod2c_cli.app import app
+from biod2c_core.append_log import lock_alone
 from biod2c_core.inference.vqa_model import VQAModel
 from biod2c_core.model.generation import Answerer
 
@@ -154,6 +155,9 @@ def test_a_file_of_another_run_is_not_touched(
     assert other.exit_code == 2
     assert "was begun with n_best 1, this run has 3" in other.stderr
     assert path.read_bytes() == before
+    with path.open("ab") as held:
+        lock_alone(held, path)
+        assert "is in use by another run" in invoke(pictures[1], FIRST, "-o", path).stderr
     strange = tmp_path / "strange.csv"
     strange.write_text("x,y\n1,2\n")
     assert "was not written by this command" in invoke(pictures[1], FIRST, "-o", strange).stderr

@@ -25,7 +25,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from biod2c_core.curation.gen_qa import Settings, generate
+from biod2c_core.curation.gen_qa import GenerationSettings, generate_pairs
 from biod2c_core.curation.retrieval import Knowledge, captions_as_entries, load_entries
 from biod2c_core.curation.text_queue import QueueBuilder
 from biod2c_core.data.records import Record
@@ -110,13 +110,13 @@ async def ask(folder: Path, url: str, count: int, limiter: Limiter) -> None:
         Record(str(n), "i.jpg", "Describe the image.", caption=f"A mass, case {n}.")
         for n in range(count)
     ]
-    settings = Settings("gpt-4o", folder)
+    settings = GenerationSettings("gpt-4o", folder)
     with Journal(folder / f"journal-{count}.jsonl") as journal:
         client = Client(
             "gpt-4o", url, "any", limiter=limiter, journal=journal, max_in_flight=IN_FLIGHT
         )
         async with client:
-            await generate(records, client, settings, {}, IN_FLIGHT, lambda _: None)
+            await generate_pairs(records, client, settings, {}, IN_FLIGHT, lambda _: None)
 
 
 def throughput(folder: Path, seconds: int) -> None:

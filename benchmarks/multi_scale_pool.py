@@ -103,7 +103,7 @@ class Setting:
         return torch.randn_like(self.result())
 
     def result(self) -> Tensor:
-        """An uninitialised result."""
+        """An uninitialized result."""
         shape = (self.batch, count_blocks(self.scales), self.channels)
         return torch.empty(shape, dtype=self.dtype, device=self.device)
 

@@ -29,7 +29,7 @@ def make_row(index: int) -> dict[str, Any]:
 
 
 def write_rows(folder: Path, rows: int) -> None:
-    """The same records as JSONL and as CSV, and lines that are no records."""
+    """The same records as JSONL and as CSV, and lines that are not records."""
     with (folder / "rows.jsonl").open("w") as lines, (folder / "rows.csv").open("w") as table:
         writer = csv.writer(table)
         for index in range(rows):

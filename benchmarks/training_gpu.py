@@ -102,7 +102,7 @@ def measure(setting: Setting, batch: int, tokens: int, steps: int) -> dict[str, 
     """Train some steps of stage 2 and measure the second half."""
     model, decoder = build(setting)
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    optimiser = torch.optim.AdamW(trained, lr=2e-5, fused=True)
+    optimizer = torch.optim.AdamW(trained, lr=2e-5, fused=True)
     inputs = make_batch(setting, batch, tokens, model.config.text_config.vocab_size)
     if setting.device.type == "cuda":
         torch.cuda.reset_peak_memory_stats()
@@ -114,8 +114,8 @@ def measure(setting: Setting, batch: int, tokens: int, steps: int) -> dict[str, 
         with torch.autocast(setting.device.type, dtype=torch.bfloat16):
             loss = model(**inputs).loss
         loss.backward()
-        optimiser.step()
-        optimiser.zero_grad()
+        optimizer.step()
+        optimizer.zero_grad()
     synchronize(setting.device)
     seconds = (time.perf_counter() - begin) / (steps - steps // 2)
     positions = batch * (tokens + setting.model.num_visual_tokens)

@@ -41,7 +41,7 @@ def trunk(repeat: int) -> dict[str, float]:
 
 
 def keys(repeat: int) -> dict[str, float]:
-    """Normalised cross-attention at biod2c-tiny's size: what keys give scaled, against keys scaled."""
+    """Normalized cross-attention at biod2c-tiny's size: what keys give scaled, against keys scaled."""
     torch.manual_seed(0)
     heads, width = 8, 432
     attention = nn.MultiheadAttention(width, heads, batch_first=True)
@@ -71,7 +71,7 @@ def keys(repeat: int) -> dict[str, float]:
         return attend(attention, queries, memory, score=partial(directions, sharpness=sharpness))[0]
 
     torch.testing.assert_close(ours(), scaled_keys(), atol=1e-5, rtol=1e-4)
-    return {"normalised attention": compare(through(ours), through(scaled_keys), repeat)[0]}
+    return {"normalized attention": compare(through(ours), through(scaled_keys), repeat)[0]}
 
 
 def drop(repeat: int) -> dict[str, float]:

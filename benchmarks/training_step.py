@@ -1,7 +1,7 @@
 """Training as this project does it against the authors' way of doing the same, written afresh here.
 
 The authors' way: texts padded to 512 tokens, activation checkpointing, logits at all positions, the
-queue tokenised and embedded one text at a time at every step, the trunk in training mode in NCHW and
+queue tokenized and embedded one text at a time at every step, the trunk in training mode in NCHW and
 float32. Both ways take turns in one process and are timed in processor time on one thread, so that
 neighbours on the machine count little. The losses must agree.
 
@@ -41,7 +41,7 @@ WANTED = {
     "vocabulary loss, memory": 30.0,
     "queue": 10.0,
     "trunk": 5.0,
-    "normalised attention": 1.2,
+    "normalized attention": 1.2,
     "dropout": 1.5,
     "padding": 3.0,
 }
@@ -189,7 +189,7 @@ def all_positions(logits: Tensor, labels: Tensor) -> Tensor:
 def embed_one_by_one(
     model: BioD2CForConditionalGeneration, tokenizer: Any, queues: list[list[str]]
 ) -> Tensor:
-    """The queue as the authors embed it: tokenise, pad to 512, embed and average each text alone."""
+    """The queue as the authors embed it: tokenize, pad to 512, embed and average each text alone."""
     embed = model.get_input_embeddings()
     rows = []
     for queue in queues:

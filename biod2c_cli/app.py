@@ -126,7 +126,7 @@ def _quiet_libraries() -> None:
 def _flush() -> None:
     """Write out what stdout holds; where that fails, drop it, or Python tries again as it ends.
 
-    A reader that has gone is no failure: the exit code stays.
+    A reader that has gone is not a failure: the exit code stays.
     """
     if sys.stdout is None:  # closed by the caller
         return
@@ -172,7 +172,7 @@ def root(
 ) -> None:
     """Biomedical visual question answering: ask about an image, train, evaluate.
 
-    Answers are research output; this is no medical device.
+    Answers are research output; this is not a medical device.
     """
 
 

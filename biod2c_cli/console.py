@@ -50,7 +50,7 @@ def note(text: str) -> None:
 def print_table(title: str, columns: list[str], rows: list[list[str]], left: int = 1) -> None:
     """Write a table for the person to stdout, the first ``left`` columns left, the others right aligned.
 
-    All texts are shown as they are: brackets are no markup, control characters are escapes.
+    All texts are shown as they are: brackets are not markup, control characters are escapes.
     """
     from rich.console import Console
     from rich.table import Table

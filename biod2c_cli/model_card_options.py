@@ -28,7 +28,7 @@ def card_facts(license: str, data_licenses: list[str] | None, results: list[Path
     """The options as :class:`biod2c_core.model.checkpoints.card.CardFacts`.
 
     Raises:
-        InputError: A data licence is no assignment.
+        InputError: A data licence is not an assignment.
     """
     from biod2c_core.model.checkpoints.card import CardFacts
 
@@ -36,6 +36,8 @@ def card_facts(license: str, data_licenses: list[str] | None, results: list[Path
     for text in data_licenses or []:
         name, equals, licence = text.partition("=")
         if not (name and equals and licence):
-            raise InputError(f"--data-license {text!r} is no assignment", "Write VQA-RAD=CC0-1.0.")
+            raise InputError(
+                f"--data-license {text!r} is not an assignment", "Write VQA-RAD=CC0-1.0."
+            )
         pairs[name] = licence
     return CardFacts(license, pairs, results or [])

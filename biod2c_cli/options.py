@@ -49,14 +49,14 @@ def numbers(text: str | None, option: str) -> list[int] | None:
     """Read an option such as ``1,3``; None stays None.
 
     Raises:
-        InputError: It is no list of whole numbers.
+        InputError: It is not a list of whole numbers.
     """
     if text is None:
         return None
     try:
         return [int(part) for part in text.split(",")]
     except ValueError as error:
-        raise InputError(f"{option} {text!r} is no list of numbers", "Write 1,3.") from error
+        raise InputError(f"{option} {text!r} is not a list of numbers", "Write 1,3.") from error
 
 
 def pair(text: str | None, option: str) -> tuple[float, float] | None:

@@ -51,7 +51,7 @@ Wandb = Annotated[bool, typer.Option("--wandb", help="Log to Weights & Biases to
 
 
 @dataclass(frozen=True)
-class Where:
+class LaunchFlags:
     """The machines and processes that the flags ask for."""
 
     gpus: int | None
@@ -62,14 +62,14 @@ class Where:
     hostfile: Path | None
 
     @property
-    def here(self) -> int:
+    def local_processes(self) -> int:
         """Processes of this machine."""
         return self.gpus or self.processes or 1
 
     @property
-    def in_all(self) -> int:
+    def total_processes(self) -> int:
         """Processes of the whole run."""
-        return self.here * self.nodes
+        return self.local_processes * self.nodes
 
     def launch(self, flags: EngineFlags, preset: Literal["auto", 0, 2, 3]) -> int | None:
         """Start the processes and wait for them; one that shares with none needs no launch.
@@ -100,13 +100,16 @@ class Where:
         if self.gpus:
             launch.check_gpus(self.gpus)
         engine = choose_engine(
-            *(self.in_all, bool(self.gpus), flags.zero, flags.deepspeed, flags.fsdp), preset=preset
+            *(self.total_processes, bool(self.gpus), flags.zero, flags.deepspeed, flags.fsdp),
+            preset=preset,
         )
-        if self.in_all == 1 and not engine.splits:
+        if self.total_processes == 1 and not engine.splits:
             return None
         nodes = launch.Nodes(self.nodes, self.node_rank, self.master)
-        os.environ.setdefault("PYTHONSAFEPATH", "1")  # a file of the user's is no module of ours
-        return launch.launch([sys.executable, "-m", "biod2c_cli", *sys.argv[1:]], self.here, nodes)
+        os.environ.setdefault("PYTHONSAFEPATH", "1")  # a file of the user's is not a module of ours
+        return launch.launch(
+            [sys.executable, "-m", "biod2c_cli", *sys.argv[1:]], self.local_processes, nodes
+        )
 
 
 def _without_hostfile(arguments: list[str]) -> list[str]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from biod2c_cli.console import emit, emit_json
-from biod2c_cli.training_options import Where
+from biod2c_cli.training_options import LaunchFlags
 from biod2c_core.config import TrainingConfig, dump_config
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ def show_plan(
     stage: int,
     data: list[Path],
     checkpoint: str | None,
-    where: Where,
+    launch_flags: LaunchFlags,
     flags: EngineFlags,
     device: str,
     gpu_memory: float | None,
@@ -35,15 +35,17 @@ def show_plan(
     from biod2c_core.training.dry_run import make_plan
     from biod2c_core.training.hardware.engines import choose_engine
 
-    if gpu_memory is None and not where.processes:
+    if gpu_memory is None and not launch_flags.processes:
         gpu_memory = _memory_here()
-    on_gpu = not where.processes and (bool(where.gpus) or _is_gpu(device))
+    on_gpu = not launch_flags.processes and (bool(launch_flags.gpus) or _is_gpu(device))
     engine = choose_engine(
-        *(where.in_all, on_gpu, flags.zero, flags.deepspeed, flags.fsdp),
+        *(launch_flags.total_processes, on_gpu, flags.zero, flags.deepspeed, flags.fsdp),
         preset=config.zero,
         elsewhere=True,
     )
-    plan = make_plan(config, stage, data, checkpoint, where.in_all, engine, gpu_memory)
+    plan = make_plan(
+        config, stage, data, checkpoint, launch_flags.total_processes, engine, gpu_memory
+    )
     if as_json:
         emit_json(asdict(plan))
     else:
@@ -55,7 +57,7 @@ def show_plan(
         emit(f"memory of each of {plan.processes} process(es), estimated, GiB:")
         for name, size in plan.memory.items():
             emit(f"  {name}: {size:.2f}")
-        emit(f"  in all, with what the allocator wastes: {plan.total:.2f}")
+        emit(f"  in all, with allocator overhead: {plan.total:.2f}")
         _verdict(plan.fits, plan.available, plan.help, stage)
     if plan.fits is False:
         raise typer.Exit(2)

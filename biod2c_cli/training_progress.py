@@ -1,4 +1,4 @@
-"""The training bar: steps, time left, losses; plain lines where stderr is no terminal."""
+"""The training bar: steps, time left, losses; plain lines where stderr is not a terminal."""
 
 from __future__ import annotations
 

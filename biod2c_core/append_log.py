@@ -125,7 +125,7 @@ class AppendLog:
             self._file.write(b"\n")
         elif tail and tail[:1] not in b'{["\0':  # NUL: what a power cut may leave
             raise InputError(
-                f"the last line of {self.path} is not JSON", "Give another output, or mend it."
+                f"the last line of {self.path} is not JSON", "Give another output, or repair it."
             )
         elif tail:
             self._file.truncate(start)

@@ -1,6 +1,6 @@
 """Write files and folders so that a reader, or a kill at any moment, never sees half of one.
 
-SIGTERM in the middle removes what was begun, as Ctrl-C does.
+SIGTERM in the middle removes the unfinished file, as Ctrl-C does.
 """
 
 from __future__ import annotations

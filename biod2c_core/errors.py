@@ -35,7 +35,8 @@ class BioD2CError(Exception):
     def __init__(self, problem: str, remedy: str = "") -> None:
         self.problem = problem
         self.remedy = remedy
-        super().__init__(f"{problem}. {remedy}" if remedy else problem)
+        text = f"{problem}. {remedy}" if remedy else problem
+        super().__init__(" ".join(text.splitlines()))  # one line, whatever a name holds
 
 
 class InputError(BioD2CError, ValueError):

@@ -1,6 +1,6 @@
 """Web pages from the templates in ``assets``.
 
-Style and script stand in the page, and its content policy lets nothing else run. Whatever a template is
+Style and script are in the page, and its content policy lets nothing else run. Whatever a template is
 given reaches the page as escaped text, or through ``tojson`` as data, never as markup.
 """
 

@@ -23,7 +23,7 @@ def calibrate(
     """Fit the confidence of a model to how often it is right, and keep that beside its weights.
 
     Writes calibration.json into the checkpoint's folder; ask and serve use it from then on. An answer
-    is right when it equals the gold one but for case, punctuation and blanks.
+    is right when it equals the gold one apart from case, punctuation and blanks.
     """
     from biod2c_core.data.records import iter_records
     from biod2c_core.evaluation.score.normalize import plain

@@ -148,9 +148,9 @@ def stats(
 ) -> None:
     """Count records, images, lengths, modalities and the balance of answers."""
     from biod2c_core.data.formats import iter_good_records
-    from biod2c_core.data.stats import plot_stats, summarise
+    from biod2c_core.data.stats import plot_stats, summarize
 
-    summary = summarise(iter_good_records(data, format))
+    summary = summarize(iter_good_records(data, format))
     if plot is not None:
         plot_stats(summary, plot)
         console.note(f"plotted to {plot}")
@@ -199,7 +199,7 @@ def split(
     ] = "image",
     seed: Seed = 0,
 ) -> None:
-    """Assign train, validation and test anew, no image in two of them, kinds evenly spread."""
+    """Assign new splits: no image in two of them, kinds evenly spread."""
     from biod2c_core.data.split import split_data
 
     shares = dict(zip(("train", "validation", "test"), fractions, strict=True))

@@ -61,14 +61,14 @@ def fit(
     classifier, report.json, predictions.csv and mistakes.png.
     """
     from biod2c_core.curation.filter_images.encoder import ImageEncoder
-    from biod2c_core.curation.filter_images.fit import fit as fit_labels
+    from biod2c_core.curation.filter_images.fit import fit_filter
     from biod2c_core.curation.filter_images.labels import UNSURE, read_labels
     from biod2c_core.device import resolve_device
 
     rows = read_labels(labels, image_root)
     loaded = ImageEncoder.load(encoder, resolve_device(device))
     with console.progress("images", sum(row.label != UNSURE for row in rows)) as advance:
-        report = fit_labels(
+        report = fit_filter(
             rows,
             output,
             loaded,
@@ -106,7 +106,7 @@ def run(
     image_root: ImageRoot = None,
     workers: Workers = 0,
     gpus: Annotated[
-        int, typer.Option(min=0, help="Score on so many GPUs, each with a process of its own.")
+        int, typer.Option(min=0, help="Score on this many GPUs, one process each.")
     ] = 0,
     num_shards: Annotated[
         str, typer.Option(metavar="I/N", help="Do the I-th of N parts, counted from 0.")
@@ -122,23 +122,23 @@ def run(
 
     Killed at any moment, the same command goes on. With --num-shards every part is a command of its
     own, on any machine that sees the files; whichever ends last writes OUT. However the work is
-    divided, OUT is the same. An OUT that is complete is only labelled anew for the threshold.
+    divided, OUT is the same. A complete OUT is only relabelled for the threshold.
     """
     from biod2c_core.curation.filter_images.classifier import ImageFilter
     from biod2c_core.curation.filter_images.encoder import ImageEncoder
     from biod2c_core.curation.filter_images.engines.processes import choose_engine
     from biod2c_core.curation.filter_images.filter import (
-        check_list,
+        check_list_path,
         filter_images,
-        list_clean,
         parse_shard,
+        write_clean_list,
     )
     from biod2c_core.curation.filter_images.moving import move_polluted
     from biod2c_core.curation.filter_images.sources import list_images
     from biod2c_core.device import resolve_device
 
     if list_ is not None:
-        check_list(list_, images, output)
+        check_list_path(list_, images, output)
     score, shard = choose_engine(engine, gpus, workers), parse_shard(num_shards)
     items = list_images(images, image_root)
     here = "cpu" if gpus or engine == "ray" else device  # the weights go to where they are used
@@ -156,7 +156,7 @@ def run(
             advance=advance,
         )
     if report.complete and list_ is not None:
-        list_clean(output, images, list_)
+        write_clean_list(output, images, list_)
     if report.complete and move is not None:
         root = images if images.is_dir() else image_root or images.parent
         moved = move_polluted(items, output, root, move)
@@ -187,7 +187,7 @@ def undo(
 
     Nothing is overwritten: a file whose old place is taken stays where it is, and the exit code is 3.
     """
-    from biod2c_core.curation.filter_images.moving import undo as undo_moves
+    from biod2c_core.curation.filter_images.moving import undo_moves
 
     undone = undo_moves(folder)
     if as_json:

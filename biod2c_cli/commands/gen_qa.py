@@ -14,7 +14,7 @@ from biod2c_cli.options import AsJson, ImageRoot
 from biod2c_core.errors import InputError, PartialResultError
 
 if TYPE_CHECKING:
-    from biod2c_core.curation.gen_qa import Estimate, Settings
+    from biod2c_core.curation.gen_qa import CostEstimate, GenerationSettings
     from biod2c_core.curation.qa_results import Outputs, Summary
     from biod2c_core.data.records import Record
     from biod2c_core.llm_api import Client, Journal
@@ -81,13 +81,13 @@ def gen_qa(
     goes to OUT.rejected.jsonl with the reason. Exit code 3: some records gave no pair; 4: the budget
     is used up; 5: the endpoint failed.
     """
-    from biod2c_core.curation.gen_qa import Settings
+    from biod2c_core.curation.gen_qa import GenerationSettings
     from biod2c_core.curation.prompts import load_template
 
     if output.suffix != ".jsonl":
-        raise InputError(f"the output {output} is no .jsonl file", "Name it OUT.jsonl.")
+        raise InputError(f"the output {output} is not a .jsonl file", "Name it OUT.jsonl.")
     chosen, root = _read(records, image_root, limit)
-    settings = Settings(model, root, load_template(template), image_side, text_only, asks)
+    settings = GenerationSettings(model, root, load_template(template), image_side, text_only, asks)
     connection = Connection(base_url, rpm, tpm, in_flight, timeout, max_tokens, budget, prices)
     if dry_run:
         _print_estimate(_estimate(chosen, settings, connection, output, batch), as_json)
@@ -96,11 +96,11 @@ def gen_qa(
 
 
 def _read(path: Path, image_root: Path | None, limit: int | None) -> tuple[list[Record], Path]:
-    from biod2c_core.curation.gen_qa import askable
+    from biod2c_core.curation.gen_qa import records_to_ask
     from biod2c_core.data.formats import image_root as default_root
     from biod2c_core.data.formats import read_records
 
-    records = list(askable(read_records(path)))[:limit]
+    records = list(records_to_ask(read_records(path)))[:limit]
     if not records:
         raise InputError(f"{path} holds no record", "Give records with image and caption.")
     if not any(record.caption for record in records):
@@ -110,12 +110,12 @@ def _read(path: Path, image_root: Path | None, limit: int | None) -> tuple[list[
 
 def _estimate(
     records: list[Record],
-    settings: Settings,
+    settings: GenerationSettings,
     connection: Connection,
     output: Path,
     batch: BatchStep | None,
-) -> Estimate:
-    from biod2c_core.curation.gen_qa import estimate, next_ask
+) -> CostEstimate:
+    from biod2c_core.curation.gen_qa import estimate_cost, next_ask
     from biod2c_core.curation.qa_results import Outputs
     from biod2c_core.llm_api import Journal, load_price
 
@@ -125,12 +125,12 @@ def _estimate(
         with Journal(path) as journal:
             captioned = [r for r in captioned if next_ask(r, settings, journal) is not None]
     price = load_price(settings.model, connection.prices)
-    return estimate(captioned, settings, price, connection.max_tokens, batch is not None)
+    return estimate_cost(captioned, settings, price, connection.max_tokens, batch is not None)
 
 
 def _run(
     records: list[Record],
-    settings: Settings,
+    settings: GenerationSettings,
     connection: Connection,
     output: Path,
     batch: BatchStep | None,
@@ -181,22 +181,22 @@ def _client(model: str, connection: Connection, journal: Journal) -> Client:
 
 async def _ask_all(
     records: list[Record],
-    settings: Settings,
+    settings: GenerationSettings,
     client: Client,
     failures: dict[str, str],
     in_flight: int,
 ) -> None:
-    from biod2c_core.curation.gen_qa import generate
+    from biod2c_core.curation.gen_qa import generate_pairs
 
     async with client:
         with console.progress("Asking", len(records)) as advance:
-            await generate(records, client, settings, failures, in_flight, advance)
+            await generate_pairs(records, client, settings, failures, in_flight, advance)
 
 
 async def _batch_step(
     step: BatchStep,
     records: list[Record],
-    settings: Settings,
+    settings: GenerationSettings,
     client: Client,
     outputs: Outputs,
     failures: dict[str, str],
@@ -218,7 +218,7 @@ async def _batch_step(
         console.note(f"{part.batch_id}: {part.status}, {part.answered:,} of {len(part.keys):,}")
 
 
-def _print_estimate(estimate: Estimate, as_json: bool) -> None:
+def _print_estimate(estimate: CostEstimate, as_json: bool) -> None:
     if as_json:
         console.emit_json(vars(estimate))
         return
@@ -227,7 +227,7 @@ def _print_estimate(estimate: Estimate, as_json: bool) -> None:
         ["prompt tokens", f"{estimate.prompt_tokens:,}"],
         ["likely USD", _dollars(estimate.likely_usd)],
         ["at most USD", _dollars(estimate.most_usd)],
-        ["unreadable images", f"{estimate.unreadable_images} of {estimate.sampled} looked at"],
+        ["unreadable images", f"{estimate.unreadable_images} of {estimate.sampled} sampled"],
     ]
     console.print_table("Estimate (nothing was sent)", ["what", "value"], rows)
 

@@ -19,13 +19,13 @@ from biod2c_cli.training_options import (
     GpuMemory,
     Gpus,
     Hostfile,
+    LaunchFlags,
     Master,
     NodeCount,
     NodeRank,
     Processes,
     TensorBoard,
     Wandb,
-    Where,
     Zero,
 )
 from biod2c_core.errors import ConfigError
@@ -131,19 +131,19 @@ def train(
 
     from biod2c_core.training.hardware.engines import EngineFlags
 
-    where = Where(gpus, processes, nodes, node_rank, master, hostfile)
+    launch_flags = LaunchFlags(gpus, processes, nodes, node_rank, master, hostfile)
     engine = EngineFlags(zero, deepspeed, fsdp)
     if dry_run:
         from biod2c_cli.training_plan import show_plan
 
-        show_plan(config, stage, data, model, where, engine, device, gpu_memory, as_json)
+        show_plan(config, stage, data, model, launch_flags, engine, device, gpu_memory, as_json)
         return
-    code = where.launch(engine, config.zero)
+    code = launch_flags.launch(engine, config.zero)
     if code is not None:
         raise typer.Exit(code)
 
     from biod2c_cli.training_progress import TrainingProgress
-    from biod2c_core.training.hardware.launch import is_first, part
+    from biod2c_core.training.hardware.launch import is_first, leave_process_group
     from biod2c_core.training.train import train as run
 
     with TrainingProgress() as reporter:
@@ -161,7 +161,7 @@ def train(
             engine=engine,
             track=[name for name, on in (("tensorboard", tensorboard), ("wandb", wandb)) if on],
         )
-    part()
+    leave_process_group()
     if not is_first():
         return
     if as_json:

@@ -13,6 +13,7 @@ from pydantic.fields import FieldInfo
 
 from biod2c_core.config.settings import TrainingConfig, current_name, settings_of
 from biod2c_core.errors import ConfigError
+from biod2c_core.foreign import parse_yaml, read_yaml
 
 PRESETS = Path(__file__).parents[1] / "presets"
 T = TypeVar("T")
@@ -35,7 +36,7 @@ def load_config(preset: str) -> TrainingConfig:
     """Read a preset by name, or a YAML file by path.
 
     Raises:
-        ConfigError: It does not exist, is no YAML mapping, or has a key or value that does not fit.
+        ConfigError: It does not exist, is not a YAML mapping, or has a key or value that does not fit.
     """
     import yaml
 
@@ -45,11 +46,11 @@ def load_config(preset: str) -> TrainingConfig:
     elif not path.is_file():
         raise _unknown("preset", preset, preset_names())
     try:
-        tree = yaml.safe_load(path.read_text("utf-8")) or {}
+        tree = read_yaml(path) or {}
     except OSError as error:
         raise ConfigError(f"cannot read {path}: {error.strerror}", "Check the path.") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path} is no YAML: {' '.join(str(error).split())}") from error
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
     return build(TrainingConfig, tree, "")
 
 
@@ -57,7 +58,7 @@ def dump_config(config: TrainingConfig) -> str:
     """The whole configuration as YAML, every key with its value."""
     import yaml
 
-    return yaml.safe_dump(_plain(config), sort_keys=False, allow_unicode=True)
+    return yaml.safe_dump(_to_tree(config), sort_keys=False, allow_unicode=True)
 
 
 def override(config: T, assignments: list[str]) -> T:
@@ -73,8 +74,8 @@ def override(config: T, assignments: list[str]) -> T:
     for assignment in assignments:
         path, equals, text = assignment.partition("=")
         if not equals:
-            raise ConfigError(f"{assignment!r} is no assignment", "Write key=value.")
-        tree = _plain(config)
+            raise ConfigError(f"{assignment!r} is not an assignment", "Write key=value.")
+        tree = _to_tree(config)
         _assign(type(config), tree, path.strip().split("."), text, "")
         config = build(type(config), tree, "")
     return config
@@ -97,7 +98,7 @@ def build(kind: type[T], tree: Any, place: str) -> T:
         raise _explain(error, kind, place) from None
 
 
-def _plain(settings: Any) -> Any:
+def _to_tree(settings: Any) -> Any:
     return TypeAdapter(type(settings)).dump_python(settings, mode="json")
 
 
@@ -121,7 +122,7 @@ def _decode(text: str, where: str) -> Any:
     import yaml
 
     try:
-        return yaml.safe_load(text)
+        return parse_yaml(text)
     except yaml.YAMLError:
         raise ConfigError(f"{where} is {text!r}", "Write the value as YAML or JSON.") from None
 

@@ -81,7 +81,7 @@ class VisionConfig:
         default=512, description="Side of the square input, pixels; or auto, the tower's own."
     )
     normalize: StrictBool = Field(
-        default=False, description="Layer-normalise each level over its channels."
+        default=False, description="Layer-normalize each level over its channels."
     )
     mean: tuple[Number, ...] | Auto = Field(
         default=(0.485, 0.456, 0.406),
@@ -181,7 +181,7 @@ class ModelSettings:
         default=False,
         validation_alias=AliasChoices("qk_norm_queries", "normalize_queries"),
         description="Self-attention compares directions too, and the decoder's queries are "
-        "layer-normalised.",
+        "layer-normalized.",
     )
     mix_neighbours: Annotated[
         StrictBool, Switch("may begin", beyond="residual 3 x 3 convolution, zero-initialized")
@@ -218,7 +218,7 @@ class StageSettings:
     learning_rate: Number = Field(default=2e-5, ge=0, description="Peak learning rate of AdamW.")
     epochs: Number = Field(default=1.0, ge=0, description="Passes over the data.")
     max_steps: StrictInt = Field(
-        default=0, ge=0, description="Stop after so many optimiser steps; 0 for no limit."
+        default=0, ge=0, description="Stop after so many optimizer steps; 0 for no limit."
     )
     batch_size: StrictInt = Field(default=8, ge=1, description="Samples a step and process.")
     questions_per_image: StrictInt = Field(
@@ -283,7 +283,7 @@ class StageSettings:
     )
     cache_features: StrictBool = Field(
         default=False,
-        description="Keep the frozen trunk's features on disk instead of computing them anew.",
+        description="Keep the frozen trunk's features on disk instead of computing them again.",
     )
     log_every: StrictInt = Field(default=10, ge=1, description="Steps between log lines.")
     save_every: StrictInt = Field(

@@ -21,7 +21,7 @@ from biod2c_core.data.images import resolve_image
 from biod2c_core.data.records import Record
 from biod2c_core.errors import ImageError
 from biod2c_core.llm_api import CallFailed, Client, Journal, Price, request_key, run_all
-from biod2c_core.llm_api.answers import kept
+from biod2c_core.llm_api.answers import journal_entry
 from biod2c_core.llm_api.cost import Usage, prompt_tokens
 
 _AHEAD = 8  # images prepared while all requests are in flight
@@ -31,7 +31,7 @@ _IMAGE_TOKENS = 765  # of a 1024 x 1024 image, for models that the price table d
 
 
 @dataclass(frozen=True)
-class Settings:
+class GenerationSettings:
     """How pairs are asked for.
 
     Attributes:
@@ -60,14 +60,14 @@ class Settings:
 
 
 @dataclass(frozen=True)
-class Request:
+class ChatRequest:
     """What is sent for one record."""
 
     messages: list[dict[str, Any]]
     image_tokens: int
 
 
-def askable(records: Iterable[Record]) -> Iterator[Record]:
+def records_to_ask(records: Iterable[Record]) -> Iterator[Record]:
     """The records to ask about: one for each image and caption, however many questions they had."""
     seen: set[tuple[str, str]] = set()
     for record in records:
@@ -76,7 +76,7 @@ def askable(records: Iterable[Record]) -> Iterator[Record]:
             yield record
 
 
-def prepare(record: Record, settings: Settings, price: Price | None) -> Request:
+def build_request(record: Record, settings: GenerationSettings, price: Price | None) -> ChatRequest:
     """Make the chat messages of a record.
 
     Raises:
@@ -84,17 +84,17 @@ def prepare(record: Record, settings: Settings, price: Price | None) -> Request:
     """
     prompt = fill(settings.template, record.caption)
     if settings.text_only:
-        return Request(chat_messages(prompt, None), 0)
+        return ChatRequest(chat_messages(prompt, None), 0)
     source = resolve_image(settings.image_root, record.image)
     jpeg, (width, height) = shrink_to_jpeg(source, settings.longest_side)
     tokens = price.image_tokens(width, height) if price else _IMAGE_TOKENS
-    return Request(chat_messages(prompt, jpeg), tokens)
+    return ChatRequest(chat_messages(prompt, jpeg), tokens)
 
 
-def next_ask(record: Record, settings: Settings, journal: Journal) -> int | None:
+def next_ask(record: Record, settings: GenerationSettings, journal: Journal) -> int | None:
     """Number of the next request that this record needs, or None where it has its outcome."""
     for ask in range(settings.asks):
-        entry = kept(journal, settings.key(record, ask))
+        entry = journal_entry(journal, settings.key(record, ask))
         if entry is None:
             return ask
         if "refusal" in entry or parse_pairs(entry["text"]):
@@ -102,15 +102,15 @@ def next_ask(record: Record, settings: Settings, journal: Journal) -> int | None
     return None
 
 
-async def generate(
+async def generate_pairs(
     records: Iterable[Record],
     client: Client,
-    settings: Settings,
+    settings: GenerationSettings,
     failures: dict[str, str],
     in_flight: int,
     advance: Callable[[int], None],
 ) -> None:
-    """Ask about every record until its outcome stands in the client's journal.
+    """Ask about every record until its outcome is in the client's journal.
 
     Args:
         records: What to ask about; each needs a caption.
@@ -128,11 +128,11 @@ async def generate(
     assert journal is not None
 
     async def work(record: Record) -> None:
-        request: Request | None = None
+        request: ChatRequest | None = None
         while record.caption and (ask := next_ask(record, settings, journal)) is not None:
             try:
                 if request is None:
-                    request = await asyncio.to_thread(prepare, record, settings, client.price)
+                    request = await asyncio.to_thread(build_request, record, settings, client.price)
                 await client.complete(
                     request.messages,
                     PAIRS_SCHEMA,
@@ -152,7 +152,7 @@ async def generate(
 
 
 @dataclass(frozen=True)
-class Estimate:
+class CostEstimate:
     """What a run would cost, from a sample of its records.
 
     Attributes:
@@ -161,7 +161,7 @@ class Estimate:
         likely_usd: With answers of a usual length; None where the model's price is unknown.
         most_usd: With every answer as long as it may be.
         unreadable_images: How many of the ``sampled`` images cannot be read.
-        sampled: How many records were looked at.
+        sampled: How many records were sampled.
     """
 
     requests: int
@@ -172,19 +172,19 @@ class Estimate:
     sampled: int
 
 
-def estimate(
+def estimate_cost(
     records: list[Record],
-    settings: Settings,
+    settings: GenerationSettings,
     price: Price | None,
     max_tokens: int,
     batch: bool = False,
-) -> Estimate:
+) -> CostEstimate:
     """Estimate tokens and cost without sending anything; see ``Estimate``."""
     chosen = records[:: max(1, len(records) // _SAMPLE)]
     tokens, unreadable = 0, 0
     for record in chosen:
         try:
-            request = prepare(record, settings, price)
+            request = build_request(record, settings, price)
             tokens += prompt_tokens(request.messages, request.image_tokens)
         except ImageError:
             unreadable += 1
@@ -193,7 +193,7 @@ def estimate(
     total = round(tokens / readable * count) if readable else 0
     likely = Usage(total, count * min(_LIKELY_ANSWER, max_tokens))
     most = Usage(total, count * max_tokens)
-    return Estimate(
+    return CostEstimate(
         count,
         total,
         price.cost(likely, batch) if price else None,

@@ -22,7 +22,7 @@ Requirements:
 - Format: ["question": "xxx", "answer": "xxx", ...]
 caption: {caption}, image-url: {image-url}"""
 
-# What stands at {image-url}: the image itself goes along as a part of the message.
+# Replaces {image-url}: the image itself is sent as a part of the message.
 ATTACHED = "the attached image"
 MOST_PAIRS = 3
 _JPEG_QUALITY = 90

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from biod2c_core.curation.gen_qa import Settings, next_ask, prepare
+from biod2c_core.curation.gen_qa import GenerationSettings, build_request, next_ask
 from biod2c_core.curation.prompts import PAIRS_SCHEMA
 from biod2c_core.data.records import Record
 from biod2c_core.errors import ImageError, InputError
@@ -15,7 +15,7 @@ from biod2c_core.llm_api.batch import Batches, BatchRequest, BatchState
 
 def batch_requests(
     records: Iterable[Record],
-    settings: Settings,
+    settings: GenerationSettings,
     client: Client,
     batches: Batches,
     journal: Journal,
@@ -37,7 +37,7 @@ def batch_requests(
         if not record.caption or ask is None or settings.key(record, ask) in on_their_way:
             continue
         try:
-            request = prepare(record, settings, client.price)
+            request = build_request(record, settings, client.price)
         except ImageError as error:
             failures[record.id] = f"image: {error.problem}"
             continue
@@ -46,7 +46,7 @@ def batch_requests(
 
 
 def refuse_pending(
-    records: Iterable[Record], settings: Settings, journal: Journal, path: Path
+    records: Iterable[Record], settings: GenerationSettings, journal: Journal, path: Path
 ) -> None:
     """Refuse to ask now what a batch has been asked already: both would be charged.
 
@@ -74,7 +74,7 @@ def refuse_pending(
 
 
 def failures_by_record(
-    records: Iterable[Record], settings: Settings, by_key: dict[str, str]
+    records: Iterable[Record], settings: GenerationSettings, by_key: dict[str, str]
 ) -> dict[str, str]:
     """Turn failures by request into failures by record."""
     found = {}

@@ -56,8 +56,8 @@ class GateLimits:
     copied_share: float = 0.8
 
 
-def rejection(pair: Pair, caption: str, limits: GateLimits | None = None) -> str:
-    """Why a pair may not enter the set by itself.
+def rejection_reason(pair: Pair, caption: str, limits: GateLimits | None = None) -> str:
+    """Why a pair may not enter the set, looking at this pair alone.
 
     Args:
         pair: The pair.
@@ -72,16 +72,16 @@ def rejection(pair: Pair, caption: str, limits: GateLimits | None = None) -> str
         "placeholder": _PLACEHOLDER.match(pair.question) or _PLACEHOLDER.match(pair.answer),
         "length": not _within(pair.question, limits.question_words)
         or not _within(pair.answer, limits.answer_words),
-        "sentence": sentences(pair.question) != 1,
+        "sentence": count_sentences(pair.question) != 1,
         "caption": _CAPTION.search(pair.question) or _CAPTION.search(pair.answer),
         "refusal": _REFUSAL.match(pair.answer),
         "closed": " ".join(words(pair.answer)) in _CLOSED,
-        "copied": copied(pair.answer, caption, limits),
+        "copied": is_copied(pair.answer, caption, limits),
     }
     return next((name for name, failed in checks.items() if failed), "")
 
 
-def sentences(text: str) -> int:
+def count_sentences(text: str) -> int:
     """How many sentences ``text`` has; abbreviations and decimals do not end one."""
     count, start = 0, 0
     for match in _SENTENCE_END.finditer(text):
@@ -93,7 +93,7 @@ def sentences(text: str) -> int:
     return count + bool(text[start:].strip())
 
 
-def copied(answer: str, caption: str, limits: GateLimits) -> bool:
+def is_copied(answer: str, caption: str, limits: GateLimits) -> bool:
     """Whether the answer repeats a long run of the caption's words."""
     said = words(answer)
     run = longest_common_run(said, words(caption))

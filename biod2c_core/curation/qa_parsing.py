@@ -15,7 +15,7 @@ _MOST_TRIES = 200  # places where JSON may begin
 _FENCE = re.compile(r"```[a-zA-Z]*\n?|```")
 _THOUGHTS = re.compile(r"<think>.*?</think>", re.DOTALL)
 _STRING = r'"((?:[^"\\]|\\.)*)"'
-# the paper's format, which is no JSON: ["question": "xxx", "answer": "xxx", ...]
+# the paper's format, which is not JSON: ["question": "xxx", "answer": "xxx", ...]
 _FIELD = re.compile(r'"\s*(question|answer|q|a)s?[ _]?\d*\s*"\s*:\s*' + _STRING, re.IGNORECASE)
 _LABEL = re.compile(
     r"^[ \t>*#\-]*(?:\d+[.)]\s*)?[*_]*(question|answer|q|a)[ _]?\d*[*_]*\s*[:.]\s*[*_]*\s*",

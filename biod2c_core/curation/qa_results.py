@@ -12,13 +12,13 @@ from typing import IO, Any
 
 from biod2c_core.append_log import whole_characters
 from biod2c_core.atomic import atomic_open, write_json
-from biod2c_core.curation.gen_qa import Settings
+from biod2c_core.curation.gen_qa import GenerationSettings
 from biod2c_core.curation.prompts import MOST_PAIRS
-from biod2c_core.curation.qa_gates import REASONS, question_name, rejection
+from biod2c_core.curation.qa_gates import REASONS, question_name, rejection_reason
 from biod2c_core.curation.qa_parsing import Pair, parse_pairs
 from biod2c_core.data.records import Record
 from biod2c_core.llm_api import Journal
-from biod2c_core.llm_api.answers import kept
+from biod2c_core.llm_api.answers import journal_entry
 
 RECORD_REASONS = {
     "no caption": "the record has no caption",
@@ -91,13 +91,13 @@ class Summary:
 
 def write_results(
     records: Iterable[Record],
-    settings: Settings,
+    settings: GenerationSettings,
     journal: Journal,
     failures: dict[str, str],
     outputs: Outputs,
     priced: bool,
 ) -> Summary:
-    """Write the output files anew from the journal, each atomically and in the records' order.
+    """Rewrite the output files from the journal, each atomically and in the records' order.
 
     Args:
         records: What was, or is to be, asked about.
@@ -125,12 +125,12 @@ def write_results(
 
 
 def _answer_of(
-    record: Record, settings: Settings, journal: Journal, summary: Summary
+    record: Record, settings: GenerationSettings, journal: Journal, summary: Summary
 ) -> dict[str, Any] | None:
     """The journal's entry that decides: the first with pairs or a refusal, else the last of all."""
     entry = None
     for ask in range(settings.asks):
-        entry = kept(journal, settings.key(record, ask))
+        entry = journal_entry(journal, settings.key(record, ask))
         if entry is None:
             return None
         summary.prompt_tokens += entry["usage"]["prompt_tokens"]
@@ -142,7 +142,7 @@ def _answer_of(
 
 @dataclass
 class _Writer:
-    settings: Settings
+    settings: GenerationSettings
     kept: IO[str]
     rejected: IO[str]
     summary: Summary
@@ -176,7 +176,7 @@ class _Writer:
     def _write_pairs(self, record: Record, pairs: list[Pair], asked: set[str]) -> int:
         good = 0
         for pair in pairs:
-            reason = rejection(pair, record.caption, self.settings.limits)
+            reason = rejection_reason(pair, record.caption, self.settings.limits)
             if not reason and good == MOST_PAIRS:
                 reason = "surplus"
             if not reason and question_name(pair.question) in asked:

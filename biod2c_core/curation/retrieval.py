@@ -30,7 +30,7 @@ FIELDS = (
     "summary",
 )
 _QUERY_WORDS = 12
-_OCCURRENCES = 20_000  # looked at for one query; bounds its time in a large knowledge base
+_OCCURRENCES = 20_000  # read for one query; bounds its time in a large knowledge base
 _TOKEN = re.compile(r"[^\W_]+")
 _STOP_WORDS = frozenset(
     _TOKEN.findall(
@@ -72,7 +72,7 @@ def tokens(text: str) -> list[str]:
     return [w[:-1] if len(w) > 3 and w.endswith("s") and not w.endswith("ss") else w for w in words]
 
 
-class Bm25:
+class Bm25Retriever:
     """BM25 (Lucene's variant, k1=1.5, b=0.75) through ``bm25s``.
 
     Args:
@@ -96,7 +96,7 @@ class Bm25:
             return []
         scores = self._index.get_scores(self._rarest(words))
         matching = np.flatnonzero(scores)
-        return [int(matching[rank]) for rank in best(scores[matching], count)]
+        return [int(matching[rank]) for rank in best_indices(scores[matching], count)]
 
     def _rarest(self, words: set[str]) -> list[str]:
         """At least two words, and more while they occur in few enough entries together."""
@@ -105,7 +105,7 @@ class Bm25:
         return ranked[: max(2, int(np.searchsorted(occurrences, _OCCURRENCES, side="right")))]
 
 
-class Dense:
+class DenseRetriever:
     """Cosine similarity of mean-pooled sentence embeddings, by a transformers encoder.
 
     Args:
@@ -165,10 +165,10 @@ class Dense:
         if not query.strip():
             return []
         scores = self._embedded @ self.embed([query])[0]
-        return best(scores, count)
+        return best_indices(scores, count)
 
 
-def best(scores: np.ndarray, count: int) -> list[int]:
+def best_indices(scores: np.ndarray, count: int) -> list[int]:
     """Indices of the ``count`` highest scores, ties in favour of the lower index."""
     candidates = np.arange(len(scores))
     if count < len(scores):
@@ -196,8 +196,8 @@ class Knowledge:
     def retriever(self) -> Retriever:
         """Built at first use."""
         if self.encoder is not None:
-            return Dense(self.entries, self.encoder, self.device)
-        return Bm25(self.entries)
+            return DenseRetriever(self.entries, self.encoder, self.device)
+        return Bm25Retriever(self.entries)
 
 
 def captions_as_entries(captions: Iterable[str]) -> list[Entry]:
@@ -211,7 +211,7 @@ def load_entries(path: str | Path) -> list[Entry]:
 
     Args:
         path: ``.jsonl`` (objects or strings), ``.json`` (a list of them, an object of them, or terms
-            with their synonyms) or plain text with one entry a line.
+            with their synonyms) or plain text with one entry per line.
 
     Raises:
         InputError: It cannot be read, or holds no text.

@@ -84,13 +84,13 @@ class QueueBuilder:
         own = unique(text for caption in known.captions for text in self._phrases(caption))
         facts = [fact for fact in known.facts if fact.casefold() != answer]
         told = unique([*own, *facts])
-        queue = pick(lambda: iter(told), record.answer, self._k)
+        queue = pick_texts(lambda: iter(told), record.answer, self._k)
         from_own = len(set(queue) & set(own))
         from_image = len(queue) - from_own
         if len(queue) < self._k and self._knowledge is not None:
             captions = [_without(caption, answer) for caption in known.captions]
             query = " ".join([*captions, *facts]) or _without(record.question, answer)
-            queue = pick(lambda: self._candidates(told, query), record.answer, self._k)
+            queue = pick_texts(lambda: self._candidates(told, query), record.answer, self._k)
         self._count(len(queue), from_own, from_image)
         return replace(record, queue=tuple(queue))
 
@@ -108,7 +108,7 @@ class QueueBuilder:
                 known.facts[" ".join(fact.split()).strip(" .")] = None
 
     def _candidates(self, told: list[str], query: str) -> Iterator[str]:
-        """What is told, then the texts of ever more entries of the knowledge base."""
+        """What is known, then the texts of more and more entries of the knowledge base."""
         assert self._knowledge is not None
         yield from told
         given = {normalize(text) for text in told}
@@ -151,7 +151,7 @@ class QueueBuilder:
         report.from_knowledge += length - from_caption - from_image
 
 
-def pick(candidates: Callable[[], Iterator[str]], answer: str, k: int) -> list[str]:
+def pick_texts(candidates: Callable[[], Iterator[str]], answer: str, k: int) -> list[str]:
     """The first ``k`` texts that do not contain the answer.
 
     Args:

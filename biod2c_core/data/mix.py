@@ -57,7 +57,7 @@ class MixReport:
         records: Records written, by ``Record.source``.
         images: Different images, by ``Record.source``.
         link: The link beside the output to its images, if one was needed.
-        dropped: The parts of which nothing was taken, as they are written, each with the reason.
+        dropped: The parts from which nothing was taken, as written, each with the reason.
     """
 
     records: dict[str, int]
@@ -70,7 +70,7 @@ def parse_part(text: str) -> Part:
     """Read ``PATH[@SPLIT][=WEIGHT]``; a path that exists as written is taken as one.
 
     Raises:
-        InputError: The weight is no number above 0, or the split is unknown.
+        InputError: The weight is not a number above 0, or the split is unknown.
     """
     if Path(text).exists():
         return Part(Path(text))
@@ -195,7 +195,7 @@ def _copied(
     with tempfile.TemporaryFile(dir=folder) as waiting:
         for some in _batches(records):
             digests.extend(_digest(record.id, seed) for record in some)
-            rows = [tuple(vars(record).values()) for record in some]
+            rows = [vars(record) for record in some]
             lengths.append(waiting.write(marshal.dumps(rows)))
         counts.kept = len(digests)
         wanted = math.floor(Fraction(str(weight)) * counts.kept + Fraction(1, 2))
@@ -207,7 +207,7 @@ def _copied(
             # read back as written above, from a file that has no name
             for row in marshal.loads(waiting.read(length)):
                 if copies := whole + (next(order) <= last):
-                    yield Record(*row), copies
+                    yield Record(**row), copies
 
 
 def _batches(records: Iterable[Record]) -> Iterator[list[Record]]:

@@ -87,7 +87,8 @@ class Record:
         return other
 
 
-FIELDS = frozenset(field.name for field in fields(Record))
+_ORDER = tuple(field.name for field in fields(Record))
+FIELDS = frozenset(_ORDER)
 
 
 def text_of(name: str, value: Any) -> str:
@@ -134,7 +135,7 @@ def parse_record(row: Any) -> Record:
         row: What ``json.loads`` gave for one line. ``null`` is a field that is not there.
 
     Raises:
-        ValueError: The value is no object, a field is missing, unknown, or of the wrong type. The
+        ValueError: The value is not an object, a field is missing, unknown, or of the wrong type. The
             message names the field; the caller adds file and line.
     """
     if not isinstance(row, dict):
@@ -163,7 +164,7 @@ def parse_record(row: Any) -> Record:
     values["queue"], values["tags"] = tuple(queue), tags
     values["boxes"] = _boxes(boxes) if (boxes := row.get("boxes")) is not None else ()
     record = object.__new__(Record)  # a frozen dataclass takes 5 times longer to fill itself
-    record.__dict__.update(values)
+    record.__dict__.update((name, values[name]) for name in _ORDER)
     return record
 
 
@@ -290,7 +291,7 @@ def decode_line(line: bytes) -> Any:
     """Decode one line of JSONL.
 
     Raises:
-        ValueError: The line is no UTF-8, is no JSON (which has no NaN and no Infinity), names a field
+        ValueError: The line is not UTF-8, is not JSON (which has no NaN and no Infinity), names a field
             twice, or is too long; the message says which.
     """
     if len(line) > MAX_LINE_BYTES + 1:
@@ -346,7 +347,7 @@ def iter_jsonl(path: str | Path) -> Iterator[tuple[int, Any]]:
 
     Raises:
         InputError: The file cannot be opened.
-        RecordError: A line is no UTF-8 or no JSON; ``file:line`` is named.
+        RecordError: A line is not UTF-8 or not JSON; ``file:line`` is named.
     """
     for number, line in iter_lines(path):
         try:

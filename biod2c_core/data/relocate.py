@@ -38,7 +38,7 @@ class ImagePaths:
         self._located = lru_cache(FOLDERS)(self._locate)
         if self.link and self.link.exists() and not self.link.is_symlink():
             raise InputError(
-                f"{self.link} exists and is no link to the images", "Choose another OUT name."
+                f"{self.link} exists and is not a link to the images", "Choose another OUT name."
             )
 
     def relocate(self, record: Record, root: Path) -> Record:

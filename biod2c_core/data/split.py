@@ -48,7 +48,7 @@ def split_records(
     """
     if not records:
         raise InputError("there is no record to split", "Give a data set with records.")
-    shares = _normalised(fractions or DEFAULT_FRACTIONS)
+    shares = _normalized(fractions or DEFAULT_FRACTIONS)
     sizes: dict[str, Counter[Kind]] = defaultdict(Counter)
     for record in records:
         sizes[group_key(record, group)][record.source, record.answer_type] += 1
@@ -64,7 +64,7 @@ def split_data(
     seed: int = 0,
     group: str = "image",
 ) -> list[Record]:
-    """Read a data set and write it as one JSONL with ``split`` set anew; see :func:`split_records`.
+    """Read a data set and write it as one JSONL with a new ``split``; see :func:`split_records`.
 
     Returns:
         What was written.
@@ -96,7 +96,7 @@ def group_key(record: Record, group: str) -> str:
     return record.tags[group]
 
 
-def _normalised(fractions: dict[str, float]) -> dict[str, float]:
+def _normalized(fractions: dict[str, float]) -> dict[str, float]:
     total = sum(fractions.values())
     if not 0 < total < float("inf") or min(fractions.values()) < 0:
         raise InputError(

@@ -17,7 +17,7 @@ LONGEST = 4096  # longer texts are counted at this length
 
 
 @dataclass
-class Lengths:
+class TextLengths:
     """How long texts are, in words, kept as a histogram so that memory stays bounded."""
 
     counts: Counter[int] = field(default_factory=Counter)
@@ -61,8 +61,8 @@ class Stats:
     organs: Counter[str] = field(default_factory=Counter)
     closed_answers: Counter[str] = field(default_factory=Counter)
     open_answers: Counter[str] = field(default_factory=Counter)
-    question_words: Lengths = field(default_factory=Lengths)
-    answer_words: Lengths = field(default_factory=Lengths)
+    question_words: TextLengths = field(default_factory=TextLengths)
+    answer_words: TextLengths = field(default_factory=TextLengths)
 
     def add(self, record: Record) -> None:
         """Count one record."""
@@ -93,13 +93,13 @@ class Stats:
             plain[name] = dict(getattr(self, name).most_common())
         plain["question_words"] = self.question_words.to_json()
         plain["answer_words"] = self.answer_words.to_json()
-        plain["closed_answers"] = asdict(balance(self.closed_answers))
-        plain["open_answers"] = asdict(balance(self.open_answers))
+        plain["closed_answers"] = asdict(answer_balance(self.closed_answers))
+        plain["open_answers"] = asdict(answer_balance(self.open_answers))
         return plain
 
 
 @dataclass(frozen=True)
-class Balance:
+class AnswerBalance:
     """How evenly answers are spread.
 
     Attributes:
@@ -115,14 +115,16 @@ class Balance:
     top: dict[str, int]
 
 
-def balance(answers: Counter[str]) -> Balance:
-    """Summarise a count of answers."""
+def answer_balance(answers: Counter[str]) -> AnswerBalance:
+    """Summarize a count of answers."""
     total = answers.total()
     top = dict(answers.most_common(TOP))
-    return Balance(total, len(answers), round(max(top.values(), default=0) / max(1, total), 4), top)
+    return AnswerBalance(
+        total, len(answers), round(max(top.values(), default=0) / max(1, total), 4), top
+    )
 
 
-def summarise(records: Iterable[Record]) -> Stats:
+def summarize(records: Iterable[Record]) -> Stats:
     """Count a data set."""
     stats = Stats()
     for record in records:

@@ -19,7 +19,7 @@ from biod2c_core.data.records import Record
 from biod2c_core.errors import ImageError
 
 KINDS = {
-    "malformed row": "a row that is no record",
+    "malformed row": "a row that is not a record",
     "missing image": "the file is not there",
     "unusable image": "the file is damaged, over a limit, or outside the image root",
     "same image in two splits": "by path or by looks, so the splits are not independent",

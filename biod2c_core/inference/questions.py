@@ -1,4 +1,4 @@
-"""What is asked and what is replied, without a model at hand."""
+"""What is asked and what is replied, without a model."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ def gather_questions(texts: Sequence[str], file: Path | None) -> list[Question]:
 
     Args:
         texts: Questions.
-        file: A JSON object with ``question`` (and maybe ``id``) a line, or a text a line.
+        file: A JSON object with ``question`` (and maybe ``id``) per line, or one text per line.
 
     Raises:
         InputError: There is no question, or one is empty.

@@ -11,7 +11,7 @@ from typing import Any
 
 from biod2c_core.append_log import whole_characters
 from biod2c_core.foreign import parse_json
-from biod2c_core.llm_api.cost import MOST_TOKENS, Price, Usage, text_tokens, usage_from
+from biod2c_core.llm_api.cost import MOST_TOKENS, Price, Usage, read_usage, text_tokens
 from biod2c_core.llm_api.failures import CallFailed, Failure, one_line
 from biod2c_core.llm_api.journal import Journal
 
@@ -49,7 +49,7 @@ class Completion:
 
 
 @dataclass(frozen=True)
-class Reader:
+class AnswerReader:
     """Reads bodies.
 
     Attributes:
@@ -84,9 +84,9 @@ class Reader:
         except (KeyError, IndexError, TypeError, AttributeError):
             shown = self._line(json.dumps(body.get("error", list(body)[:20]))[:200])
             failure = _paid("malformed", f"the answer holds no choice: {shown}")
-            return failure, usage_from(body, replace(estimate, completion_tokens=0))
+            return failure, read_usage(body, replace(estimate, completion_tokens=0))
         text = whole_characters(self.redact(text)) if isinstance(text, str) else ""
-        usage = usage_from(body, replace(estimate, completion_tokens=text_tokens(text)))
+        usage = read_usage(body, replace(estimate, completion_tokens=text_tokens(text)))
         if refusal or finish == "content_filter":
             return _paid("refusal", self._line(refusal or "stopped by the content filter")), usage
         if not text.strip():
@@ -107,7 +107,7 @@ class Reader:
         return whole_characters(one_line(self.redact(str(text))))
 
 
-def kept(journal: Journal, key: str) -> dict[str, Any] | None:
+def journal_entry(journal: Journal, key: str) -> dict[str, Any] | None:
     """The journal's entry of a request, or None where there is none that can be used.
 
     An entry that cannot be used is left where it is, with a warning; the request is made again.
@@ -135,7 +135,7 @@ def _set_aside(path: str, key: str) -> None:
     _LOG.warning("%s: the entry %.40s cannot be used and is set aside", path, key)
 
 
-def replay(entry: dict[str, Any]) -> Completion:
+def replay_entry(entry: dict[str, Any]) -> Completion:
     """The completion that a journal entry holds.
 
     Raises:

@@ -15,10 +15,10 @@ from typing import Any
 from biod2c_core.atomic import write_json
 from biod2c_core.errors import BudgetError, EndpointError, InputError
 from biod2c_core.foreign import parse_json, read_json
-from biod2c_core.llm_api.answers import Completion, Reader, kept
+from biod2c_core.llm_api.answers import AnswerReader, Completion, journal_entry
 from biod2c_core.llm_api.client import Client
 from biod2c_core.llm_api.cost import Usage
-from biod2c_core.llm_api.failures import FATAL, CallFailed, Failure, classify, fatal_error
+from biod2c_core.llm_api.failures import FATAL, CallFailed, Failure, classify_failure, fatal_error
 from biod2c_core.llm_api.journal import Journal
 
 MOST_REQUESTS = 50_000  # in one batch
@@ -42,7 +42,7 @@ class BatchRequest:
 
 
 @dataclass
-class Part:
+class SubmittedBatch:
     """One batch at the endpoint.
 
     Attributes:
@@ -72,11 +72,11 @@ class BatchState:
     """
 
     run: str = field(default_factory=lambda: uuid.uuid4().hex)
-    parts: list[Part] = field(default_factory=list)
+    parts: list[SubmittedBatch] = field(default_factory=list)
 
     @staticmethod
     def load(path: Path) -> BatchState:
-        """Read the file, or start anew where there is none.
+        """Read the file, or start a new one.
 
         Raises:
             InputError: The file is malformed.
@@ -85,9 +85,11 @@ class BatchState:
             return BatchState()
         try:
             value = read_json(path, _MOST_STATE)
-            return BatchState(value["run"], [Part(**part) for part in value["parts"]])
+            return BatchState(value["run"], [SubmittedBatch(**part) for part in value["parts"]])
         except (OSError, ValueError, KeyError, TypeError) as error:
-            raise InputError(f"{path} is no state of a batch", "Restore it from a copy.") from error
+            raise InputError(
+                f"{path} is not the state of a batch", "Restore it from a copy."
+            ) from error
 
     def save(self, path: Path) -> None:
         """Write the file, atomically."""
@@ -112,7 +114,7 @@ class Batches:
         self._journal = journal
         self._path = path
         self.state = BatchState.load(path)
-        self._reader = Reader(client.redact, client.price, batch=True)
+        self._reader = AnswerReader(client.redact, client.price, batch=True)
 
     async def submit(self, requests: Iterable[BatchRequest]) -> int:
         """Submit what is neither answered nor on its way.
@@ -126,7 +128,11 @@ class Batches:
         """
         await self._adopt()
         known = self.state.outstanding()
-        new = (r for r in requests if r.key not in known and kept(self._journal, r.key) is None)
+        new = (
+            r
+            for r in requests
+            if r.key not in known and journal_entry(self._journal, r.key) is None
+        )
         submitted = 0
         for part, content in self._parts(new):
             self._check_budget(part)
@@ -164,14 +170,14 @@ class Batches:
             for name in filter(None, (batch.output_file_id, batch.error_file_id)):
                 content = await self._call("files", "content", name)
                 self._take(part, content.content, failures)
-            unanswered = [key for key in part.keys if kept(self._journal, key) is None]
+            unanswered = [key for key in part.keys if journal_entry(self._journal, key) is None]
             for key in unanswered:
                 failures.setdefault(key, f"the batch is {part.status} without this result")
             part.status = "collected"
             self.state.save(self._path)
         return failures
 
-    def _take(self, part: Part, content: bytes, failures: dict[str, str]) -> None:
+    def _take(self, part: SubmittedBatch, content: bytes, failures: dict[str, str]) -> None:
         """Journal a file of results; taken twice, it counts once."""
         mine, unusable = set(part.keys), 0
         for line in content.splitlines():
@@ -192,14 +198,16 @@ class Batches:
         if unusable:
             _LOG.warning("%s: results that cannot be used: %d", part.batch_id, unusable)
 
-    def _keep(self, part: Part, key: str, outcome: Completion | Failure, usage: Usage) -> None:
+    def _keep(
+        self, part: SubmittedBatch, key: str, outcome: Completion | Failure, usage: Usage
+    ) -> None:
         """Write one result down with its cost, unless an earlier collection has done so.
 
         The answer of a request that was answered otherwise in the meantime stands; the batch's is
         charged all the same, so its cost is kept under a name of its own, as that of a failure is.
         """
         charged = f"{part.batch_id} {key}"
-        before = kept(self._journal, key)
+        before = journal_entry(self._journal, key)
         seen = before is not None and before.get("batch") == part.batch_id
         if seen or self._journal.get(charged) is not None:
             return
@@ -211,13 +219,13 @@ class Batches:
             entry["key"] = charged
         self._journal.add(entry)
 
-    def _parts(self, requests: Iterable[BatchRequest]) -> Iterator[tuple[Part, bytes]]:
-        part, lines, size = Part([]), list[bytes](), 0
+    def _parts(self, requests: Iterable[BatchRequest]) -> Iterator[tuple[SubmittedBatch, bytes]]:
+        part, lines, size = SubmittedBatch([]), list[bytes](), 0
         for request in requests:
             line = self._line(request)
             if part.keys and (len(part.keys) >= MOST_REQUESTS or size + len(line) > MOST_BYTES):
                 yield part, b"".join(lines)
-                part, lines, size = Part([]), list[bytes](), 0
+                part, lines, size = SubmittedBatch([]), list[bytes](), 0
             part.keys.append(request.key)
             most = self._client.estimate(request.messages, request.schema, request.image_tokens)
             part.most_usd += self._reader.cost(most) or 0.0
@@ -236,7 +244,7 @@ class Batches:
         }
         return json.dumps(row).encode() + b"\n"
 
-    def _check_budget(self, part: Part) -> None:
+    def _check_budget(self, part: SubmittedBatch) -> None:
         on_their_way = [p.most_usd for p in self.state.parts if p.status != "collected"]
         limit = self._client.budget.limit
         total = self._journal.spent + sum(on_their_way) + part.most_usd
@@ -246,7 +254,7 @@ class Batches:
                 "Raise --budget, or submit fewer records with --limit.",
             )
 
-    async def _create(self, part: Part, content: bytes) -> None:
+    async def _create(self, part: SubmittedBatch, content: bytes) -> None:
         with tempfile.NamedTemporaryFile(suffix=".jsonl") as file:
             file.write(content)
             file.flush()
@@ -296,7 +304,7 @@ class Batches:
         raise problem  # outside the handler: the original, with its headers, is not chained
 
     def _problem(self, error: Exception) -> EndpointError:
-        failure = classify(error)
+        failure = classify_failure(error)
         failure = replace(failure, reason=self._client.redact(failure.reason))
         if failure.kind in FATAL:
             return fatal_error(failure)

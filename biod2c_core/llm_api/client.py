@@ -13,7 +13,7 @@ from typing import Any
 
 from biod2c_core.errors import EndpointError, InputError
 from biod2c_core.foreign import parse_json
-from biod2c_core.llm_api.answers import Completion, Reader, kept, replay
+from biod2c_core.llm_api.answers import AnswerReader, Completion, journal_entry, replay_entry
 from biod2c_core.llm_api.cost import Budget, Price, Usage, load_price, prompt_tokens, text_tokens
 from biod2c_core.llm_api.credentials import read_api_key, read_base_url, redact
 from biod2c_core.llm_api.failures import (
@@ -21,7 +21,7 @@ from biod2c_core.llm_api.failures import (
     RETRYABLE,
     CallFailed,
     Failure,
-    classify,
+    classify_failure,
     fatal_error,
     one_line,
 )
@@ -31,7 +31,7 @@ from biod2c_core.llm_api.limiter import Limiter
 
 _FIRST_BACKOFF = 0.5  # seconds; doubles with each attempt
 _LONGEST_BACKOFF = 30.0
-_ANNOUNCED = 10.0  # seconds of waiting from which a person is told
+_ANNOUNCED = 10.0  # seconds; longer waits are announced
 _LONGEST_WAIT = 60.0  # whatever the endpoint asks for
 _LOG = logging.getLogger(__name__)
 _PATIENCE = 900.0  # seconds that one call may spend being turned away with 429
@@ -89,7 +89,7 @@ class Client:
         self.budget = Budget(budget, journal.spent if journal else 0.0)
         self.timeout = timeout
         self._key = read_api_key(api_key)
-        self.reader = Reader(self.redact, self.price)
+        self.reader = AnswerReader(self.redact, self.price)
         self._limiter = limiter or Limiter()
         self.journal = journal
         self._slots = asyncio.Semaphore(max_in_flight)
@@ -136,13 +136,13 @@ class Client:
 
         Raises:
             CallFailed: No answer for good; says why. A refusal is paid and kept, so it is raised
-                again from the journal; other failures are asked anew in the next run.
+                again from the journal; other failures are asked again in the next run.
             EndpointError: The endpoint is down or refuses everything; stop the run.
             BudgetError: The budget does not cover this request.
         """
         key = key or request_key(self.base_url, self.model, messages, schema, temperature)
-        if self.journal is not None and (entry := kept(self.journal, key)) is not None:
-            return replay(entry)
+        if self.journal is not None and (entry := journal_entry(self.journal, key)) is not None:
+            return replay_entry(entry)
         estimate = self.estimate(messages, schema, image_tokens)
         return await _Call(self, key, messages, schema, temperature, estimate).run()
 
@@ -157,14 +157,14 @@ class Client:
         """Send one request and decode its body, whatever that is.
 
         Raises:
-            Exception: Whatever the ``openai`` package raises; ``classify`` sorts it.
-            ValueError: The body is no JSON object.
+            Exception: Whatever the ``openai`` package raises; ``classify_failure`` sorts it.
+            ValueError: The body is not a JSON object.
         """
         completions = self.connection().chat.completions.with_raw_response
         raw = await asyncio.wait_for(completions.create(**payload), self.timeout)
         body = parse_json(raw.http_response.content)
         if not isinstance(body, dict):
-            raise ValueError("the body is no JSON object")
+            raise ValueError("the body is not a JSON object")
         return body, raw.headers
 
     def connection(self) -> Any:
@@ -316,11 +316,11 @@ class _Call:
         try:
             body, headers = await client.send(payload)
         except ValueError as error:
-            reason = f"the answer is no JSON ({one_line(str(error), 80)})"
+            reason = f"the answer is not JSON ({one_line(str(error), 80)})"
             failure = Failure("malformed", client.redact(reason), maybe_billed=True)
             return failure, self._likely_usage(failure), {}
         except Exception as error:
-            failure = classify(error)
+            failure = classify_failure(error)
             failure = replace(failure, reason=client.redact(failure.reason))
             headers = getattr(getattr(error, "response", None), "headers", {})
             return failure, self._likely_usage(failure), headers

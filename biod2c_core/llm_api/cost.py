@@ -96,7 +96,7 @@ def load_price(model: str, table: str | Path | None = None) -> Price | None:
         price = Price(**entry)
         numbers = list(vars(price).values())
         if not all(isinstance(n, int | float) and 0 <= n <= _DEAREST for n in numbers):
-            raise ValueError(f"a price is no number from 0 to {_DEAREST:,}")
+            raise ValueError(f"a price is not a number from 0 to {_DEAREST:,}")
     except OSError as error:
         raise InputError(f"cannot read the price table {path}: {error.strerror}") from error
     except (
@@ -139,7 +139,7 @@ def prompt_tokens(messages: list[dict[str, Any]], image_tokens: int = 765) -> in
     return total
 
 
-def usage_from(body: Mapping[str, Any], fallback: Usage) -> Usage:
+def read_usage(body: Mapping[str, Any], fallback: Usage) -> Usage:
     """Read the ``usage`` of an answer; ``fallback`` where it is missing, or more than can be."""
     counted = body.get("usage")
     if not isinstance(counted, dict):

@@ -42,12 +42,12 @@ def read_base_url(given: str | None = None) -> str:
     """The endpoint: the argument, else ``OPENAI_BASE_URL``, else OpenAI's own.
 
     Raises:
-        InputError: It is no http(s) URL.
+        InputError: It is not an http(s) URL.
     """
     url = (given or os.environ.get(URL_VARIABLE) or DEFAULT_URL).strip().rstrip("/")
     if not re.match(r"https?://[^/\s]+", url):
         raise InputError(
-            f"the base URL {redact(url)!r} is no http(s) address",
+            f"the base URL {redact(url)!r} is not an http(s) address",
             "Give one such as http://localhost:8000/v1.",
         )
     return url

@@ -70,7 +70,7 @@ def fatal_error(failure: Failure) -> EndpointError:
     return EndpointError(f"the endpoint refused: {failure.reason}", _REMEDY[failure.kind])
 
 
-def classify(error: Exception) -> Failure:
+def classify_failure(error: Exception) -> Failure:
     """Sort an exception of the ``openai`` package.
 
     Args:

@@ -60,6 +60,11 @@ class BioD2CConfig(PretrainedConfig):
         kwargs.setdefault("is_encoder_decoder", False)
         super().__init__(**kwargs)
 
+    @property
+    def padding_id(self) -> int:
+        """The language model's padding id; 0 where it has none."""
+        return self.text_config.pad_token_id or 0
+
 
 def _split(given: dict[str, Any]) -> tuple[ModelSettings, dict[str, Any]]:
     """The switches among the arguments, checked and with their defaults; and the other arguments."""

@@ -276,7 +276,7 @@ class FeatureFusion(nn.Module):
         """Condition an image on a question, Eq. (1) and (2).
 
         Args:
-            image: From :meth:`encode_image`, one row a question; or fewer, with ``rows``.
+            image: From :meth:`encode_image`, one row per question; or fewer, with ``rows``.
             question: Embeddings of the question by the language model, (B, T, d), T <= V.
             question_mask: (B, T), true where a token is real.
             need_attention: Return the cross-attention too.

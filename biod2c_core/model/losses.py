@@ -1,6 +1,6 @@
 """The terms of Eq. (5), each a sum and a count, and the one place that averages and adds them.
 
-A term is averaged over all that an optimiser update counts (answer tokens, rows with a queue), however the
+A term is averaged over all that an optimizer update counts (answer tokens, rows with a queue), however the
 update is cut into micro-batches and processes: whoever cuts it gives the counts of the whole.
 
 Notation used for tensor shapes:
@@ -14,14 +14,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from biod2c_core.errors import ConfigError
 from biod2c_core.model import equations
 
 if TYPE_CHECKING:
-    from biod2c_core.model.fusion import ImageEncoding, VisualTokens
-    from biod2c_core.model.modeling import BioD2CForConditionalGeneration
+    from biod2c_core.model.configuration import BioD2CConfig
+    from biod2c_core.model.fusion import FeatureFusion, ImageEncoding, VisualTokens
 
 Batch = Mapping[str, Tensor | None]
 
@@ -31,7 +31,9 @@ class ForwardPass:
     """What a forward pass with labels has computed, for its losses to read.
 
     Attributes:
-        model: The model.
+        config: The model's configuration.
+        fusion: Its fusion module.
+        embedding: The language model's token embedding.
         batch: Its inputs by name: ``labels`` (B, P), ``question_ids`` (B, T), ``question_mask``,
             ``queue_ids`` (B, k, L), ``queue_mask``, ``boxes`` (B, R, 4), ``image_rows`` (B,).
         image: The images before any question.
@@ -40,7 +42,9 @@ class ForwardPass:
         targets: The answer tokens, (n,).
     """
 
-    model: BioD2CForConditionalGeneration
+    config: BioD2CConfig
+    fusion: FeatureFusion
+    embedding: nn.Embedding
     batch: Batch
     image: ImageEncoding
     visual: VisualTokens

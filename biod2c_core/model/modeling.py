@@ -70,6 +70,7 @@ class BioD2CForConditionalGeneration(PreTrainedModel, GenerationMixin):
     ``generate`` takes the same inputs as ``forward`` and returns only the new tokens.
     """
 
+    config: BioD2CConfig
     config_class = BioD2CConfig
     base_model_prefix = ""
     main_input_name = "input_ids"
@@ -109,10 +110,11 @@ class BioD2CForConditionalGeneration(PreTrainedModel, GenerationMixin):
         loaded = super().from_pretrained(*args, **kwargs)
         model = loaded[0] if isinstance(loaded, tuple) else loaded
         model.vision.restore_buffers()
+        model.vision.align()
         return loaded
 
     def _init_weights(self, module: nn.Module) -> None:
-        """Every part initialises itself; transformers must not do it again."""
+        """Every part initializes itself; transformers must not do it again."""
 
     def get_input_embeddings(self) -> nn.Module:
         """The language model's token embedding, the encoding function epsilon of section 3.1."""
@@ -168,7 +170,7 @@ class BioD2CForConditionalGeneration(PreTrainedModel, GenerationMixin):
         """What is known of an image before any question; reuse it for several questions.
 
         Args:
-            pixel_values: (B, 3, H, W), normalised by the processor.
+            pixel_values: (B, 3, H, W), normalized by the processor.
             grid_features: X_v, (B, N, N, D), where the trunk has run before.
         """
         if (pixel_values is None) == (grid_features is None):
@@ -197,15 +199,10 @@ class BioD2CForConditionalGeneration(PreTrainedModel, GenerationMixin):
         limit = self.config.num_visual_tokens
         question_ids, question_mask = question_ids[:, :limit], question_mask[:, :limit]
         if self.config.architecture == "released":
-            question_ids = fill(question_ids, question_mask, limit, self.padding_id)
+            question_ids = fill(question_ids, question_mask, limit, self.config.padding_id)
             question_mask = torch.ones_like(question_ids)
         question = self.get_input_embeddings()(question_ids)
         return self.fusion(image, question, question_mask, return_attention, image_rows)
-
-    @property
-    def padding_id(self) -> int:
-        """The language model's padding id; 0 where it has none."""
-        return self.config.text_config.pad_token_id or 0
 
     def answer_word_log_p(self, visual: VisualTokens, question_mask: Tensor) -> Tensor:
         """:func:`~.beyond.answer_words.answer_word_log_p` of the tokens of :meth:`encode`."""
@@ -253,7 +250,7 @@ class BioD2CForConditionalGeneration(PreTrainedModel, GenerationMixin):
             pixel_values: (B, 3, H, W); or ``grid_features``, (B, N, N, D).
             grid_features: X_v, where the trunk has run before.
             image_rows: (B,), the image that each row is about, where several share one; by default
-                there is an image a row.
+                there is one image per row.
             question_ids: The question alone, (B, T), for the fusion decoder.
             question_mask: (B, T).
             queue_ids: The text queue, (B, k, L), for L_sem.
@@ -304,7 +301,16 @@ class BioD2CForConditionalGeneration(PreTrainedModel, GenerationMixin):
                 "image_rows": image_rows,
             }
             targets = labels[:, 1:][labels[:, 1:] != -100]
-            passed = losses.ForwardPass(self, batch, image, visual, answered, targets)
+            passed = losses.ForwardPass(
+                self.config,
+                self.fusion,
+                cast("nn.Embedding", self.get_input_embeddings()),
+                batch,
+                image,
+                visual,
+                answered,
+                targets,
+            )
             output.loss, output.losses = losses.average(passed, self.loss_weights, loss_counts)
         return output
 

@@ -166,14 +166,14 @@ class BioD2CProcessor(ProcessorMixin):
         return [text.strip() for text in texts]
 
     def pixels(self, image: Image.Image) -> Tensor:
-        """Resize and normalise one RGB image: (3, S, S), float32."""
+        """Resize and normalize one RGB image: (3, S, S), float32."""
         size = (self.image_size, self.image_size)
         resized = image.convert("RGB").resize(size, Image.Resampling.BICUBIC)
         array = np.asarray(resized, dtype=np.float32) / 255
-        normalised = (array - np.array(self.image_mean, np.float32)) / np.array(
+        normalized = (array - np.array(self.image_mean, np.float32)) / np.array(
             self.image_std, np.float32
         )
-        return torch.from_numpy(normalised.transpose(2, 0, 1).copy())
+        return torch.from_numpy(normalized.transpose(2, 0, 1).copy())
 
     def question_ids(self, question: str) -> list[int]:
         """Token ids of the bare question (or prompt), for the fusion decoder; never empty.
@@ -319,7 +319,7 @@ def _check_prompt(prompt: str, tokenizer: Any) -> None:
         return
     if not isinstance(prompt, str) or len(prompt) > _LONGEST_PROMPT:
         raise ConfigError(
-            f"the prompt is no text of at most {_LONGEST_PROMPT:,} characters",
+            f"the prompt is not a text of at most {_LONGEST_PROMPT:,} characters",
             "Write a shorter one.",
         )
     rest = prompt.replace(QUESTION, "")

@@ -126,17 +126,17 @@ def _count(batch: Batch) -> Tensor:
 
 
 def _total(passed: ForwardPass) -> Tensor | None:
-    model, batch = passed.model, passed.batch
-    kind = model.config.semantic_loss
+    config, batch = passed.config, passed.batch
+    kind = config.semantic_loss
     if kind == "off":
         return None
     texts = Texts(*(cast("Tensor", batch[name]) for name in Texts._fields))
-    embed, tau = model.get_input_embeddings(), model.config.semantic_temperature
+    embed, tau = passed.embedding, config.semantic_temperature
     if kind == "paper":
         return semantic_consistency(embed, passed.visual.tokens, texts, tau).sum()
     rows = batch.get("image_rows")
     before = passed.image.tokens if rows is None else passed.image.tokens[rows]
-    return released_semantic_consistency(embed, before, texts, tau, model.padding_id).sum()
+    return released_semantic_consistency(embed, before, texts, tau, config.padding_id).sum()
 
 
 def _empty_queue(batch: Batch) -> dict[str, Tensor]:

@@ -108,7 +108,7 @@ class VisionTower(nn.Module):
             self._folded = FoldedTrunk(self.trunk, self.image_size)
 
     def restore_buffers(self) -> None:
-        """Compute anew what a trunk derives from its shape and stores in no checkpoint.
+        """Recompute what a trunk derives from its shape and stores in no checkpoint.
 
         transformers builds a model without memory, fills in the weights, and leaves such tables
         (of relative positions, for example) as they come.
@@ -119,6 +119,16 @@ class VisionTower(nn.Module):
             fresh = dict(self._build_trunk().named_buffers())
             for name, buffer in derived.items():
                 buffer.copy_(fresh[name])
+
+    def align(self) -> None:
+        """Copy the weights to memory of their own, in place.
+
+        What safetensors maps from a file lies at any address, and some CPUs' convolutions round
+        differently there: a checkpoint would not give the bits of the model that was saved.
+        """
+        with torch.no_grad():
+            for parameter in self.trunk.parameters():
+                parameter.data = parameter.data.clone()
 
 
 def _normalize_channels(level: Tensor) -> Tensor:

@@ -16,7 +16,7 @@ ok       the reply
 timeout  no answer until the caller hangs up
 trickle  headers, then one byte at a time for ever
 cut      the connection ends in the middle of the body
-garbage  a body that is no JSON
+garbage  a body that is not JSON
 nonsense a well-formed answer whose text cannot be parsed
 empty    a well-formed answer without text
 refusal  the model refuses

@@ -105,7 +105,7 @@ def _check_same(output: Path, name: str, was: Any, now: Any) -> None:
         )
 
 
-def describe(
+def write_run_files(
     output: Path,
     config: TrainingConfig,
     stage: int,

@@ -46,7 +46,7 @@ from biod2c_core.training.inputs.datasets import cached_features, check_apart, l
 from biod2c_core.training.logs.curves import draw_curves
 from biod2c_core.training.logs.run_log import Reporter, SilentReporter
 from biod2c_core.training.logs.trackers import check_trackers, start_trackers
-from biod2c_core.training.run_folder import claim, describe
+from biod2c_core.training.run_folder import claim, write_run_files
 from biod2c_core.training.stages import count_parameters, prepare_stage
 from biod2c_core.training.start import resolve_config, start_model
 from biod2c_core.training.trainer import BioD2CTrainer
@@ -225,7 +225,7 @@ def _trainer(
         check_apart(*datasets)
     features = cached_features(model, processor, datasets, reporter, settings)
     if is_first():
-        describe(
+        write_run_files(
             run.output,
             run.config,
             run.stage,

@@ -82,7 +82,7 @@ def train_tokenizer(lines: list[str]) -> Any:
 
 
 class Lines(torch.utils.data.Dataset[dict[str, Any]]):
-    """Tokenised lines; each ends with the end token."""
+    """Tokenized lines; each ends with the end token."""
 
     def __init__(self, tokenizer: Any, lines: list[str]) -> None:
         rows = tokenizer(lines).input_ids

@@ -13,20 +13,20 @@ NEGATIONS = frozenset(("no", "not", "yes", "without", "unenhanced"))
 
 
 @lru_cache(maxsize=1 << 16)
-def normalised(text: str) -> str:
+def normalized(text: str) -> str:
     """Lower-case words, separated by single blanks."""
     return " ".join(re.findall(r"[a-z0-9]+", text.lower()))
 
 
 def holds(text: str, answer: str) -> bool:
     """Whether the answer occurs in the text as a whole phrase."""
-    phrase = normalised(answer)
-    return bool(phrase) and f" {phrase} " in f" {normalised(text)} "
+    phrase = normalized(answer)
+    return bool(phrase) and f" {phrase} " in f" {normalized(text)} "
 
 
 def related(first: str, second: str, threshold: float = 0.6) -> bool:
     """Whether two questions share most of their words: paraphrases give each other away."""
-    one, other = set(normalised(first).split()), set(normalised(second).split())
+    one, other = set(normalized(first).split()), set(normalized(second).split())
     return len(one & other) >= threshold * max(1, min(len(one), len(other)))
 
 
@@ -42,14 +42,14 @@ def build_queue(
         rng: Decides choice and order.
         size: The most texts to return.
     """
-    closed = normalised(answer) in ("yes", "no")
+    closed = normalized(answer) in ("yes", "no")
     chosen: dict[str, str] = {}
 
     def take(texts: Iterable[str], most: int) -> None:
         texts = list(dict.fromkeys(texts))
         rng.shuffle(texts)
         for text in texts:
-            key = normalised(text)
+            key = normalized(text)
             if len(chosen) >= most:
                 return
             # In a yes/no sample any negated text would tell which answer it is by its absence.

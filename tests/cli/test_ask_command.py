@@ -181,7 +181,7 @@ def test_a_truncated_image(image: Path) -> None:
 
 
 def test_a_text_file_named_png(tmp_path: Path) -> None:
-    (tmp_path / "text.png").write_text("this is no picture\n" * 40)
+    (tmp_path / "text.png").write_text("this is not a picture\n" * 40)
     line = refused(invoke(tmp_path / "text.png", QUESTION))
     assert "is not an image in a known format. Give one of: JPEG, PNG" in line
 

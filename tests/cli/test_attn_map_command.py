@@ -91,7 +91,7 @@ def test_layouts(option: str, image: Path, checkpoint: Path, tmp_path: Path) -> 
     [
         (("--method", "rollout"), "unknown method 'rollout'"),
         (("--layers", "7"), "layers [7] of the attention are not all there"),
-        (("--layers", "a"), "--layers 'a' is no list of numbers"),
+        (("--layers", "a"), "--layers 'a' is not a list of numbers"),
         (("--scales", "9"), "scales [9]"),
         (("--scales", "1", "--method", "language"), "'language' shows no scales of blocks"),
         (("--boxes", "1,2"), "has no area"),

@@ -152,7 +152,7 @@ def test_export_and_a_card_from_the_command_line(checkpoint: Path, tmp_path: Pat
     assert shown.exit_code == 0, shown.stderr
     assert "# owner/model" in shown.stdout
     assert "- VQA-RAD (CC0)" in shown.stdout
-    assert "is no assignment" in refused(
+    assert "is not an assignment" in refused(
         invoke("push", checkpoint, "owner/model", "--card-only", "--data-license", "CC0")
     )
 
@@ -164,4 +164,4 @@ def test_push_and_pull_without_a_network(checkpoint: Path, tmp_path: Path) -> No
     result = invoke("pull", "owner/model", tmp_path / "out")
     assert result.exit_code in (2, 5)
     assert result.stderr.count("\n") == 1
-    assert "is no name of a hub model" in refused(invoke("pull", "a/b/c", tmp_path / "out"))
+    assert "is not the name of a hub model" in refused(invoke("pull", "a/b/c", tmp_path / "out"))

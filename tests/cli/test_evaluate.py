@@ -130,7 +130,7 @@ def test_an_interrupted_file_is_resumed(data: Path, tmp_path: Path, model: YesMo
     ("answers", "said"),
     [
         ({"0": "a", "1": "a", "2": "a"}, "theirs.jsonl:3: the file ends without"),
-        (dict.fromkeys("01239", "a"), "theirs.jsonl:5: id '9' is no question"),
+        (dict.fromkeys("01239", "a"), "theirs.jsonl:5: id '9' is not a question"),
     ],
 )
 def test_predictions_that_do_not_fit(

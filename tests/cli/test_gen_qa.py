@@ -264,7 +264,7 @@ def test_the_key_is_in_no_output_and_no_file(folder: Path, plays: list[str], cod
         (["--prices", "absent.yaml"], "cannot read the price table"),
         (["--model", "unknown", "--budget", "1"], "the price of 'unknown'"),
         (["--rpm", "0"], "requests per minute is 0"),
-        (["--base-url", "localhost"], "no http"),
+        (["--base-url", "localhost"], "not an http"),
         (["--budget", "-1"], "the budget is -1"),
     ],
 )

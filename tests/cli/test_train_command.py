@@ -91,7 +91,7 @@ def test_flags_win_over_settings_and_settings_over_the_preset(
         (["--preset", "none.yaml"], "error: cannot read none.yaml: No such file or directory"),
         (["--set", "stage2.lernrate=1"], "error: unknown key 'stage2.lernrate'. Did you mean"),
         (["--set", "stage2.seed=x"], "error: stage2.seed is 'x', expected int"),
-        (["--set", "seed"], "error: 'seed' is no assignment. Write key=value."),
+        (["--set", "seed"], "error: 'seed' is not an assignment. Write key=value."),
         (["--batch-size", "0"], "error: stage2.batch_size is 0, expected at least 1"),
         (["--preset", "tiny"], "error: preset 'tiny' names no language model"),
         (["--model", "nothing"], "error: no checkpoint folder at nothing"),

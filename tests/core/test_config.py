@@ -141,7 +141,7 @@ def test_the_paper_preset_is_the_papers_setting() -> None:
         ("model.vison.name=x", "unknown key 'model.vison'. Did you mean 'model.vision'?"),
         ("model.vision.nam=x", "unknown key 'model.vision.nam'. Did you mean 'model.vision.name'?"),
         ("zzz=1", "unknown key 'zzz'. Known: model, stage1, stage2, zero."),
-        ("stage1.batch_size", "'stage1.batch_size' is no assignment. Write key=value."),
+        ("stage1.batch_size", "'stage1.batch_size' is not an assignment. Write key=value."),
         ("stage1.batch_size.x=1", "stage1.batch_size has no keys below it"),
         ("stage1.batch_size=big", "stage1.batch_size is 'big', expected int"),
         ("stage1.batch_size=2.5", "stage1.batch_size is 2.5, expected int"),
@@ -171,7 +171,7 @@ def test_a_mistake_is_named_with_its_path(assignment: str, message: str) -> None
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("model: [", "is no YAML"),
+        ("model: [", "is not YAML"),
         ("- a", "the configuration must be a mapping, got ['a']"),
         ("model: {prompt: 3}", "model.prompt is 3, expected str"),
         ("stage1: {epochs: }", "stage1.epochs is None, expected float"),
@@ -190,7 +190,7 @@ def test_a_broken_file_is_named(text: str, message: str, tmp_path: Path) -> None
 
 def test_a_file_that_is_no_text_is_named(tmp_path: Path) -> None:
     (tmp_path / "mine.yaml").write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(ConfigError, match="is no YAML"):
+    with pytest.raises(ConfigError, match="is not YAML"):
         load_config(str(tmp_path / "mine.yaml"))
     with pytest.raises(ConfigError, match=r"cannot read .*nothing\.yml: No such file"):
         load_config(str(tmp_path / "nothing.yml"))

@@ -15,14 +15,21 @@ from typer.testing import CliRunner
 from worked_examples import assert_fits, diff_of, new_module
 
 from biod2c_cli import app
-from biod2c_core.errors import ConfigError
+from biod2c_core.data.formats import (
+    FORMATS,
+    ReadOptions,
+    read_records,
+    register_format,
+    stream_records,
+)
+from biod2c_core.errors import ConfigError, InputError
 from biod2c_core.model import losses
 from biod2c_core.model.beyond import extension
 from biod2c_core.model.checkpoints.folder import load_model
 from biod2c_core.training.stages import loss_weights
 from biod2c_core.training.train import train
 
-SECTIONS = ["A switch", "A loss", "A vision library", "A command"]
+SECTIONS = ["A switch", "A loss", "A data set", "A vision library", "A command"]
 
 
 @pytest.mark.parametrize("section", SECTIONS)
@@ -33,7 +40,7 @@ def test_the_diff_fits_the_files_it_changes(section: str) -> None:
 @pytest.fixture
 def registries() -> Iterator[None]:
     """What a test registers is forgotten after it."""
-    known = [(each, dict(each)) for each in (extension.EXTENSIONS, losses.LOSSES)]
+    known = [(each, dict(each)) for each in (extension.EXTENSIONS, losses.LOSSES, FORMATS)]
     yield
     for registry, before in known:
         registry.clear()
@@ -75,6 +82,23 @@ def test_what_nobody_has_registered_is_named(llama: Path) -> None:
     stage = tiny_models.training_config(llama, loss_weights={"dif": 1.0}).stage2
     with pytest.raises(ConfigError, match="loss_weights names 'dif'"):
         loss_weights(stage)
+
+
+def test_a_data_set_of_another_package(registries: None, tmp_path: Path) -> None:
+    row = '{"picture": "1.png", "q": "Is it large?", "a": "Yes", "doctor": "A"}'
+    (tmp_path / "pairs_train.jsonl").write_text(row + '\n{"picture": "2.png", "a": "no"}\n')
+    (tmp_path / "pairs_test.jsonl").write_text(row + "\n")
+    with pytest.raises(InputError, match="looks like no known format"):
+        read_records(tmp_path)
+    register_format(new_module("A data set").FORMAT)
+    options = ReadOptions()
+    items = list(stream_records(tmp_path, options=options))
+    assert [getattr(each, "split", None) for each in items] == ["test", "train", None]
+    assert (items[0].answer_type, items[0].image) == ("CLOSED", "pictures/1.png")
+    assert items[2].reason == "field 'q' is missing or empty"
+    assert any("doctor" in line for line in options.notes.lines())
+    with pytest.raises(InputError, match="a format is called 'pairs' already"):
+        register_format(FORMATS["pairs"])
 
 
 def test_a_command_of_ones_own(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -33,7 +33,7 @@ except NotImplementedError:
 
 @pytest.fixture
 def broken_torchvision(tmp_path: Path) -> Path:
-    """A torchvision whose ``_C.so`` is no library."""
+    """A torchvision whose ``_C.so`` is not a library."""
     package = tmp_path / "torchvision"
     (package / "transforms").mkdir(parents=True)
     (package / "__init__.py").write_text(FAKE)

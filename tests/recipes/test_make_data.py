@@ -21,7 +21,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from make_data import build
 from PIL import Image
-from queues import build_queue, holds, normalised
+from queues import build_queue, holds, normalized
 from sources import (
     Picture,
     Thing,
@@ -163,7 +163,7 @@ TEXTS = st.lists(st.sampled_from(["polyp", "a polyp here", "no mass", "left lung
 def test_queue_never_holds_the_answer(answer: str, facts: list, others: list, seed: int) -> None:
     queue = build_queue(answer, facts, others, random.Random(seed), size=4)
     assert len(queue) <= 4
-    assert len({normalised(text) for text in queue}) == len(queue)
+    assert len({normalized(text) for text in queue}) == len(queue)
     assert not any(holds(text, answer) for text in queue)
     if answer.lower() in ("yes", "no"):
         assert "no mass" not in queue

@@ -99,7 +99,7 @@ class ImageFilter:
 
         Args:
             folder: Where ``fit`` wrote it, or None for the embedded one.
-            encoder: Identity of the encoder at hand.
+            encoder: Identity of the encoder in use.
 
         Raises:
             CheckpointError: It is missing or damaged, or was trained on another encoder.
@@ -165,7 +165,7 @@ def train_head(
         polluted: (N,), bool.
         seed: Of weights, order and dropout.
         hidden: Units of the hidden layer.
-        steps: Optimiser steps of at most 128 images.
+        steps: Optimizer steps of at most 128 images.
 
     Raises:
         InputError: One of the labels is missing.

@@ -26,7 +26,7 @@ _AHEAD = 3  # tasks a process
 T = TypeVar("T")
 
 
-class Prepared(NamedTuple):
+class PreparedImage(NamedTuple):
     """One decoded image.
 
     Attributes:
@@ -42,24 +42,24 @@ class Prepared(NamedTuple):
     problem: str = ""
 
 
-def prepare(item: Item, side: int) -> Prepared:
+def prepare_image(item: Item, side: int) -> PreparedImage:
     """Decode an image, scale it to a square as the encoder wants it, and measure its layout."""
     try:
         picture = read_image(item)
     except ImageError as error:
-        return Prepared(item, None, None, error.problem)
+        return PreparedImage(item, None, None, error.problem)
     except OSError as error:
-        return Prepared(item, None, None, f"cannot read {item.name}: {error.strerror}")
+        return PreparedImage(item, None, None, f"cannot read {item.name}: {error.strerror}")
     pixels = _square(picture, side)
     plain = pixels if side == SIDE else _square(picture, SIDE)
-    return Prepared(item, pixels, layout_features(plain, picture.width / picture.height))
+    return PreparedImage(item, pixels, layout_features(plain, picture.width / picture.height))
 
 
 def _square(picture: Image.Image, side: int) -> np.ndarray:
     return np.asarray(picture.resize((side, side), Image.Resampling.BICUBIC))
 
 
-def prepare_all(items: Iterable[Item], side: int, workers: int) -> Iterator[Prepared]:
+def prepare_images(items: Iterable[Item], side: int, workers: int) -> Iterator[PreparedImage]:
     """Prepare images in order, a bounded number ahead of the caller.
 
     Args:
@@ -73,11 +73,11 @@ def prepare_all(items: Iterable[Item], side: int, workers: int) -> Iterator[Prep
     """
     if workers < 1:
         for item in items:
-            yield prepare(item, side)
+            yield prepare_image(item, side)
         return
     chunks = batched(items, _CHUNK)
     with _pool(workers) as pool:
-        waiting: deque[Future[list[Prepared]]] = deque(
+        waiting: deque[Future[list[PreparedImage]]] = deque(
             pool.submit(_prepare_chunk, chunk, side) for chunk in islice(chunks, _AHEAD * workers)
         )
         while waiting:
@@ -100,8 +100,8 @@ def batched(values: Iterable[T], size: int) -> Iterator[list[T]]:
         yield batch
 
 
-def _prepare_chunk(items: Sequence[Item], side: int) -> list[Prepared]:
-    return [prepare(item, side) for item in items]
+def _prepare_chunk(items: Sequence[Item], side: int) -> list[PreparedImage]:
+    return [prepare_image(item, side) for item in items]
 
 
 @contextmanager

@@ -73,7 +73,7 @@ def filter_images(
     Args:
         items: The images, names unique.
         output: JSONL: ``image``, ``polluted`` (the probability) and ``label``, or ``image`` and
-            ``error``. If it is there already, only its labels are made anew for the threshold.
+            ``error``. If it exists already, only its labels are recomputed for the threshold.
         encoder: The frozen encoder.
         image_filter: The head.
         threshold: From this probability on an image is polluted.
@@ -137,7 +137,7 @@ def _score(
 
 
 def _join(output: Path, items: Sequence[Item], count: int, threshold: float) -> bool:
-    """Write the output if every shard has all of its rows; several may do so, all alike."""
+    """Write the output if every shard has all of its rows; several may do so, with the same result."""
     found: dict[str, Score] = {}
     parts = [_partial(_shard_path(output, index, count)) for index in range(count)]
     for part in parts:
@@ -194,7 +194,7 @@ def _read_manifest(path: Path) -> dict[str, Any]:
 def _finished(output: Path, items: Iterable[Item], classifier: str) -> list[Score]:
     """The scores of a run that is complete, if these images are among them."""
     if not _manifest_path(output).exists():
-        raise InputError(f"{output} is there already and is no output of this command", _CHANGED)
+        raise InputError(f"{output} exists already and is not an output of this command", _CHANGED)
     if _read_manifest(_manifest_path(output))["classifier"] != classifier:
         raise InputError(f"{output} was made by another classifier", _CHANGED)
     scores = list(read_scores(output))
@@ -240,7 +240,7 @@ def names_with_label(output: Path) -> dict[str, str]:
     return {row["image"]: row["label"] for row in rows if "label" in row}
 
 
-def check_list(target: Path, source: Path, output: Path) -> None:
+def check_list_path(target: Path, source: Path, output: Path) -> None:
     """Refuse a list that would overwrite what it is made from.
 
     Raises:
@@ -251,8 +251,8 @@ def check_list(target: Path, source: Path, output: Path) -> None:
             raise InputError(f"the list {target} would overwrite {path}", "Give another --list.")
 
 
-def list_clean(output: Path, source: Path, target: Path) -> int:
-    """Write what is clean: the rows of a JSONL source as they are, else a name a line.
+def write_clean_list(output: Path, source: Path, target: Path) -> int:
+    """Write what is clean: the rows of a JSONL source as they are, else one name per line.
 
     Returns:
         How many lines there are.
@@ -260,7 +260,7 @@ def list_clean(output: Path, source: Path, target: Path) -> int:
     Raises:
         InputError: The target is the source or the output itself.
     """
-    check_list(target, source, output)
+    check_list_path(target, source, output)
     labels = names_with_label(output)
     count = 0
     rows = source.is_file() and source.suffix.lower() != ".tar"

@@ -21,9 +21,9 @@ from biod2c_core.curation.filter_images.labels import (
     TEST,
     UNSURE,
     Labelled,
-    quoted,
+    escape_formula,
 )
-from biod2c_core.curation.filter_images.quality import Quality, draw_mistakes, measure
+from biod2c_core.curation.filter_images.quality import Quality, draw_mistakes, measure_quality
 from biod2c_core.curation.filter_images.sources import Item
 from biod2c_core.curation.filter_images.store import FeatureStore
 from biod2c_core.errors import InputError
@@ -81,7 +81,7 @@ class FitReport:
         }
 
 
-def fit(
+def fit_filter(
     labels: Sequence[Labelled],
     output: Path,
     encoder: ImageEncoder,
@@ -121,7 +121,7 @@ def fit(
     known = ~np.isnan(probabilities)
 
     def quality(chosen: np.ndarray) -> Quality:
-        return measure(probabilities[chosen], data.polluted[chosen], threshold)
+        return measure_quality(probabilities[chosen], data.polluted[chosen], threshold)
 
     report = FitReport(
         clean=int((train & ~data.polluted).sum()),
@@ -174,7 +174,7 @@ def _load(
 
 
 def _cross_validate(data: _Data, threshold: float, seed: int) -> tuple[list[Fold], np.ndarray]:
-    """Train without each part in turn.
+    """Train without each part, one after the other.
 
     Returns:
         The folds, and for each image the probability given by the first head that was trained
@@ -186,7 +186,7 @@ def _cross_validate(data: _Data, threshold: float, seed: int) -> tuple[list[Fold
     for name, seen, judged in parts or _by_chance(data.polluted, data.train, seed):
         head = train_head(data.features[seen], data.polluted[seen], seed=seed)
         found = ImageFilter(head, "").probabilities(data.features[judged])
-        folds.append(Fold(name, measure(found, data.polluted[judged], threshold)))
+        folds.append(Fold(name, measure_quality(found, data.polluted[judged], threshold)))
         first = np.isnan(probabilities[judged])
         probabilities[np.flatnonzero(judged)[first]] = found[first]
     return folds, probabilities
@@ -238,4 +238,4 @@ def _write_predictions(path: Path, rows: Sequence[Labelled], probabilities: np.n
             source = "+".join(sorted(row.sources))
             shown = "" if np.isnan(value) else f"{value:.4f}"
             words = (row.name, row.label, source, row.split)
-            writer.writerow((*map(quoted, words), shown))
+            writer.writerow((*map(escape_formula, words), shown))

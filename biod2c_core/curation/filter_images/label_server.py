@@ -63,7 +63,7 @@ class LabelSession:
         return sum(name in self.labels for name in self.names)
 
     def give(self, index: int, label: str) -> None:
-        """Label an image, or label it anew.
+        """Label an image, or change its label.
 
         Raises:
             InputError: There is no such image or label.

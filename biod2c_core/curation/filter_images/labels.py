@@ -59,7 +59,7 @@ def read_labels(path: Path, image_root: Path | None = None) -> list[Labelled]:
     for number, row in iter_csv(path):
         if isinstance(row, ValueError):
             raise RecordError(path, number, str(row))
-        name, label = (unquoted(str(row.get(key) or "").strip()) for key in FIELDS)
+        name, label = (unescape_formula(str(row.get(key) or "").strip()) for key in FIELDS)
         if not name or label not in LABELS:
             raise RecordError(
                 path,
@@ -102,7 +102,7 @@ def read_label_names(path: Path) -> dict[str, str]:
             ):
                 remedy = f"Expected an image and one of: {', '.join(LABELS)}."
                 raise RecordError(path, number, "not a row of labels", remedy)
-            found[unquoted(row["image"])] = row["label"]
+            found[unescape_formula(row["image"])] = row["label"]
     return found
 
 
@@ -111,14 +111,14 @@ def write_label_names(path: Path, labels: Iterable[tuple[str, str]]) -> None:
     with atomic_open(path, errors=FILE_NAMES) as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(FIELDS)
-        writer.writerows((quoted(name), label) for name, label in labels)
+        writer.writerows((escape_formula(name), label) for name, label in labels)
 
 
-def quoted(text: str) -> str:
+def escape_formula(text: str) -> str:
     """A text for a CSV that people open: an apostrophe keeps a spreadsheet from running a formula."""
     return f"'{text}" if _FORMULA.match(text) else text
 
 
-def unquoted(text: str) -> str:
-    """What :func:`quoted` was given."""
+def unescape_formula(text: str) -> str:
+    """What :func:`escape_formula` was given."""
     return text[1:] if text.startswith("'") and _FORMULA.match(text) else text

@@ -23,14 +23,14 @@ import numpy as np
 
 SIDE = 320
 _REACH = 3  # pixels
-_FLOOR = 2  # grey levels: smaller steps are no edge
+_FLOOR = 2  # grey levels: smaller steps are not an edge
 _MARGIN = 4  # pixels at the border of a rectangle that hold no separator
-_SMALLEST = 12  # pixels: a narrower part is no panel
+_SMALLEST = 12  # pixels: a narrower part is not a panel
 _DEEPEST = 5
 _EMPTY_SHARE = 0.97  # of a line's pixels, for the line to be empty
 _BLANK_SHARE = 0.95  # of a part's lines empty both ways, for it to be no panel
 MOST_PANELS = 40
-_SEAMS = 8  # how many of the strongest seams across the whole figure are told
+_SEAMS = 8  # how many of the strongest seams across the whole figure are reported
 
 
 @dataclass(frozen=True)

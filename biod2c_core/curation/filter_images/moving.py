@@ -1,8 +1,8 @@
-"""Moving polluted images away and back: nothing is overwritten, and every move is written down first.
+"""Moving polluted images away and back: nothing is overwritten, and every move is recorded first.
 
 The folder that images are moved to holds ``moves.jsonl``: a line for each move with ``from`` (absolute),
 ``to`` (relative to the folder), ``bytes`` and ``mtime_ns``. A line is on the disk before its move
-begins, so that a move cut off by a kill is finished by the next run or taken back by :func:`undo`.
+begins, so that a move cut off by a kill is finished by the next run or taken back by :func:`undo_moves`.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ class Move:
 
 
 @dataclass(frozen=True)
-class Moved:
+class MoveReport:
     """What a call of :func:`move_polluted` did.
 
     Attributes:
@@ -77,8 +77,8 @@ class Moved:
 
 
 @dataclass(frozen=True)
-class Undone:
-    """What :func:`undo` did.
+class UndoReport:
+    """What :func:`undo_moves` did.
 
     Attributes:
         restored: Files that are back.
@@ -93,7 +93,7 @@ class Undone:
         return asdict(self)
 
 
-def move_polluted(items: Iterable[Item], output: Path, root: Path, target: Path) -> Moved:
+def move_polluted(items: Iterable[Item], output: Path, root: Path, target: Path) -> MoveReport:
     """Move the files of polluted images to another folder, below it as they were below ``root``.
 
     A file whose name is taken there gets a new one (``scan~2.png``). Safe to be killed in: a second
@@ -130,10 +130,10 @@ def move_polluted(items: Iterable[Item], output: Path, root: Path, target: Path)
             if final != place:
                 renamed[item.name] = final.relative_to(target.absolute()).as_posix()
             count += 1
-    return Moved(count, renamed)
+    return MoveReport(count, renamed)
 
 
-def undo(folder: Path) -> Undone:
+def undo_moves(folder: Path) -> UndoReport:
     """Move everything back that :func:`move_polluted` has moved to ``folder``, the last first.
 
     What is back leaves the journal; the journal goes when it is empty. A file is kept where it is if
@@ -160,7 +160,7 @@ def undo(folder: Path) -> Undone:
                 file.writelines(json.dumps(move.to_row()) + "\n" for move in reversed(left))
         else:
             (folder / MOVES).unlink()
-    return Undone(restored, kept)
+    return UndoReport(restored, kept)
 
 
 def _take_back(move: Move, folder: Path) -> str | None:

@@ -20,7 +20,7 @@ _MOST_SHOWN = 48
 
 
 @dataclass(frozen=True)
-class Bin:
+class CalibrationBin:
     """Images whose probability lies in one tenth.
 
     Attributes:
@@ -67,14 +67,14 @@ class Quality:
     f1_clean: float
     calibration_error: float
     brier: float
-    bins: tuple[Bin, ...]
+    bins: tuple[CalibrationBin, ...]
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON."""
         return asdict(self)
 
 
-def measure(probabilities: np.ndarray, polluted: np.ndarray, threshold: float) -> Quality:
+def measure_quality(probabilities: np.ndarray, polluted: np.ndarray, threshold: float) -> Quality:
     """Compare probabilities with labels.
 
     Args:
@@ -107,14 +107,16 @@ def _share(part: int, whole: int) -> float:
     return part / whole if whole else 0.0
 
 
-def _bins(probabilities: np.ndarray, polluted: np.ndarray) -> list[Bin]:
+def _bins(probabilities: np.ndarray, polluted: np.ndarray) -> list[CalibrationBin]:
     place = np.minimum((probabilities * BINS).astype(int), BINS - 1)
     found = []
     for index in range(BINS):
         inside = place == index
         if inside.any():
             predicted, observed = probabilities[inside].mean(), polluted[inside].mean()
-            found.append(Bin(index / BINS, int(inside.sum()), float(predicted), float(observed)))
+            found.append(
+                CalibrationBin(index / BINS, int(inside.sum()), float(predicted), float(observed))
+            )
     return found
 
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from biod2c_core.append_log import AppendLog, read_rows
 from biod2c_core.curation.filter_images.classifier import ImageFilter, join_features
-from biod2c_core.curation.filter_images.decode import Prepared, batched, prepare_all
+from biod2c_core.curation.filter_images.decode import PreparedImage, batched, prepare_images
 from biod2c_core.curation.filter_images.encoder import ImageEncoder
 from biod2c_core.curation.filter_images.sources import Item
 from biod2c_core.errors import InputError
@@ -48,17 +48,17 @@ Engine = Callable[[Sequence[Item], ImageEncoder, ImageFilter], Iterable[list[Sco
 
 def compute_features(
     items: Iterable[Item], encoder: ImageEncoder, workers: int
-) -> Iterator[tuple[list[Prepared], np.ndarray]]:
+) -> Iterator[tuple[list[PreparedImage], np.ndarray]]:
     """Decode and encode images in order, :data:`BATCH` at a time.
 
     Yields:
         Up to BATCH images, and features (K, width) of the K among them that can be read.
     """
-    for batch in batched(prepare_all(items, encoder.side, workers), BATCH):
+    for batch in batched(prepare_images(items, encoder.side, workers), BATCH):
         yield batch, _encode(batch, encoder)
 
 
-def _encode(batch: Iterable[Prepared], encoder: ImageEncoder) -> np.ndarray:
+def _encode(batch: Iterable[PreparedImage], encoder: ImageEncoder) -> np.ndarray:
     pixels = [image.pixels for image in batch if image.pixels is not None]
     layouts = [image.layout for image in batch if image.layout is not None]
     if not pixels:
@@ -67,7 +67,7 @@ def _encode(batch: Iterable[Prepared], encoder: ImageEncoder) -> np.ndarray:
 
 
 def score_batch(
-    batch: Sequence[Prepared], encoder: ImageEncoder, image_filter: ImageFilter
+    batch: Sequence[PreparedImage], encoder: ImageEncoder, image_filter: ImageFilter
 ) -> list[Score]:
     """Scores of decoded images, in their order."""
     features = _encode(batch, encoder)
@@ -84,7 +84,7 @@ def score_images(
     items: Iterable[Item], encoder: ImageEncoder, image_filter: ImageFilter, workers: int = 0
 ) -> Iterator[list[Score]]:
     """Scores in the order of the images, a batch at a time."""
-    for batch in batched(prepare_all(items, encoder.side, workers), BATCH):
+    for batch in batched(prepare_images(items, encoder.side, workers), BATCH):
         yield score_batch(batch, encoder, image_filter)
 
 

@@ -89,7 +89,7 @@ def image_names(path: Path) -> Iterator[tuple[str, Any]]:
 
     Raises:
         InputError: The file cannot be opened.
-        RecordError: A row is no object or has no ``image``.
+        RecordError: A row is not an object or has no ``image``.
     """
     for number, row in iter_jsonl(path):
         name = row.get("image") if isinstance(row, dict) else None
@@ -140,4 +140,4 @@ def _in_jsonl(path: Path, root: Path) -> Iterator[Item]:
         except ImageError as error:
             yield Item(name, "", problem=error.problem)
         except ValueError:  # no file can have it
-            yield Item(name, "", problem=f"{name!r} is no file name")
+            yield Item(name, "", problem=f"{name!r} is not a file name")

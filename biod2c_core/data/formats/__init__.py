@@ -40,6 +40,7 @@ __all__ = [
     "image_root",
     "iter_good_records",
     "read_records",
+    "register_format",
     "stream_records",
 ]
 
@@ -60,11 +61,24 @@ _ORDER = (
 FORMATS: dict[str, Format] = {known.name: known for known in _ORDER}
 
 
+def register_format(known: Format) -> None:
+    """Let a layout be read wherever data is; it is asked before those of this package.
+
+    Raises:
+        InputError: The name is taken.
+    """
+    if known.name in FORMATS:
+        raise InputError(f"a format is called {known.name!r} already", "Choose another name.")
+    others = dict(FORMATS)
+    FORMATS.clear()
+    FORMATS.update({known.name: known, **others})
+
+
 def find_format(path: str | Path, name: str | None = None) -> Format:
     """The format of a file or folder, as named or as detected.
 
     Raises:
-        InputError: The path is missing, the name unknown, or the layout not recognised.
+        InputError: The path is missing, the name unknown, or the layout not recognized.
     """
     path = Path(path)
     if not path.exists():

@@ -26,7 +26,7 @@ class Row(NamedTuple):
 
 @dataclass(frozen=True)
 class Rejection:
-    """A row that is no record: where it stands and why it was left out."""
+    """A row that is not a record: where it stands and why it was left out."""
 
     file: str
     line: int
@@ -122,7 +122,7 @@ def add_own_fields(
     Args:
         fields: Of the record, changed in place.
         row: The published row.
-        taken: Fields that have been looked at.
+        taken: Fields that have been read.
         notes: Told of the others.
     """
     for name in row:

@@ -60,7 +60,7 @@ def _store(image: Any, folder: Path) -> str:
         raise ValueError(f"field 'image' holds no bytes of an image, but {kind}")
     suffix = next((end for magic, end in _MAGIC.items() if data.startswith(magic)), None)
     if suffix is None or len(data) > MAX_BYTES:
-        raise ValueError("field 'image' is no JPEG, PNG, GIF, BMP, TIFF or WebP")
+        raise ValueError("field 'image' is not a JPEG, PNG, GIF, BMP, TIFF or WebP")
     name = hashlib.sha256(data).hexdigest()[:24] + suffix
     if not (folder / name).exists():
         with atomic_open(folder / name, "wb") as file:
@@ -115,7 +115,7 @@ def _rows(file: Path) -> Iterator[tuple[int, Any]]:
     except Exception as error:  # pyarrow and datasets raise their own families
         reason = " ".join(str(error).split())[:200]
         raise InputError(
-            f"{file} is no readable parquet file ({reason})", "Download it again."
+            f"{file} is not a readable parquet file ({reason})", "Download it again."
         ) from error
 
 

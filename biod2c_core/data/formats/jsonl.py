@@ -1,4 +1,4 @@
-"""The canonical records themselves: one JSONL file, or a folder with one file a split.
+"""The canonical records themselves: one JSONL file, or a folder with one file per split.
 
 Any field of a record beyond image, question and answer makes a file one of ours. What a row has
 besides is kept as a tag, or makes it a bad row: it never costs the fields that are there.

@@ -1,7 +1,7 @@
 """LLaVA-Med's alignment and instruction files: a JSON array of conversations about an image.
 
 An alignment item is one exchange ("Describe the image." and its caption) and becomes a record with a
-caption; an instruction item has several and becomes one question a turn.
+caption; an instruction item has several and becomes one question per turn.
 """
 
 from __future__ import annotations

@@ -82,7 +82,7 @@ def check_jpeg_strips(data: bytes, strips: int, size: tuple[int, int], name: str
 def check_codestream(
     data: bytes, size: tuple[int, int], length: int, name: str, run_length: bool
 ) -> None:
-    """Refuse a compressed frame that would become more than the header around it says.
+    """Refuse a compressed frame that would become larger than the header around it says.
 
     Args:
         data: The frame's compressed bytes.

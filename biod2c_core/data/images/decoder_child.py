@@ -1,4 +1,4 @@
-"""Decodes one frame of a DICOM file by GDCM, in a process of its own.
+"""Decodes one frame of a DICOM file by GDCM, in a separate process.
 
 GDCM ends its process on some damaged files, and nothing in Python can catch that. Started as a
 script, by path, so that neither the working folder nor this package is imported from; standard

@@ -44,7 +44,7 @@ _HEADER_KEYWORDS = (
     *DISPLAY_KEYWORDS,
 )
 _FIRST_GROUPS = (b"\x02", b"\x08", b"\x10", b"\x18", b"\x20", b"\x28")
-# The types of values that explicit encodings name; a data set without a header is told by them.
+# The types of values that explicit encodings name; a data set without a header is recognized by them.
 _VALUE_TYPES = (
     b"AE AS AT CS DA DS DT FD FL IS LO LT OB OD OF OL OV OW PN SH SL SQ SS ST SV TM UC UI UL UN UR"
     b" US UT UV"
@@ -111,7 +111,7 @@ def open_dicom(file: BinaryIO, name: str) -> DicomFile:
         import pydicom
     except ImportError as error:
         raise MissingDependencyError("pydicom", "medical") from error
-    file = _plain(file, name)
+    file = _inflated(file, name)
     try:
         with pydicom.config.disable_value_validation():
             header = pydicom.dcmread(
@@ -172,7 +172,7 @@ def decode_dicom(
         ) from None  # the cause may quote the file
 
 
-def _plain(file: BinaryIO, name: str) -> BinaryIO:
+def _inflated(file: BinaryIO, name: str) -> BinaryIO:
     """The file, or what a deflated one inflates to.
 
     pydicom would inflate it whole, however long it becomes.
@@ -205,7 +205,7 @@ def _plain(file: BinaryIO, name: str) -> BinaryIO:
 def _frames(header: Any) -> int:
     try:
         return max(int(header.get("NumberOfFrames") or 1), 1)
-    except (TypeError, ValueError):  # text that is no number
+    except (TypeError, ValueError):  # text that is not a number
         return 1
 
 
@@ -271,7 +271,7 @@ def _stored_values(opened: DicomFile, header: Any, index: int) -> np.ndarray:
 def _decoded(opened: DicomFile, plugins: tuple[str, ...], options: dict[str, Any]) -> np.ndarray:
     """What the first of pydicom's plugins makes of the frame that can decode it.
 
-    GDCM, which some codes need, is started in a process of its own: see :mod:`.decoder_child`.
+    GDCM, which some codes need, runs in a separate process: see :mod:`.decoder_child`.
     """
     from pydicom.pixels import pixel_array
 

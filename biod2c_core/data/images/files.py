@@ -98,7 +98,9 @@ def open_image(
     try:
         return check_image_file(path, max_bytes).open("rb")
     except OSError as error:
-        raise ImageError(f"cannot read {path}: {error.strerror}", "Check its rights.") from error
+        raise ImageError(
+            f"cannot read {path}: {error.strerror}", "Check its permissions."
+        ) from error
 
 
 def resolve_image(root: str | Path, name: str | Path, *, allow_outside: bool = False) -> Path:
@@ -136,7 +138,7 @@ def describe_source(source: str | Path | bytes | BinaryIO) -> str:
 
 
 def check_image_file(path: Path, max_bytes: int = MAX_BYTES) -> Path:
-    """Refuse what is no regular file of a sensible length, before opening it.
+    """Refuse what is not a regular file of a sensible length, before opening it.
 
     Raises:
         ImageError: Missing, a folder, a device, empty, unreadable or too long.

@@ -1,7 +1,7 @@
 """Any image file to an RGB picture, or to one line that says what is wrong with it.
 
 What becomes of each kind of pixel is the table in ``docs/data-formats.md``; :mod:`.pictures`,
-:mod:`.tiff`, :mod:`.dicom` and :mod:`.nifti` do it. The format is told from the content. Limits are
+:mod:`.tiff`, :mod:`.dicom` and :mod:`.nifti` do it. The format is detected from the content. Limits are
 checked on the header before a pixel is allocated, and :mod:`.bombs` looks for what a header hides.
 Only formats whose decoders are plain functions of the bytes are tried: EPS, for example, would
 start another program.
@@ -21,7 +21,7 @@ from biod2c_core.data.images.files import MAX_BYTES, TimedFile, describe_source,
 from biod2c_core.data.images.nifti import decode_nifti
 from biod2c_core.data.images.pictures import decode_picture
 from biod2c_core.data.images.pixels import MAX_PIXELS, Window, check_window
-from biod2c_core.data.images.recognise import NIFTI, PEEK_BYTES, PICTURE, recognise
+from biod2c_core.data.images.recognize import NIFTI, PEEK_BYTES, PICTURE, recognize
 from biod2c_core.data.images.series import choose_slice
 from biod2c_core.errors import ImageError
 
@@ -97,7 +97,7 @@ def load_image(
         source = choose_slice(Path(source), slice_index, frame, max_bytes)
         name, chosen = str(source), Selection(window=window)
     with open_image(source, name, root, max_bytes) as file:
-        kind = recognise(file.read(PEEK_BYTES), name)
+        kind = recognize(file.read(PEEK_BYTES), name)
         file.seek(0)
         timed = cast(BinaryIO, TimedFile(file, name))
         if kind == PICTURE:
@@ -124,6 +124,6 @@ def _is_folder(source: str | Path) -> bool:
 def is_volume(data: bytes) -> bool:
     """Whether the bytes of a file are a NIfTI volume, plain or gzip: many pictures, not one."""
     try:
-        return recognise(data[:PEEK_BYTES], "") == NIFTI
+        return recognize(data[:PEEK_BYTES], "") == NIFTI
     except ImageError:
         return False

@@ -15,7 +15,7 @@ from PIL import Image
 
 from biod2c_core.data.images.bombs import check_jpeg
 from biod2c_core.data.images.pixels import check_pixels, choose_frame, on_white, scale_to_bytes
-from biod2c_core.data.images.recognise import PILLOW_FORMATS, READ_FORMATS, check_name
+from biod2c_core.data.images.recognize import PILLOW_FORMATS, READ_FORMATS, check_name
 from biod2c_core.data.images.tiff import UPRIGHT, decode_wide_page, is_tiff, read_page
 from biod2c_core.errors import ImageError
 
@@ -139,7 +139,7 @@ def _wide_png(picture: Image.Image, file: BinaryIO, layout: str, key: Any) -> Im
             tile: Any = again.tile[0]
             again.tile = [tile._replace(args=raw)]
             values = np.asarray(again)
-            picture.info.update(again.info)  # EXIF may stand behind the pixels
+            picture.info.update(again.info)  # EXIF may follow the pixels
             return values
 
     if layout == "LA;16B":

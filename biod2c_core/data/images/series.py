@@ -12,7 +12,7 @@ import numpy as np
 from biod2c_core.data.images.dicom import DicomFile, NoPictureError, open_dicom
 from biod2c_core.data.images.files import TimedFile, check_image_file
 from biod2c_core.data.images.pixels import choose_frame
-from biod2c_core.data.images.recognise import DICOM, PEEK_BYTES, recognise
+from biod2c_core.data.images.recognize import DICOM, PEEK_BYTES, recognize
 from biod2c_core.errors import ImageError
 
 MAX_FILES = 5000
@@ -34,7 +34,7 @@ def choose_slice(folder: Path, slice_index: int | None, frame: int | None, max_b
     """The file of one slice.
 
     Args:
-        folder: With the files of one series; others that are not DICOM pictures are passed over.
+        folder: With the files of one series; others that are not DICOM pictures are skipped.
         slice_index: From 0, from the patient's left, back or feet; by default the middle one.
         frame: Which volume, where the series has several at the same places; by default the first.
         max_bytes: Refuse longer files.
@@ -56,7 +56,9 @@ def _read(folder: Path, max_bytes: int) -> list[_Slice]:
         files = (path for path in folder.iterdir() if not path.name.startswith("."))
         paths = sorted(path for path in files if path.is_file())
     except OSError as error:
-        raise ImageError(f"cannot read {folder}: {error.strerror}", "Check its rights.") from error
+        raise ImageError(
+            f"cannot read {folder}: {error.strerror}", "Check its permissions."
+        ) from error
     if len(paths) > MAX_FILES:
         raise ImageError(
             f"{folder} is a folder of {len(paths):,} files, over the limit of {MAX_FILES:,}",
@@ -98,7 +100,7 @@ def _slice(path: Path, max_bytes: int) -> _Slice | None:
 
 def _is_dicom(head: bytes) -> bool:
     try:
-        return recognise(head, "") == DICOM
+        return recognize(head, "") == DICOM
     except ImageError:  # of a format that is not read
         return False
 

@@ -1,4 +1,4 @@
-"""The predictions file: JSONL, one row a question, appended to and never rewritten.
+"""The predictions file: JSONL, one row per question, appended to and never rewritten.
 
 A row is ``{"id": ..., "answer": ..., "confidence": ...}``; more keys are allowed and kept out of
 scoring. The rows of LLaVA-Med's answer files (``question_id``, ``text``) are read as they are, and so
@@ -177,7 +177,7 @@ def read_predictions(path: str | Path) -> dict[str, Prediction]:
         if prediction.id in found:
             first = found[prediction.id].line
             problem = f"id {prediction.id!r} was already answered on line {first}"
-            raise RecordError(path, line, problem, "Keep one prediction a question.")
+            raise RecordError(path, line, problem, "Keep one prediction per question.")
         found[prediction.id] = prediction
     return found
 
@@ -194,7 +194,7 @@ def check_complete(
     known = {record.id for record in records}
     for prediction in predictions.values():
         if prediction.id not in known:
-            problem = f"id {prediction.id!r} is no question of this data"
+            problem = f"id {prediction.id!r} is not a question of this data"
             remedy = "Check that data and split are those that were predicted."
             raise RecordError(path, prediction.line, problem, remedy)
     if missing := [record.id for record in records if record.id not in predictions]:
@@ -233,7 +233,7 @@ def read_manifest(path: str | Path) -> dict[str, Any] | None:
     except (OSError, ValueError) as error:
         raise InputError(f"cannot read {manifest}", "Remove both files to start again.") from error
     if not isinstance(value, dict):
-        raise InputError(f"{manifest} is no JSON object", "Remove both files to start again.")
+        raise InputError(f"{manifest} is not a JSON object", "Remove both files to start again.")
     return value
 
 

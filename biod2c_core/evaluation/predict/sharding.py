@@ -107,7 +107,7 @@ def predict_on(
     job: Job,
     advance: Callable[[int], None] = lambda _: None,
 ) -> None:
-    """Answer the questions of a run with one process a device.
+    """Answer the questions of a run with one process per device.
 
     Killed at any moment and started again, also on another number of devices, no question is
     answered twice and none is lost.

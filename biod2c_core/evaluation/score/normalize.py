@@ -1,4 +1,4 @@
-"""Text normalisation of the scoring conventions, one function a convention.
+"""Text normalization of the scoring conventions, one function per convention.
 
 The VQA rules (punctuation, number words, articles, contractions) go back to the evaluation of the
 VQA challenge; MultiMedEval and LLaVA-Med share one variant of them, quirks included, because a

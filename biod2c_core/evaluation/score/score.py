@@ -54,7 +54,7 @@ class Evaluation:
         return Mean(sum(values) / len(values) if values else None, len(values))
 
     def header(self) -> dict[str, Any]:
-        """What must stand in every result: version, profile, and which data, as JSON-ready values."""
+        """What every result must hold: version, profile, and which data, as JSON-ready values."""
         return {
             "biod2c_version": __version__,
             "profile": {

@@ -1,4 +1,4 @@
-"""A result and everything that should stand beside it: intervals, breakdowns, baselines, overlap."""
+"""A result and everything that belongs with it: intervals, breakdowns, baselines, overlap."""
 
 from __future__ import annotations
 

@@ -54,7 +54,7 @@ def pixel_hash(path: Path) -> str | None:
 
 
 def _size(path: Path) -> tuple[int, ...]:
-    """The header's size, however the picture is turned; empty for what is no image."""
+    """The header's size, however the picture is turned; empty for what is not an image."""
     try:
         with Image.open(path) as image:
             return tuple(sorted(image.size))

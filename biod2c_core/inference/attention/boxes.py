@@ -102,7 +102,7 @@ def score_box(values: np.ndarray, size: tuple[int, int], box: PixelBox) -> BoxSc
         size: Width and height of the image.
         box: In pixels; what lies outside the image does not count.
     """
-    import torch  # only here: bad boxes are told before it is loaded
+    import torch  # only here: bad boxes are reported before it is loaded
 
     from biod2c_core.model.beyond.attention_guidance import covered_cells
 

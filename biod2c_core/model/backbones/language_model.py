@@ -66,7 +66,7 @@ def _check_gguf(path: Path) -> None:
         raise MissingDependencyError("gguf", "gguf")
     with path.open("rb") as file:
         if file.read(4) != b"GGUF":
-            raise CheckpointError(f"{path} is no GGUF file", "It is damaged; copy it again.")
+            raise CheckpointError(f"{path} is not a GGUF file", "It is damaged; copy it again.")
 
 
 def _unpacked(model: Any) -> Any:

@@ -1,4 +1,4 @@
-"""Weights for a vision trunk: out of its own file, the uncut model's, or a whole CLIP checkpoint."""
+"""Weights for a vision trunk: from its own file, the uncut model's, or a whole CLIP checkpoint."""
 
 from __future__ import annotations
 

@@ -97,7 +97,7 @@ class VisionLibrary(ABC):
 
         Returns:
             A module whose ``forward`` takes images (B, 3, image_size, image_size) and returns a list of
-            feature maps (B, C, h, w), one a level, in the order of ``levels``.
+            feature maps (B, C, h, w), one per level, in the order of ``levels``.
 
         Raises:
             ConfigError: The library has no such model, or the model has no such level.

@@ -40,7 +40,7 @@ def answer_words(labels: Tensor) -> Tensor:
 def answer_word_log_p(tokens: Tensor, question_mask: Tensor, embedding: nn.Embedding) -> Tensor:
     """How likely the answer is to hold each word, log p_ans(w), read off the visual tokens alone.
 
-    The tokens at the positions of the question are averaged and layer-normalised, to x; word w has the
+    The tokens at the positions of the question are averaged and layer-normalized, to x; word w has the
     probability softmax_w(x . (e_w - mean of e)), e being the embedded vocabulary, which gets no gradient.
     Computed in float32.
 
@@ -84,7 +84,7 @@ def _count(batch: Batch) -> Tensor:
 
 def _total(passed: ForwardPass) -> Tensor:
     mask, labels = (cast("Tensor", passed.batch[name]) for name in ("question_mask", "labels"))
-    log_p = passed.model.answer_word_log_p(passed.visual, mask)
+    log_p = answer_word_log_p(passed.visual.tokens, mask, passed.embedding)
     return missed_words(log_p, labels).sum()
 
 
@@ -96,12 +96,12 @@ def vote(
 ) -> Tensor:
     """The next token, by the language model and by what the visual tokens name.
 
-    p(w) is proportional to p_LM(w) p_ans(w)^weight. An end is no word and p_ans knows nothing of it: it
+    p(w) is proportional to p_LM(w) p_ans(w)^weight. An end is not a word and p_ans knows nothing of it: it
     counts like the words before it on average, by their geometric mean, so that nothing is longer or
     shorter for it; as the first token it has its own p_ans, next to nothing.
 
     Args:
-        scores: Of the language model for one place, (B, vocabulary), normalised or not.
+        scores: Of the language model for one place, (B, vocabulary), normalized or not.
         before: The answer's tokens before that place, (B, n).
         words: log p_ans of :func:`answer_word_log_p`, (B, vocabulary).
         weight: ``answer_vote`` of the configuration.

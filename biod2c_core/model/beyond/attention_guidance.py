@@ -105,7 +105,7 @@ def _count(batch: Batch) -> Tensor:
 
 
 def _total(passed: ForwardPass) -> Tensor | None:
-    attention, fusion = passed.visual.attention, passed.model.fusion
+    attention, fusion = passed.visual.attention, passed.fusion
     if attention is None:  # there is no fusion
         return None
     mask, boxes = (cast("Tensor", passed.batch[name]) for name in ("question_mask", "boxes"))

@@ -23,9 +23,9 @@ from biod2c_core.ops.dropout import Dropout
 
 
 class AttentionReadout(Extension):
-    """R = W ReLU(C P), one vector a question, added to X_vt.
+    """R = W ReLU(C P), one vector per question, added to X_vt.
 
-    P = [sum over i of a_i Y_(i + o)], for o itself and its eight neighbours: Y are the layer-normalised
+    P = [sum over i of a_i Y_(i + o)], for o itself and its eight neighbours: Y are the layer-normalized
     blocks of the finest scale, a the weights that the cross-attention gives them, averaged over layers,
     heads and the tokens of the question, and made to sum to 1. The decoder adds up single blocks, so that
     which lies beside which is lost; here it is kept, and an answer is read where the map points. W is zero at

@@ -23,7 +23,7 @@ class Extension(nn.Module):
     """Something put into the fusion. A subclass overrides what it changes.
 
     Attributes:
-        attribute: Under which name its weights stand in the fusion module.
+        attribute: Name of its weights in the fusion module.
         reads_attention: Whether :meth:`after_fusion` needs the cross-attention.
     """
 

@@ -32,12 +32,12 @@ def apply_chat_template(tokenizer: Any, messages: list[dict[str, str]], **option
         CheckpointError: The template fails, or needs too much time, memory or text.
     """
     values: dict[str, Any] = {"tools": None, "documents": None, "add_generation_prompt": False}
-    values |= {name: _plain(value) for name, value in tokenizer.special_tokens_map.items()}
+    values |= {name: _as_text(value) for name, value in tokenizer.special_tokens_map.items()}
     template = tokenizer.get_chat_template()
     return _WORKERS.render(template, values | options | {"messages": messages})
 
 
-def _plain(value: Any) -> Any:
+def _as_text(value: Any) -> Any:
     return [str(each) for each in value] if isinstance(value, list | tuple) else str(value)
 
 
@@ -103,7 +103,7 @@ class _Worker:
 
 
 class _Workers:
-    """The worker of this process: started by the first template, anew after a fork or a kill."""
+    """The worker of this process: started by the first template, and again after a fork or a kill."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()

@@ -1,4 +1,4 @@
-"""A process of its own that renders chat templates: run as a script by :mod:`.templates`.
+"""A separate process that renders chat templates: run as a script by :mod:`.templates`.
 
 A template is a program by whoever made the tokenizer. The sandbox below, set up exactly as that of
 transformers, keeps it from files and from Python; this process keeps it from the memory of the caller.

@@ -49,7 +49,9 @@ def hub_errors(name: str) -> Iterator[None]:
     try:
         yield
     except HFValidationError as error:
-        raise InputError(f"{name!r} is no name of a hub model", "Write owner/model.") from error
+        raise InputError(
+            f"{name!r} is not the name of a hub model", "Write owner/model."
+        ) from error
     except LocalTokenNotFoundError as error:
         raise InputError(
             "nobody is logged in to the hub", "Run 'hf auth login', or set HF_TOKEN."

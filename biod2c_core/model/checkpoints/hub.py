@@ -40,7 +40,7 @@ def push(
         The address of the commit.
 
     Raises:
-        CheckpointError: The folder is no checkpoint.
+        CheckpointError: The folder is not a checkpoint.
         InputError: The name is none, or nobody is logged in.
         EndpointError: The hub could not be reached or refused.
     """
@@ -77,7 +77,7 @@ def pull(name: str, output: Path, revision: str | None = None) -> Path:
 
     Raises:
         InputError: The name is none, or the output exists.
-        CheckpointError: The hub's files are no checkpoint.
+        CheckpointError: The hub's files are not a checkpoint.
         EndpointError: The hub could not be reached or refused.
     """
     with atomic_folder(output, resume=True) as partial:

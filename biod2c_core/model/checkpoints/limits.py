@@ -121,7 +121,7 @@ def check_index(index: Path, suffixes: tuple[str, ...]) -> list[str]:
     try:
         names = sorted(set(read_json(index)["weight_map"].values()))
     except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
-        raise CheckpointError(f"{index} is no index of shards", "Copy it again.") from error
+        raise CheckpointError(f"{index} is not an index of shards", "Copy it again.") from error
     for name in names:
         plain = isinstance(name, str) and Path(name).name == name and name.endswith(suffixes)
         if not plain or not (index.parent / name).is_file():
@@ -210,12 +210,12 @@ def _check_tokenizer(path: Path) -> None:
     except (OSError, ValueError, AttributeError, TypeError) as error:
         reason = " ".join(str(error).split())[:200]
         raise CheckpointError(
-            f"the processor cannot be loaded: {path} is no tokenizer ({reason})", _REMEDY
+            f"the processor cannot be loaded: {path} is not a tokenizer ({reason})", _REMEDY
         ) from error
     for pattern in _patterns(content):
         if explodes(pattern):
             raise CheckpointError(
-                f"{path} cuts texts by {pattern[:100]!r}, which takes for ever on some of them",
+                f"{path} cuts texts by {pattern[:100]!r}, which takes forever on some of them",
                 _REMEDY,
             )
     if growth > MOST_GROWTH:
@@ -244,7 +244,7 @@ def _growth(step: Any) -> int:
 
 
 def _patterns(value: Any) -> Iterator[str]:
-    """The regular expressions of a tokenizer, but for the vocabulary's texts."""
+    """The regular expressions of a tokenizer, without the vocabulary's texts."""
     if isinstance(value, dict):
         for name, inner in value.items():
             if name == "Regex" and isinstance(inner, str):

@@ -19,7 +19,7 @@ from transformers import (
 from biod2c_core.errors import BioD2CError, CheckpointError
 from biod2c_core.model.checkpoints.limits import check_folder, check_sizes, check_weights
 
-# Without this, transformers asks on the terminal whether to run the Python that lies beside the weights.
+# Without this, transformers asks on the terminal whether to run the Python beside the weights.
 NO_CODE: dict[str, Any] = {"trust_remote_code": False}
 
 

@@ -85,7 +85,7 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
         return load_file(path)
     except (SafetensorError, OSError) as error:
         raise CheckpointError(
-            f"{path} is no safetensors file ({error})", "It is damaged, or of another format."
+            f"{path} is not a safetensors file ({error})", "It is damaged, or of another format."
         ) from error
 
 
@@ -101,7 +101,8 @@ def _read_pickle(path: Path) -> Any:
                 "Only tensors are read from a pickle; get a safetensors file.",
             ) from error
         raise CheckpointError(
-            f"{path} is no weight file that can be read safely", "Give safetensors, or a .pt file."
+            f"{path} is not a weight file that can be read safely",
+            "Give safetensors, or a .pt file.",
         ) from error
     except Exception as error:  # the restricted unpickler raises any kind on damaged files
         reason = " ".join(str(error).split())[:200]
@@ -126,7 +127,7 @@ def _state_dict(content: Any, path: Path) -> dict[str, Tensor]:
 def check_fit(
     given: Mapping[str, Tensor], wanted: Mapping[str, Tensor], what: str, remedy: str
 ) -> None:
-    """Refuse weights of which a name or a shape is not as the model has it.
+    """Refuse weights whose names or shapes differ from the model's.
 
     Args:
         given: The weights.

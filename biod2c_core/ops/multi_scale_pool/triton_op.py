@@ -85,7 +85,7 @@ def _block_channels(channels: int, leaves: int, planes: bool) -> int:
 
 
 def _new_roots(features: Tensor, plans: list[Plan], parts: int) -> Tensor:
-    """Uninitialised float32 (parts, B, blocks, D) for the roots of every pass but the last."""
+    """Uninitialized float32 (parts, B, blocks, D) for the roots of every pass but the last."""
     blocks = sum(_root_side(plan) ** 2 for plan in plans[:-1])
     shape = (parts, features.shape[0], blocks, features.shape[3])
     return features.new_empty(shape, dtype=torch.float32)

@@ -60,7 +60,7 @@ def is_first() -> bool:
     return int(os.environ.get("RANK", "0")) == 0
 
 
-def part() -> None:
+def leave_process_group() -> None:
     """Leave the other processes of the run, together: a group left open may abort at the exit."""
     import torch.distributed as distributed
 

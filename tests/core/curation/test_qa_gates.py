@@ -7,11 +7,11 @@ import pytest
 from biod2c_core.curation.qa_gates import (
     REASONS,
     GateLimits,
-    copied,
+    count_sentences,
+    is_copied,
     longest_common_run,
     question_name,
-    rejection,
-    sentences,
+    rejection_reason,
 )
 from biod2c_core.curation.qa_parsing import Pair
 
@@ -36,7 +36,7 @@ ANSWER = "A spiculated mass, suspicious for malignancy."
     ],
 )
 def test_good_pairs_pass(question: str, answer: str) -> None:
-    assert rejection(Pair(question, answer), CAPTION) == ""
+    assert rejection_reason(Pair(question, answer), CAPTION) == ""
 
 
 @pytest.mark.parametrize(
@@ -67,7 +67,7 @@ def test_good_pairs_pass(question: str, answer: str) -> None:
     ],
 )
 def test_bad_pairs_are_stopped_with_the_reason(question: str, answer: str, reason: str) -> None:
-    assert rejection(Pair(question, answer), CAPTION) == reason
+    assert rejection_reason(Pair(question, answer), CAPTION) == reason
     assert reason in REASONS
 
 
@@ -85,7 +85,7 @@ def test_bad_pairs_are_stopped_with_the_reason(question: str, answer: str, reaso
     ],
 )
 def test_sentences_are_counted(text: str, count: int) -> None:
-    assert sentences(text) == count
+    assert count_sentences(text) == count
 
 
 def test_the_longest_common_run_against_all_runs() -> None:
@@ -102,8 +102,8 @@ def test_the_longest_common_run_against_all_runs() -> None:
 
 def test_the_bounds_of_copying_can_be_moved() -> None:
     answer = "A spiculated mass in the right upper lobe."
-    assert copied(answer, CAPTION, GateLimits())
-    assert not copied(answer, CAPTION, GateLimits(copied_run=20, copied_share=1.1))
+    assert is_copied(answer, CAPTION, GateLimits())
+    assert not is_copied(answer, CAPTION, GateLimits(copied_run=20, copied_share=1.1))
 
 
 def test_the_same_question_in_other_dress_has_the_same_name() -> None:

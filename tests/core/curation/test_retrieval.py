@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from biod2c_core.curation.retrieval import (
-    Bm25,
+    Bm25Retriever,
     Entry,
     Knowledge,
-    best,
+    best_indices,
     captions_as_entries,
     load_entries,
     tokens,
@@ -27,7 +27,7 @@ def entries(*texts: str) -> list[Entry]:
 
 
 def test_bm25_finds_entries_that_share_words_rarest_first() -> None:
-    search = Bm25(entries()).search
+    search = Bm25Retriever(entries()).search
     assert search("Fractures of the hip", 4) == [3, 1]
     assert search("a fracture", 1) == [1]  # a tie goes to the lower index
     assert search("nothing of this", 4) == []
@@ -37,7 +37,7 @@ def test_bm25_finds_entries_that_share_words_rarest_first() -> None:
 def test_bm25_agrees_with_the_formula() -> None:
     """Lucene's BM25: idf * tf / (tf + k1 (1 - b + b * length / mean length))."""
     documents = ["lung nodule", "lung lung mass", "liver"]
-    scores = Bm25(entries(*documents))._index.get_scores(tokens("lung"))
+    scores = Bm25Retriever(entries(*documents))._index.get_scores(tokens("lung"))
     lengths = np.array([2, 3, 1])
     idf = np.log(1 + (3 - 2 + 0.5) / (2 + 0.5))
     tf = np.array([1, 2, 0])
@@ -46,9 +46,9 @@ def test_bm25_agrees_with_the_formula() -> None:
 
 
 def test_best_breaks_ties_by_index() -> None:
-    assert best(np.array([1.0, 3.0, 3.0, 2.0, 3.0]), 2) == [1, 2]
-    assert best(np.array([1.0, 3.0]), 5) == [1, 0]
-    assert best(np.array([]), 3) == []
+    assert best_indices(np.array([1.0, 3.0, 3.0, 2.0, 3.0]), 2) == [1, 2]
+    assert best_indices(np.array([1.0, 3.0]), 5) == [1, 0]
+    assert best_indices(np.array([]), 3) == []
 
 
 @pytest.mark.parametrize(
@@ -138,9 +138,9 @@ def encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_dense_retrieval_finds_the_text_itself_whatever_the_batch(encoder: Path) -> None:
-    from biod2c_core.curation.retrieval import Dense
+    from biod2c_core.curation.retrieval import DenseRetriever
 
-    one_by_one, together = (Dense(entries(), encoder, batch_size=size) for size in (1, 64))
+    one_by_one, together = (DenseRetriever(entries(), encoder, batch_size=size) for size in (1, 64))
     np.testing.assert_allclose(one_by_one._embedded, together._embedded, atol=1e-5)
     np.testing.assert_allclose(np.linalg.norm(together._embedded, axis=1), 1.0, atol=1e-5)
     for index, text in enumerate(TEXTS):

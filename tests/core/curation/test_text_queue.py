@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from biod2c_core.curation.phrases import normalize
 from biod2c_core.curation.retrieval import Entry, Knowledge
-from biod2c_core.curation.text_queue import QueueBuilder, pick
+from biod2c_core.curation.text_queue import QueueBuilder, pick_texts
 from biod2c_core.data.formats import read_records
 from biod2c_core.data.records import Record
 from biod2c_core.errors import InputError
@@ -67,9 +67,9 @@ def test_the_search_is_not_led_by_the_answer() -> None:
 
 def test_an_answer_inside_another_word_is_taken_only_where_nothing_else_is_left() -> None:
     texts = ["lymph node", "no fracture", "mass", "cyst"]
-    assert pick(lambda: iter(texts), "No", 2) == ["mass", "cyst"]
-    assert pick(lambda: iter(texts), "No", 3) == ["mass", "cyst", "lymph node"]
-    assert pick(lambda: iter(texts), "", 4) == texts
+    assert pick_texts(lambda: iter(texts), "No", 2) == ["mass", "cyst"]
+    assert pick_texts(lambda: iter(texts), "No", 3) == ["mass", "cyst", "lymph node"]
+    assert pick_texts(lambda: iter(texts), "", 4) == texts
 
 
 @given(
@@ -78,7 +78,7 @@ def test_an_answer_inside_another_word_is_taken_only_where_nothing_else_is_left(
     st.integers(1, 6),
 )
 def test_no_queue_holds_the_answer_as_words(texts: list[str], answer: str, k: int) -> None:
-    picked = pick(lambda: iter(texts), answer, k)
+    picked = pick_texts(lambda: iter(texts), answer, k)
     assert len(picked) <= k
     for text in picked:
         words = text.lower().replace("-", " ").split()

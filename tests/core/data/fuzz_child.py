@@ -157,6 +157,12 @@ def table_seeds() -> dict[str, tuple[str, bytes]]:
         "train.jsonl": ("biovgq", (json.dumps(row) + "\n").encode() * 3),
         "all.jsonl": ("jsonl", lines.encode()),
         "train.csv": ("pmc-vqa", pmc.encode()),
+        "semicolons.csv": (
+            "csv",
+            "Bild;image;question;answer\n1;x.png;größer?;ja\n".encode("cp1252") * 3,
+        ),
+        "wide.csv": ("csv", "image,question,answer\nx.png,größer?,yes\n".encode("utf-16")),
+        "tabs.tsv": ("csv", b"\xef\xbb\xbfimg\tquery\tgold\nx.png\tq\ty\n"),
         "mine.csv": ("csv", b"image,question,answer,split\n" + b'x.png,"a ""b""",yes,test\n' * 3),
         "pvqa/qas/train/a_qa.pkl": ("path-vqa", pickle.dumps(rows, protocol=2)),
         "pvqa/qas/val/b_qa.pkl": ("path-vqa", pickle.dumps(rows, protocol=4)),

@@ -313,7 +313,7 @@ def test_images_outside_the_root_are_rejected_unless_allowed(image: str, tmp_pat
 def test_a_folder_in_the_way_of_the_image_link_is_kept(tmp_path: Path) -> None:
     source = layouts.slake(tmp_path / "set")
     (tmp_path / "x/out_images").mkdir(parents=True)
-    with pytest.raises(InputError, match="is no link to the images"):
+    with pytest.raises(InputError, match="is not a link to the images"):
         import_records(source, tmp_path / "x/out.jsonl")
 
 

@@ -15,7 +15,7 @@ from biod2c_core.data.images import load_image
 from biod2c_core.data.mix import Part, is_in_biovgq, mix_data, parse_part
 from biod2c_core.data.records import Record, write_records
 from biod2c_core.data.split import split_data
-from biod2c_core.data.stats import plot_stats, summarise
+from biod2c_core.data.stats import plot_stats, summarize
 from biod2c_core.errors import InputError, RecordError
 
 RECORDS = [
@@ -35,7 +35,7 @@ RECORDS = [
 
 
 def test_counts_lengths_and_balance() -> None:
-    plain = summarise(RECORDS).to_json()
+    plain = summarize(RECORDS).to_json()
     assert (plain["records"], plain["images"], plain["questions_per_image"]) == (12, 4, 3.0)
     assert plain["with_queue"] == 1
     assert plain["splits"] == {"train": 8, "test": 4}
@@ -53,7 +53,7 @@ def test_counts_lengths_and_balance() -> None:
 
 
 def test_an_empty_set_can_be_counted() -> None:
-    plain = summarise([]).to_json()
+    plain = summarize([]).to_json()
     assert plain["records"] == plain["question_words"]["longest"] == 0
     assert plain["closed_answers"]["majority"] == 0.0
 
@@ -61,11 +61,11 @@ def test_an_empty_set_can_be_counted() -> None:
 def test_the_plot_is_a_picture_even_with_odd_labels(tmp_path: Path) -> None:
     pytest.importorskip("matplotlib", reason="matplotlib is not installed")
     odd = Record(id="x", image="x", question="q", answer="$\\frac{ 5 $", tags={"organ": "l_u$ng^"})
-    plot_stats(summarise([*RECORDS, odd]), tmp_path / "a.png")
+    plot_stats(summarize([*RECORDS, odd]), tmp_path / "a.png")
     picture = load_image(tmp_path / "a.png")
     assert picture.width > 800
     assert len(picture.getcolors(1 << 20) or []) > 20
-    plot_stats(summarise([]), tmp_path / "empty.png")
+    plot_stats(summarize([]), tmp_path / "empty.png")
 
 
 def sources(folder: Path) -> tuple[Path, Path]:

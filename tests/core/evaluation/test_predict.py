@@ -232,7 +232,7 @@ def test_batches_keep_every_question_once(images: list[int], size: int) -> None:
 @pytest.mark.parametrize(
     ("lines", "place", "reason"),
     [
-        (['{"id": "a", "answer": "x"}', '{"id": "b", "answer": "x"}'], 2, "'b' is no question"),
+        (['{"id": "a", "answer": "x"}', '{"id": "b", "answer": "x"}'], 2, "'b' is not a question"),
         (['{"id": "a", "answer": "x"}'] * 2, 2, "already answered on line 1"),
         ([""], 0, "without a prediction for id 'a'"),
         (['{"answer": "x"}'], 1, "no field 'id'"),
@@ -240,7 +240,7 @@ def test_batches_keep_every_question_once(images: list[int], size: int) -> None:
         (['{"id": "a", "answer": ["x"]}'], 1, "must be text"),
         (['{"id": true, "answer": "x"}'], 1, "the id must be"),
         (['{"id": "a", "answer": "x", "confidence": "high"}'], 1, "must be a number"),
-        (['{"id": "a", "answer": "x", "confidence": NaN}'], 1, "must be a number"),
+        (['{"id": "a", "answer": "x", "confidence": NaN}'], 1, "not JSON, which has no NaN"),
         (['{"id": "a", "answer": "x", "confidence": -1e999}'], 1, "must be a number"),
         (["[]"], 1, "expected a JSON object"),
         (["{"], 1, "not JSON"),

@@ -127,16 +127,16 @@ def test_what_is_written_is_read(
     rows: list[Prediction], tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     path = tmp_path_factory.mktemp("p") / "p.jsonl"
-    path.write_text("".join(row.to_json() + "\n" for row in rows), "utf-8")
+    path.write_text("".join(json.dumps(row.to_row()) + "\n" for row in rows), "utf-8")
     wanted = {row.id: (row.answer, row.confidence) for row in rows}
     assert found(path) == wanted
-    path.write_text("[" + ",\n".join(row.to_json() for row in rows) + "]", "utf-8")
+    path.write_text("[" + ",\n".join(json.dumps(row.to_row()) for row in rows) + "]", "utf-8")
     assert found(path) == wanted
 
 
 @pytest.mark.parametrize("confidence", [float("nan"), float("inf")])
 def test_a_confidence_that_is_no_number_is_not_written(confidence: float) -> None:
-    assert json.loads(Prediction("1", "a", confidence).to_json()) == {"id": "1", "answer": "a"}
+    assert Prediction("1", "a", confidence).to_row() == {"id": "1", "answer": "a"}
 
 
 def test_a_missing_predictions_file_needs_a_model(tmp_path: Path) -> None:

@@ -125,7 +125,7 @@ def test_no_question_is_refused() -> None:
 
 
 def test_a_question_that_is_no_text_is_an_input_error() -> None:
-    """What Python makes of a byte that is no UTF-8 on the command line."""
+    """What Python makes of a byte that is not UTF-8 on the command line."""
     with pytest.raises(InputError, match="the question is not UTF-8 text"):
         gather_questions(["is \udcff there?"], None)
 

@@ -219,7 +219,7 @@ def test_a_key_that_cannot_be_sent_is_not_shown(key: str) -> None:
 
 @pytest.mark.parametrize("url", ["localhost:8000", "ftp://x/v1", "http://"])
 def test_a_base_url_must_be_http(url: str) -> None:
-    with pytest.raises(InputError, match="no http"):
+    with pytest.raises(InputError, match="not an http"):
         Client("m", url, KEY)
 
 

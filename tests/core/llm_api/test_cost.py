@@ -9,7 +9,7 @@ import pytest
 
 from biod2c_core.errors import BudgetError, InputError
 from biod2c_core.llm_api import Budget, Price, Usage, load_price
-from biod2c_core.llm_api.cost import prompt_tokens, text_tokens, usage_from
+from biod2c_core.llm_api.cost import prompt_tokens, read_usage, text_tokens
 
 
 def test_the_shipped_table_knows_the_paper_s_model_under_dated_names_too() -> None:
@@ -62,7 +62,7 @@ def test_estimates_count_text_and_images() -> None:
 
 @pytest.mark.parametrize("usage", [None, {}, {"prompt_tokens": "1"}, {"prompt_tokens": -1}])
 def test_a_silent_endpoint_is_charged_the_estimate(usage: object) -> None:
-    assert usage_from({"usage": usage}, Usage(7, 8)) == Usage(7, 8)
+    assert read_usage({"usage": usage}, Usage(7, 8)) == Usage(7, 8)
 
 
 @pytest.mark.parametrize("limit", [0, -1.0, float("nan"), float("inf")])

@@ -18,7 +18,7 @@ import pytest
 
 from biod2c_core.errors import EndpointError
 from biod2c_core.llm_api import CallFailed, Client, Completion, Journal, Price, http
-from biod2c_core.llm_api.answers import kept
+from biod2c_core.llm_api.answers import journal_entry
 from biod2c_core.llm_api.failures import retry_after
 from biod2c_core.llm_api.http import is_loopback
 
@@ -105,7 +105,7 @@ BOMB = gzip.compress(b" " * (64 * MEBI), 9)
         (lambda h: h.give(b"x", Content_Encoding="gzip"), "cannot be unpacked"),
         (lambda h: h.give(b"[" * 100_000), "nested too deeply"),
         (lambda h: h.give(b'{"choices":' + b"[" * 500 + b"]" * 500 + b"}"), "nested more than"),
-        (lambda h: h.give(b'{"usage": ' + b"9" * 5000 + b"}"), "no JSON"),
+        (lambda h: h.give(b'{"usage": ' + b"9" * 5000 + b"}"), "not JSON"),
         (lambda h: h.give(b'{"error": {"message": "x\\u001b[31m\\ud800"}}'), "holds no choice"),
     ],
 )
@@ -240,7 +240,7 @@ def test_an_entry_that_cannot_be_used_is_set_aside(
         Journal(tmp_path / "j.jsonl") as journal,
         caplog.at_level(logging.WARNING),
     ):
-        assert kept(journal, "k") is None
+        assert journal_entry(journal, "k") is None
         assert "cannot be used and is set aside" in caplog.text
         assert ask(server, journal).text == "fine"
-        assert kept(journal, "k") is not None
+        assert journal_entry(journal, "k") is not None

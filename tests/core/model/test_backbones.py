@@ -149,12 +149,12 @@ def test_combination(
     assert sorted(model.config.lora["target_modules"]) == sorted(targets.split(", "))
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     before = [parameter.detach().clone() for parameter in trained]
-    optimiser = torch.optim.AdamW(trained, lr=1e-3)
+    optimizer = torch.optim.AdamW(trained, lr=1e-3)
     model.train()
     for _ in range(2):  # LoRA's second factor starts at zero: its first moves in the second step
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         model(**batch).loss.backward()
-        optimiser.step()
+        optimizer.step()
     moved = [not torch.equal(new, old) for new, old in zip(trained, before, strict=True)]
     assert all(moved)
     save_checkpoint(tmp_path, model.eval(), processor)

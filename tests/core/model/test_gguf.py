@@ -131,7 +131,7 @@ def test_gguf_files_that_are_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     with pytest.raises(CheckpointError, match="no language model at"):
         load_language_model(str(tmp_path / "none.gguf"))
     (tmp_path / "text.gguf").write_text("no model")
-    with pytest.raises(CheckpointError, match="is no GGUF file"):
+    with pytest.raises(CheckpointError, match="is not a GGUF file"):
         load_language_model(str(tmp_path / "text.gguf"))
     (tmp_path / "cut.gguf").write_bytes(b"GGUF\x03\x00\x00\x00")
     with pytest.raises(CheckpointError, match="cannot load the language model") as caught:

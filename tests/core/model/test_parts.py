@@ -46,18 +46,18 @@ def small_open_clip_models(monkeypatch: pytest.MonkeyPatch) -> None:
 def step_and_answer(
     language_model: Path, data: Path, targets: tuple[str, ...], **parts: object
 ) -> None:
-    """One optimiser step of stage 2 lowers the loss on its batch; then the model answers."""
+    """One optimizer step of stage 2 lowers the loss on its batch; then the model answers."""
     settings = tiny_models.model_settings(language_model, **parts)
     model, processor = build_model(settings, seed=0)
     prepare_stage(model, 2, StageSettings(), LoraSettings(r=2, targets=targets))
     batch = tiny_models.make_batch(processor, data.parent)
     trained = [p for p in model.parameters() if p.requires_grad]
-    optimiser = torch.optim.SGD(trained, lr=1e-4)
+    optimizer = torch.optim.SGD(trained, lr=1e-4)
     model.eval()  # without dropout a small step along the gradient cannot raise the loss
     before = model(**batch).loss
     before.backward()
     assert all(p.grad is not None and p.grad.isfinite().all() for p in trained)
-    optimiser.step()
+    optimizer.step()
     after = model(**batch).loss
     assert float(after.detach()) < float(before.detach())
     inputs = processor([tiny_models.make_image(0)] * 2, list(tiny_models.QUESTIONS[:2]))

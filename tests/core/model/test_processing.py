@@ -36,7 +36,7 @@ def with_start_token() -> BioD2CProcessor:
     return BioD2CProcessor(tokenizer, image_size=32)
 
 
-def test_pixels_are_scaled_and_normalised() -> None:
+def test_pixels_are_scaled_and_normalized() -> None:
     processor = make_processor(image_mean=(0.5, 0.25, 0.0), image_std=(0.5, 0.25, 1.0))
     got = processor.pixels(Image.new("RGB", (50, 20), (255, 0, 51)))
     assert got.shape == (3, 32, 32)

@@ -52,7 +52,7 @@ def test_the_authors_semantic_loss_by_hand(parts: Any) -> None:
     queue_mask[1, 2:] = 0  # two of its four texts are missing
     texts = Texts(question, question_mask, queue, queue_mask)
     embed = model.get_input_embeddings()
-    got = released_semantic_consistency(embed, tokens, texts, 0.1, model.padding_id).mean()
+    got = released_semantic_consistency(embed, tokens, texts, 0.1, model.config.padding_id).mean()
 
     table = model.get_input_embeddings().weight.detach().double().numpy()
 

@@ -59,7 +59,7 @@ def result(tmp_path: Path) -> Path:
 
 
 class TransportError(Exception):
-    """What the HTTP library behind the hub's client raises is no OSError."""
+    """What the HTTP library behind the hub's client raises is not an OSError."""
 
 
 class Hub:
@@ -191,7 +191,7 @@ def test_what_is_pulled_must_be_a_checkpoint(hub: Hub, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("failure", "kind", "message"),
     [
-        (HFValidationError("bad"), InputError, "'owner/model' is no name of a hub model"),
+        (HFValidationError("bad"), InputError, "'owner/model' is not the name of a hub model"),
         (LocalTokenNotFoundError("no token"), InputError, "nobody is logged in"),
         (OfflineModeIsEnabled("offline"), EndpointError, "could not be used .*offline"),
         (ConnectionError("refused"), EndpointError, "could not be used .*refused"),

@@ -146,6 +146,10 @@ def test_accumulated_steps_are_those_of_the_whole_batch(
 def test_validation_is_averaged_over_all_of_it(llama: Path, written: Path, tmp_path: Path) -> None:
     """Not over the means of its batches, whose answers differ in length."""
     rows = []
+    others = [
+        replace(each, id=f"v{each.id}", question=f"{each.question} please") for each in records()
+    ]
+    write_records(written / "validation.jsonl", others)
     for name, size in (("a", 8), ("b", 3)):
         config = tiny_models.training_config(llama, batch_size=size, max_steps=1, learning_rate=0.0)
         train(
@@ -154,7 +158,7 @@ def test_validation_is_averaged_over_all_of_it(llama: Path, written: Path, tmp_p
             [written / "records.jsonl"],
             tmp_path / name,
             tiny_models.Silent(),
-            validation=written / "records.jsonl",
+            validation=written / "validation.jsonl",
             device="cpu",
         )
         lines = (tmp_path / name / "log.jsonl").read_text().splitlines()

@@ -10,7 +10,7 @@ from dataclasses import astuple, dataclass
 from typing import Any
 
 from biod2c_core.curation.filter_images.classifier import ImageFilter
-from biod2c_core.curation.filter_images.decode import Prepared, batched, prepare
+from biod2c_core.curation.filter_images.decode import PreparedImage, batched, prepare_image
 from biod2c_core.curation.filter_images.encoder import ImageEncoder
 from biod2c_core.curation.filter_images.scoring import BATCH, Score, score_batch
 from biod2c_core.curation.filter_images.sources import Item
@@ -89,7 +89,7 @@ def _plan(ray: Any, items: Sequence[Item], encoder: ImageEncoder, image_filter: 
 class _Batch:
     """Keeps decoded images together as one value of a row."""
 
-    images: list[Prepared]
+    images: list[PreparedImage]
 
 
 @dataclass(frozen=True)
@@ -100,7 +100,7 @@ class _Decode:
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
         items = (Item(*values) for values in json.loads(row["items"]))
-        return {"batch": _Batch([prepare(item, self.side) for item in items])}
+        return {"batch": _Batch([prepare_image(item, self.side) for item in items])}
 
 
 class _Scorer:

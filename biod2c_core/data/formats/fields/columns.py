@@ -192,7 +192,7 @@ class TableRows:
         return ""
 
     def _add_nested(self, fields: dict[str, Any], row: Mapping[str, Any]) -> None:
-        """Add the fields that are no single text: queue, boxes and tags."""
+        """Add the fields that are not a single text: queue, boxes and tags."""
         if "queue" in self._columns:
             queue = row[self._columns["queue"]]
             if isinstance(queue, str):

@@ -26,7 +26,7 @@ def iter_json_array(path: Path) -> Iterator[tuple[int, Any]]:
 
     Raises:
         InputError: The file cannot be opened.
-        RecordError: The text is no array, an element is malformed or longer than 16 million
+        RecordError: The text is not an array, an element is malformed or longer than 16 million
             characters, or the file is cut off. Where the next element starts after a syntax error
             is unknown, so nothing is skipped.
     """

@@ -20,7 +20,7 @@ _UNDEFINED = frozenset(b"\x81\x8d\x8f\x90\x9d")
 def find_encoding(path: Path) -> str:
     """The encoding of a text file: as its first bytes declare, else UTF-8 if it is, else a guess.
 
-    Without a mark UTF-16 shows by its zero bytes. Bytes that are no UTF-8 are taken for Windows-1252
+    Without a mark UTF-16 shows by its zero bytes. Bytes that are not UTF-8 are taken for Windows-1252
     where they stand alone among plain letters, as accents do, and nothing in the file is UTF-8;
     elsewhere the file counts as damaged UTF-8.
 

@@ -23,8 +23,8 @@ def test_the_encoder_is_the_vision_tower_of_the_checkpoint(
     pixels = np.random.default_rng(0).integers(0, 256, (2, *2 * (encoder.side,), 3), dtype=np.uint8)
     model, processor = load_model(checkpoint), load_processor(checkpoint)
     mean, std = torch.tensor(processor.image_mean), torch.tensor(processor.image_std)
-    normalised = (torch.from_numpy(pixels) / 255 - mean) / std
-    grid = model.vision(normalised.permute(0, 3, 1, 2)).flatten(1, 2)
+    normalized = (torch.from_numpy(pixels) / 255 - mean) / std
+    grid = model.vision(normalized.permute(0, 3, 1, 2)).flatten(1, 2)
     expected = torch.cat((grid.mean(dim=1), grid.std(dim=1)), dim=1)
     np.testing.assert_allclose(encoder(pixels), expected.numpy(), atol=1e-4)
 

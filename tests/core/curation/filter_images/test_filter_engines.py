@@ -22,7 +22,7 @@ from biod2c_core.errors import InputError, MissingDependencyError
 
 @pytest.fixture
 def items(images: Path) -> list[Item]:
-    """Two batches, one of them with a file that is no image."""
+    """Two batches, one of them with a file that is not an image."""
     return [*list_images(images), Item("torn.png", str(Path(__file__)))]
 
 

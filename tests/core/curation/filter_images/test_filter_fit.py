@@ -13,7 +13,7 @@ from PIL import Image
 
 from biod2c_core.curation.filter_images.classifier import ImageFilter
 from biod2c_core.curation.filter_images.encoder import ImageEncoder
-from biod2c_core.curation.filter_images.fit import fit
+from biod2c_core.curation.filter_images.fit import fit_filter
 from biod2c_core.curation.filter_images.labels import Labelled, read_labels
 from biod2c_core.errors import InputError
 
@@ -40,7 +40,7 @@ def predictions(folder: Path) -> dict[str, dict[str, str]]:
 
 def test_sources_are_left_out_in_pairs(encoder: ImageEncoder, tmp_path: Path) -> None:
     rows = labelled(write_images(tmp_path / "images"), sources=True)
-    report = fit(rows, tmp_path / "fit", encoder)
+    report = fit_filter(rows, tmp_path / "fit", encoder)
     assert report.by_source
     assert [fold.held_out for fold in report.folds] == [
         "clean0+polluted0",
@@ -60,7 +60,7 @@ def test_without_sources_every_image_is_left_out_once(
     encoder: ImageEncoder, tmp_path: Path
 ) -> None:
     rows = labelled(write_images(tmp_path / "images"), sources=False)
-    report = fit(rows, tmp_path / "fit", encoder)
+    report = fit_filter(rows, tmp_path / "fit", encoder)
     assert not report.by_source
     assert sum(fold.quality.images for fold in report.folds) == report.held_out.images == 22
     assert all(row["polluted"] for row in predictions(tmp_path / "fit").values())
@@ -68,7 +68,7 @@ def test_without_sources_every_image_is_left_out_once(
 
 def test_the_folder_holds_a_filter_and_its_report(encoder: ImageEncoder, tmp_path: Path) -> None:
     rows = labelled(write_images(tmp_path / "images"), sources=False)
-    report = fit(rows, tmp_path / "fit", encoder)
+    report = fit_filter(rows, tmp_path / "fit", encoder)
     loaded = ImageFilter.load(tmp_path / "fit", encoder.identity)
     assert loaded.about["clean"] == report.clean
     written = json.loads((tmp_path / "fit" / "report.json").read_text())
@@ -82,7 +82,7 @@ def test_features_are_computed_once(
     encoder: ImageEncoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rows = labelled(write_images(tmp_path / "images"), sources=False)
-    first = fit(rows, tmp_path / "fit", encoder)
+    first = fit_filter(rows, tmp_path / "fit", encoder)
     (index,) = (tmp_path / "fit" / "features").glob("*.jsonl")
     lines = index.read_text().splitlines(keepends=True)
     index.write_text("".join(lines[:-5]) + lines[-5][:9])  # a kill between the two files
@@ -94,7 +94,7 @@ def test_features_are_computed_once(
         return original(self, pixels)
 
     monkeypatch.setattr(ImageEncoder, "__call__", counting)
-    again = fit(rows, tmp_path / "fit", encoder)
+    again = fit_filter(rows, tmp_path / "fit", encoder)
     assert sum(encoded) == 5
     assert again.held_out == first.held_out
 
@@ -104,9 +104,9 @@ def test_an_image_that_cannot_be_read_is_left_out(encoder: ImageEncoder, tmp_pat
     rows = labelled(folder, sources=False)
     (folder / "clean-00.png").write_bytes(b"broken")
     (folder / "clean-01.png").unlink()
-    report = fit(rows, tmp_path / "fit", encoder)
+    report = fit_filter(rows, tmp_path / "fit", encoder)
     assert (report.unreadable, report.clean) == (2, 9)
     for path in folder.glob("polluted-*.png"):
         path.unlink()
     with pytest.raises(InputError, match="too few images of one label"):
-        fit(rows, tmp_path / "other", encoder)
+        fit_filter(rows, tmp_path / "other", encoder)

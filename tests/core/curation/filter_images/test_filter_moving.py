@@ -12,8 +12,8 @@ import pytest
 from biod2c_core.curation.filter_images import moving
 from biod2c_core.curation.filter_images.classifier import ImageFilter
 from biod2c_core.curation.filter_images.encoder import ImageEncoder
-from biod2c_core.curation.filter_images.filter import filter_images, list_clean
-from biod2c_core.curation.filter_images.moving import MOVES, move_polluted, undo
+from biod2c_core.curation.filter_images.filter import filter_images, write_clean_list
+from biod2c_core.curation.filter_images.moving import MOVES, move_polluted, undo_moves
 from biod2c_core.curation.filter_images.sources import list_images
 from biod2c_core.errors import InputError
 
@@ -33,7 +33,7 @@ def batch(root: Path, **files: str) -> Path:
     return output
 
 
-def move(root: Path, target: Path) -> moving.Moved:
+def move(root: Path, target: Path) -> moving.MoveReport:
     return move_polluted(list_images(root), root.with_suffix(".jsonl"), root, target)
 
 
@@ -67,7 +67,7 @@ def test_a_second_batch_with_equal_names_overwrites_nothing(tmp_path: Path) -> N
         **{"a.png": "a1", "a~2.png": "a2", "a~3.png": "a3"},
         **{"sub/b.png": "b1", "sub/b~2.png": "b2", "sub/b~3.png": "b3"},
     }
-    assert undo(target).restored == 6
+    assert undo_moves(target).restored == 6
     for number in (1, 2, 3):
         assert contents(tmp_path / str(number)) == {
             "a.png": f"a{number}",
@@ -89,12 +89,12 @@ def test_undo_keeps_what_would_overwrite_and_tries_again(tmp_path: Path) -> None
     batch(root, a="old", b="b")
     move(root, target)
     (root / "a.png").write_text("new")
-    undone = undo(target)
+    undone = undo_moves(target)
     assert (undone.restored, list(undone.kept)) == (1, ["a.png"])
     assert contents(target) == {"a.png": "old"}
     assert contents(root) == {"a.png": "new", "b.png": "b"}
     (root / "a.png").unlink()
-    assert undo(target).restored == 1
+    assert undo_moves(target).restored == 1
     assert contents(root) == {"a.png": "old", "b.png": "b"}
 
 
@@ -119,14 +119,14 @@ def test_a_move_cut_off_by_a_kill_is_finished_or_taken_back(
     if step == "torn":
         os.truncate(target / MOVES, (target / MOVES).stat().st_size - 3)
     if again == "undo":
-        undo(target)
+        undo_moves(target)
         assert contents(root) == {"a.png": "a", "b.png": "b"}
         assert contents(target) == {}
     else:
         move(root, target)
         assert contents(root) == {}
         assert contents(target) == {"a.png": "a", "b.png": "b"}
-        assert undo(target).restored == 2
+        assert undo_moves(target).restored == 2
         assert contents(root) == {"a.png": "a", "b.png": "b"}
 
 
@@ -138,7 +138,7 @@ def test_names_that_are_not_utf8_are_moved_and_come_back(tmp_path: Path) -> None
     root.with_suffix(".jsonl").write_text(json.dumps(row) + "\n")
     assert move(root, tmp_path / "p").moved == 1
     assert contents(tmp_path / "p") == {name: "x"}
-    undo(tmp_path / "p")
+    undo_moves(tmp_path / "p")
     assert contents(root) == {name: "x"}
 
 
@@ -157,7 +157,7 @@ def test_half_a_character_in_a_row_is_listed_and_one_in_a_name_is_an_unreadable_
     for _ in range(2):  # scored, and read again
         assert filter_images(items, output, encoder, image_filter).failed == 3
     output.write_text('{"image": "a.png", "polluted": 0, "label": "clean"}\n')
-    assert list_clean(output, source, tmp_path / "list.jsonl") == 1
+    assert write_clean_list(output, source, tmp_path / "list.jsonl") == 1
     assert json.loads((tmp_path / "list.jsonl").read_text()) == rows[0]
 
 
@@ -166,9 +166,9 @@ def test_two_runs_and_strange_journals_are_refused(tmp_path: Path) -> None:
     batch(root, a="a")
     move(root, target)
     with moving._journal(target), pytest.raises(InputError, match="in use by another run"):
-        undo(target)
+        undo_moves(target)
     with pytest.raises(InputError, match=r"holds no moves\.jsonl"):
-        undo(tmp_path)
+        undo_moves(tmp_path)
     for line in (
         "[" * 100_000,
         "{}",
@@ -177,7 +177,7 @@ def test_two_runs_and_strange_journals_are_refused(tmp_path: Path) -> None:
     ):
         (target / MOVES).write_text(line + "\n")
         with pytest.raises(InputError, match=r"not a move|not JSON"):
-            undo(target)
+            undo_moves(target)
     assert contents(target) == {"a.png": "a"}
 
 
@@ -189,7 +189,7 @@ def test_undo_takes_nothing_from_outside_the_folder(tmp_path: Path) -> None:
     line = json.dumps(row | {"mtime_ns": status.st_mtime_ns})
     (tmp_path / "polluted" / MOVES).write_text(line + "\n")
     with pytest.raises(InputError, match="outside"):
-        undo(tmp_path / "polluted")
+        undo_moves(tmp_path / "polluted")
     assert (tmp_path / "mine").exists()
 
 
@@ -199,4 +199,4 @@ def test_a_list_never_replaces_what_it_is_made_from(tmp_path: Path) -> None:
     source.write_text('{"image": "a.png"}\n')
     for target in (source, output):
         with pytest.raises(InputError, match="would overwrite"):
-            list_clean(output, source, target)
+            write_clean_list(output, source, target)

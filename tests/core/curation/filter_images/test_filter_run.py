@@ -16,8 +16,8 @@ from biod2c_core.curation.filter_images.classifier import ImageFilter
 from biod2c_core.curation.filter_images.encoder import ImageEncoder
 from biod2c_core.curation.filter_images.filter import (
     filter_images,
-    list_clean,
     parse_shard,
+    write_clean_list,
 )
 from biod2c_core.curation.filter_images.moving import move_polluted
 from biod2c_core.curation.filter_images.scoring import score_images
@@ -96,7 +96,7 @@ def test_names_that_are_not_utf8_are_kept_as_they_are(
     assert filter_images(items, output, encoder, image_filter, threshold=1.1).scored_now == 0
     assert [row["image"] for row in read(output)] == [odd, "\ud83d.png"]
     output.read_text("utf-8")
-    assert list_clean(output, folder, tmp_path / "clean.txt") == 1
+    assert write_clean_list(output, folder, tmp_path / "clean.txt") == 1
     assert (tmp_path / "clean.txt").read_bytes() == b"caf\xe9.png\n"
 
 
@@ -222,7 +222,7 @@ def test_the_clean_ones_are_listed(
     images: Path, output: Path, encoder: ImageEncoder, image_filter: ImageFilter, tmp_path: Path
 ) -> None:
     filter_images(list_images(images), output, encoder, image_filter)
-    assert list_clean(output, images, tmp_path / "clean.txt") == 12
+    assert write_clean_list(output, images, tmp_path / "clean.txt") == 12
     assert (tmp_path / "clean.txt").read_text().split()[0] == "clean-00.png"
 
 
@@ -237,7 +237,7 @@ def test_rows_of_a_jsonl_are_listed_as_they_are(
     source = tmp_path / "records.jsonl"
     source.write_text("".join(json.dumps(row) + "\n" for row in rows))
     filter_images(list_images(source, images), output, encoder, image_filter)
-    assert list_clean(output, source, tmp_path / "kept.jsonl") == 3
+    assert write_clean_list(output, source, tmp_path / "kept.jsonl") == 3
     assert read(tmp_path / "kept.jsonl") == rows[3:]
 
 

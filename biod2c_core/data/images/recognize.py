@@ -59,7 +59,7 @@ def check_name(name: str) -> None:
             )
 
 
-def recognise(head: bytes, name: str) -> str:
+def recognize(head: bytes, name: str) -> str:
     """Tell a format that is read.
 
     Args:

@@ -13,7 +13,7 @@ from PIL import Image
 from biod2c_core.data.images import load_image
 from biod2c_core.data.images.dicom import open_dicom
 from biod2c_core.data.images.nifti import count_slices
-from biod2c_core.data.images.recognise import DICOM, NIFTI, PEEK_BYTES, recognise
+from biod2c_core.data.images.recognize import DICOM, NIFTI, PEEK_BYTES, recognize
 from biod2c_core.errors import ImageError, InputError
 from biod2c_core.inference.serving.requests import Limits, bad, data_url_bytes
 
@@ -93,7 +93,7 @@ def make_picture(request: PictureRequest, limits: Limits) -> dict[str, Any]:
     file = io.BytesIO(request.data)
     file.name = request.name  # what error messages call it
     try:
-        volume = recognise(request.data[:PEEK_BYTES], request.name) == NIFTI
+        volume = recognize(request.data[:PEEK_BYTES], request.name) == NIFTI
         picture = load_image(
             file,
             max_pixels=limits.pixels,
@@ -123,7 +123,7 @@ def make_picture(request: PictureRequest, limits: Limits) -> dict[str, Any]:
 
 def _count(request: PictureRequest) -> tuple[str, int]:
     """What kind of file it is, and how many pictures it holds; it has been read once already."""
-    kind = recognise(request.data[:PEEK_BYTES], request.name)
+    kind = recognize(request.data[:PEEK_BYTES], request.name)
     file = io.BytesIO(request.data)
     if kind == DICOM:
         return "dicom", open_dicom(file, request.name).frames

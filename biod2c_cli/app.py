@@ -35,6 +35,7 @@ COMMANDS = {
     "push": "Upload a checkpoint to the hub with a generated model card.",
     "serve": "Serve a model to OpenAI clients, and a page to try it.",
     "presets": "List, show and check the presets of training.",
+    "doctor": "Print versions, extras, devices, folders, and what will run where.",
     "train": "Train one stage: 1 aligns the fusion module, 2 adds LoRA.",
 }
 
@@ -69,6 +70,7 @@ class Commands(TyperGroup):
     def main(self, args: Any = None, *rest: Any, **options: Any) -> Any:
         """Accept ``--debug`` anywhere on the line, then run."""
         args = list(sys.argv[1:] if args is None else args)
+        _quiet_libraries()
         head = args[: args.index("--")] if "--" in args else args
         self.debug = DEBUG_FLAG in head
         args = [arg for arg in head if arg != DEBUG_FLAG] + args[len(head) :]
@@ -114,6 +116,13 @@ class Commands(TyperGroup):
         console.note(" ".join(line.split()))
 
 
+def _quiet_libraries() -> None:
+    """No bars but ours; those of downloads stay where somebody may watch them."""
+    os.environ.setdefault("TQDM_DISABLE", "1")
+    if not console.stderr_is_terminal():
+        os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+
+
 def _flush() -> None:
     """Write out what stdout holds; where that fails, drop it, or Python tries again as it ends.
 
@@ -144,7 +153,7 @@ app = typer.Typer(
     epilog="Exit codes: 0 done (also if the reader of a pipe went away), 1 bug, 2 bad input, 3 finished "
     "with some items rejected, 4 budget "
     "used up, 5 endpoint failed, 6 loss not finite, 130 Ctrl-C, 143 SIGTERM.",
-    **PLAIN,
+    **{**PLAIN, "add_completion": True},
 )
 
 

@@ -6,12 +6,13 @@ import contextlib
 import json
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from biod2c_cli.console import emit, emit_json, note, one_line
 from biod2c_core.errors import BioD2CError, InputError
 
 if TYPE_CHECKING:
+    from biod2c_core.inference.image_choice import ImageChoice
     from biod2c_core.inference.questions import AskOptions, Question, Reply
     from biod2c_core.inference.session import ImageSession
     from biod2c_core.model.generation import Answer
@@ -27,11 +28,14 @@ HELP = """Ask about the image. Each question is answered from the image alone.
 class Chat:
     """A session: the questions so far, and what slash commands do."""
 
-    def __init__(self, session: ImageSession, options: AskOptions, as_json: bool) -> None:
+    def __init__(
+        self, session: ImageSession, image: ImageChoice, options: AskOptions, as_json: bool
+    ) -> None:
         self.session = session
+        self.image = image  # what the session looks at
         self.options = options
         self.as_json = as_json
-        self.history: list[Reply] = []
+        self.history: list[tuple[ImageChoice, Reply]] = []
         self._last: tuple[Question, Answer] | None = None
 
     def say(self, line: str) -> bool:
@@ -54,10 +58,10 @@ class Chat:
 
         question = Question(check_question(line.strip()))
         for reply, answer in self.session.ask([question], self.options):
-            self.history.append(reply)
+            self.history.append((self.image, reply))
             self._last = (question, answer)
             if self.as_json:
-                emit_json(reply.to_row())
+                emit_json(_row(self.image, reply))
             elif reply.abstained:
                 emit(str(reply))
             else:
@@ -69,12 +73,15 @@ class Chat:
         if word == "/help":
             note(HELP)
         elif word == "/history":
-            for reply in self.history:
-                emit(one_line(f"{reply.question} -> {reply.answer or '(not sure enough)'}"))
+            for image, reply in self.history:
+                answer = reply.answer or "(not sure enough)"
+                emit(one_line(f"{image}: {reply.question} -> {answer}"))
         elif word == "/image" and rest:
             from biod2c_core.inference.image_choice import ImageChoice
 
-            self.session.look_at(ImageChoice(rest).load())
+            image = ImageChoice(rest)
+            self.session.look_at(image.load())
+            self.image, self._last = image, None
             note(f"now about {rest}")
         elif word == "/save" and rest:
             self._save(Path(rest))
@@ -87,29 +94,46 @@ class Chat:
         from biod2c_core.atomic import atomic_open
 
         with atomic_open(path) as file:
-            for reply in self.history:
-                file.write(json.dumps(reply.to_row(), ensure_ascii=False) + "\n")
+            for image, reply in self.history:
+                file.write(json.dumps(_row(image, reply), ensure_ascii=False) + "\n")
         note(f"wrote {len(self.history)} answers to {path}")
 
     def _draw(self, path: Path) -> None:
         from biod2c_core.inference.attention.export import (
+            arrange_maps,
             check_picture_path,
-            draw_maps,
-            save_picture,
+            save_sheet,
         )
 
         if self._last is None:
-            raise InputError("nothing has been asked yet", "Ask first.")
+            raise InputError(f"nothing has been asked about {self.image} yet", "Ask first.")
         check_picture_path(path)
         shown = self.session.explain(*self._last)
-        save_picture(path, draw_maps(self.session.image, [shown]))
+        save_sheet(path, arrange_maps(self.session.image, [shown]))
         note(f"wrote {path}")
 
 
-def run_chat(session: ImageSession, options: AskOptions, as_json: bool, warning: str) -> None:
+def _row(image: ImageChoice, reply: Reply) -> dict[str, Any]:
+    """An answer with the picture that it is about."""
+    chosen = {"frame": image.frame, "axis": image.axis, "slice": image.slice_index}
+    given = {name: value for name, value in chosen.items() if value is not None}
+    return {"image": image.path, **given, **reply.to_row()}
+
+
+def run_chat(
+    image: ImageChoice,
+    model: str | None,
+    device: str,
+    options: AskOptions,
+    as_json: bool,
+    warning: str,
+) -> None:
     """Read lines from stdin until /quit or the end; a bad line is answered and the next one read."""
+    from biod2c_core.inference.ask import open_session
+
+    session = open_session(image, model, device)
     note(warning)
-    chat = Chat(session, options, as_json)
+    chat = Chat(session, image, options, as_json)
     person = sys.stdin.isatty()
     if person:
         with contextlib.suppress(ImportError):

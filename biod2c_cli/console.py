@@ -11,6 +11,8 @@ from typing import Any, Literal
 
 import typer
 
+LOG_EVERY = 30.0  # seconds between lines of progress in a log
+
 # What a terminal obeys instead of showing it: control characters but tab and line feed, marks that turn
 # the direction of writing around, and halves of characters (which cannot be written at all).
 _CONTROL = "\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff"
@@ -45,8 +47,8 @@ def note(text: str) -> None:
     typer.echo(visible(text), err=True)
 
 
-def print_table(title: str, columns: list[str], rows: list[list[str]]) -> None:
-    """Write a table for the person to stdout, first column left, the others right aligned.
+def print_table(title: str, columns: list[str], rows: list[list[str]], left: int = 1) -> None:
+    """Write a table for the person to stdout, the first ``left`` columns left, the others right aligned.
 
     All texts are shown as they are: brackets are not markup, control characters are escapes.
     """
@@ -62,7 +64,7 @@ def print_table(title: str, columns: list[str], rows: list[list[str]]) -> None:
         return
     table = Table(title=Text(visible(title), style="table.title"), title_justify="left")
     for index, column in enumerate(columns):
-        justify: Literal["left", "right"] = "left" if index == 0 else "right"
+        justify: Literal["left", "right"] = "left" if index < left else "right"
         table.add_column(Text(visible(column)), justify=justify, overflow="fold")
     for row in rows:
         table.add_row(*(Text(visible(cell)) for cell in row))
@@ -70,13 +72,21 @@ def print_table(title: str, columns: list[str], rows: list[list[str]]) -> None:
     Pipe(width=None if sys.stdout.isatty() else 10_000).print(table)
 
 
+def stderr_is_terminal() -> bool:
+    """Whether a person may be watching."""
+    return sys.stderr is not None and sys.stderr.isatty()
+
+
 @contextmanager
 def progress(description: str, total: int | None) -> Iterator[Any]:
-    """Show a progress bar on stderr.
+    """Show a progress bar on stderr; where that is not a terminal, a line now and then.
 
     Yields:
         A function ``advance(n=1)`` to call as the work goes on.
     """
+    if not stderr_is_terminal():
+        yield _Lines(description, total)
+        return
     from rich.console import Console
     from rich.progress import (
         BarColumn,
@@ -108,3 +118,17 @@ def progress(description: str, total: int | None) -> Iterator[Any]:
             yield advance
         finally:
             bar.advance(task, waiting)
+
+
+class _Lines:
+    """Progress for a log: a line each half minute, none for what is done sooner."""
+
+    def __init__(self, description: str, total: int | None) -> None:
+        self._head, self._tail = description, "" if total is None else f" of {total}"
+        self._done, self._said = 0, time.monotonic()
+
+    def __call__(self, n: int = 1) -> None:
+        self._done += n
+        if time.monotonic() - self._said >= LOG_EVERY:
+            self._said = time.monotonic()
+            note(f"{self._head}: {self._done}{self._tail}")

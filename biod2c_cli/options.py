@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from biod2c_cli import completion
 from biod2c_core.errors import InputError
 
 # How every Typer app here is set up: plain help (fast, greppable), our own error lines.
@@ -21,11 +22,20 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")]
 Model = Annotated[
     str | None,
     typer.Option(
-        "--model", "-m", help="Checkpoint folder or hub name; without it the embedded biod2c-tiny."
+        "--model",
+        "-m",
+        help="Checkpoint folder or hub name; without it the embedded biod2c-tiny.",
+        autocompletion=completion.models,
     ),
 ]
 Device = Annotated[
-    str, typer.Option("--device", help="auto, cpu, cuda, cuda:1, mps.", metavar="DEVICE")
+    str,
+    typer.Option(
+        "--device",
+        help="auto, cpu, cuda, cuda:1, mps.",
+        metavar="DEVICE",
+        autocompletion=completion.devices,
+    ),
 ]
 ImageRoot = Annotated[
     Path | None,

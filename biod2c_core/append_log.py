@@ -55,7 +55,7 @@ class AppendLog:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         self._file: IO[bytes] = self.path.open("a+b", buffering=0)
         try:
-            _lock(self._file, self.path, wait)
+            lock_alone(self._file, self.path, wait)
             self._repair()
         except BaseException:
             self._file.close()
@@ -195,7 +195,12 @@ def _last_line(file: IO[bytes]) -> tuple[int, bytes]:
     return start + begin, tail[begin:]
 
 
-def _lock(file: IO[bytes], path: Path, wait: bool) -> None:
+def lock_alone(file: IO[bytes], path: Path, wait: bool = False) -> None:
+    """Hold an open file alone until it is closed.
+
+    Raises:
+        InputError: Another run holds it, and ``wait`` is false.
+    """
     if fcntl is None:
         return
     try:

@@ -7,22 +7,29 @@ from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
 
-from biod2c_cli import console
+from biod2c_cli import completion, console
 from biod2c_cli.commands.data_queue import queue
 from biod2c_cli.options import PLAIN, AsJson, ImageRoot
+from biod2c_cli.sub_commands import SubCommands
 from biod2c_core.errors import InputError, PartialResultError
 
 if TYPE_CHECKING:
     from biod2c_core.data.stats import Stats
     from biod2c_core.data.validate import ValidationReport
 
-app = typer.Typer(**PLAIN, no_args_is_help=True, help="Import, check, count, split and mix data.")
+app = typer.Typer(
+    **PLAIN, cls=SubCommands, no_args_is_help=True, help="Import, check, count, split and mix data."
+)
 
 Data = Annotated[Path, typer.Argument(metavar="DATA", help="JSONL, or a known data set.")]
 Out = Annotated[Path, typer.Option("--output", "-o", metavar="OUT", help="The JSONL to write.")]
 FormatName = Annotated[
     Optional[str],  # noqa: UP045 (Typer evaluates this on Python 3.10 too)
-    typer.Option("--format", help="Name of the format; detected without it."),
+    typer.Option(
+        "--format",
+        help="Name of the format; detected without it.",
+        autocompletion=completion.formats,
+    ),
 ]
 Seed = Annotated[int, typer.Option(help="Another seed chooses differently.")]
 
@@ -83,8 +90,9 @@ def import_(
 def validate(
     data: Data,
     output: Annotated[
-        Path, typer.Option("--output", "-o", metavar="OUT", help="The report, as JSON.")
-    ] = Path("validation.json"),
+        Optional[Path],  # noqa: UP045
+        typer.Option("--output", "-o", metavar="OUT", help="Write every finding here, as JSON."),
+    ] = None,
     format: FormatName = None,
     image_root: ImageRoot = None,
     workers: Annotated[int, typer.Option(min=1, help="Processes that decode images.")] = 1,
@@ -106,14 +114,16 @@ def validate(
         report = check(items, root, workers=workers, advance=advance)
     for line in options.notes.lines():
         console.note(line)
-    write_json(output, report.to_json())
+    if output is not None:
+        write_json(output, report.to_json())
     if as_json:
         console.emit_json(report.to_json())
     else:
         _print_findings(report)
     if found := sum(report.counts().values()):
         most = f"The first {MOST_FINDINGS:,} of each kind" if report.left_out else "All of them"
-        raise PartialResultError(f"findings: {found:,}", f"{most}: {output}")
+        where = f"{most}: {output}." if output else "All of them, as JSON: -o FILE."
+        raise PartialResultError(f"findings: {found:,}", where)
 
 
 def _print_findings(report: ValidationReport) -> None:

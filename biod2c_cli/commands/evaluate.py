@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from biod2c_cli import console
+from biod2c_cli import completion, console
 from biod2c_cli.options import PLAIN, AsJson, Device, ImageRoot, Model
 from biod2c_core.errors import InputError
 
@@ -22,9 +22,17 @@ if TYPE_CHECKING:
 DEFAULT_COMMAND = "run"
 
 Data = Annotated[
-    str, typer.Argument(metavar="DATA", help="Record file, data set folder, or name: vqa-rad ...")
+    str,
+    typer.Argument(
+        metavar="DATA",
+        help="Record file, data set folder, or name: vqa-rad ...",
+        autocompletion=completion.data_sets,
+    ),
 ]
-Split = Annotated[str, typer.Option(help="train, validation, test, or all.")]
+Split = Annotated[
+    str,
+    typer.Option(help="train, validation, test, or all.", autocompletion=completion.splits),
+]
 Predictions = Annotated[
     Path | None,
     typer.Option(
@@ -37,6 +45,7 @@ ProfileName = Annotated[
     typer.Option(
         help="How to count: multimedeval (the paper's table), medevalkit, llava-med ...; all puts "
         "every convention side by side. See docs/metrics.md."
+        autocompletion=completion.profiles,
     ),
 ]
 ShuffleSeed = Annotated[
@@ -132,6 +141,11 @@ def run(
     from biod2c_core.evaluation.predict.models import Endpoint
     from biod2c_core.evaluation.score.profiles import ALL
 
+    if predictions is not None and model is None and not _was_begun(predictions):
+        raise InputError(
+            f"no predictions at {predictions}",
+            "Check the name; or name a model to write them (the embedded one: -m biod2c-tiny).",
+        )
     endpoint = Endpoint(base_url, budget)
     request = Request(
         data=find_data(data),
@@ -157,6 +171,13 @@ def run(
         _print(result)
     if result.judged is not None:
         result.judged.raise_if_incomplete()
+
+
+def _was_begun(predictions: Path) -> bool:
+    """Whether there are predictions, or those of the first of several processes that were stopped."""
+    from biod2c_core.evaluation.predict.predictions_file import shard_path
+
+    return predictions.exists() or shard_path(predictions, 0).exists()
 
 
 def _load_model(checkpoint: str | None, device: str, predictions: Path, endpoint: Endpoint) -> Any:

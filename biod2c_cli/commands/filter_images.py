@@ -9,13 +9,17 @@ import typer
 
 from biod2c_cli import console
 from biod2c_cli.options import PLAIN, AsJson, Device, ImageRoot
+from biod2c_cli.sub_commands import SubCommands
 from biod2c_core.errors import PartialResultError
 
 if TYPE_CHECKING:
     from biod2c_core.curation.filter_images.fit import FitReport
 
 app = typer.Typer(
-    **PLAIN, no_args_is_help=True, help="Keep clean images: label some, fit a classifier, run it."
+    **PLAIN,
+    cls=SubCommands,
+    no_args_is_help=True,
+    help="Keep clean images: label some, fit a classifier, run it.",
 )
 
 Images = Annotated[

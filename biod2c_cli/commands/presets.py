@@ -6,12 +6,16 @@ from typing import Annotated
 
 import typer
 
+from biod2c_cli import completion
 from biod2c_cli.console import emit, emit_json
 from biod2c_cli.options import PLAIN, AsJson
+from biod2c_cli.sub_commands import SubCommands
 
-app = typer.Typer(help="List, show and check presets of 'biod2c train'.", **PLAIN)
+app = typer.Typer(help="List, show and check presets of 'biod2c train'.", **PLAIN, cls=SubCommands)
 
-Preset = Annotated[str, typer.Argument(help="Preset name or a YAML file.")]
+Preset = Annotated[
+    str, typer.Argument(help="Preset name or a YAML file.", autocompletion=completion.presets)
+]
 
 
 @app.command("list")
@@ -40,7 +44,11 @@ def show(preset: Preset) -> None:
 
 
 @app.command("validate")
-def validate(presets: Annotated[list[str], typer.Argument(help="Names or YAML files.")]) -> None:
+def validate(
+    presets: Annotated[
+        list[str], typer.Argument(help="Names or YAML files.", autocompletion=completion.presets)
+    ],
+) -> None:
     """Check presets: every key known, every value in range."""
     from biod2c_core.config import load_config
 

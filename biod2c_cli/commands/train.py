@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from biod2c_cli import completion
 from biod2c_cli.console import emit, emit_json
 from biod2c_cli.options import AsJson, Device
 from biod2c_cli.training_options import (
@@ -55,7 +56,12 @@ def train(
     stage: Annotated[
         int, typer.Option(min=1, max=2, metavar="1|2", help="1 aligns, 2 fine-tunes with LoRA.")
     ] = 2,
-    preset: Annotated[str, typer.Option(help="Preset name (tiny, paper) or a YAML file.")] = "tiny",
+    preset: Annotated[
+        str,
+        typer.Option(
+            help="Preset name (tiny, paper) or a YAML file.", autocompletion=completion.presets
+        ),
+    ] = "tiny",
     model: Annotated[
         str | None,
         typer.Option(

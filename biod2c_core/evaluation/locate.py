@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from difflib import get_close_matches
 from pathlib import Path
 
 from biod2c_core.data.formats import FORMATS, find_format
@@ -32,6 +33,10 @@ def find_data(data: str | Path) -> Path:
     path = Path(data)
     names = {plain_name(name): name for name in FORMATS}
     wanted = names.get(plain_name(str(data)))
+    if not path.exists() and wanted is None:
+        near = get_close_matches(plain_name(str(data)), names, n=1, cutoff=0.75)
+        if near:
+            raise InputError(f"no data at {data}", f"Did you mean {names[near[0]]!r}?")
     if path.exists() or wanted is None:
         return path  # reading it says what is wrong with it
     root = os.environ.get(DATA_VARIABLE)

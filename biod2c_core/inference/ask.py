@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from biod2c_core.inference.attention.export import check_picture_path, draw_maps, save_picture
+from biod2c_core.inference.attention.export import arrange_maps, check_picture_path, save_sheet
 from biod2c_core.inference.image_choice import ImageChoice
 from biod2c_core.inference.questions import AskOptions, Question, Reply
 
@@ -74,4 +74,4 @@ def ask(
             maps.append(session.explain(question, answer))
         yield reply
     if attention:
-        save_picture(attention, draw_maps(session.image, maps))
+        save_sheet(attention, arrange_maps(session.image, maps))

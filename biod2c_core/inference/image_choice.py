@@ -32,6 +32,11 @@ class ImageChoice:
     slice_index: int | None = None
     window: tuple[float, float] | None = None
 
+    def __str__(self) -> str:
+        chosen = [("frame", self.frame), ("axis", self.axis), ("slice", self.slice_index)]
+        named = ", ".join(f"{name} {value}" for name, value in chosen if value is not None)
+        return f"{self.path} ({named})" if named else self.path
+
     def load(self) -> Image.Image:
         """Decode it.
 

@@ -126,6 +126,7 @@ def gather_questions(texts: Sequence[str], file: Path | None) -> list[Question]:
         questions.append(Question(check_question(text), None if name is None else str(name)))
     if not questions:
         raise InputError(
-            "there is no question", "Give one behind the image, or --questions FILE.jsonl."
+            "there is no question",
+            "Give one behind the image, with --question, or --questions FILE.jsonl.",
         )
     return questions

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, overload
 
+import torch
 from PIL import Image
+from torch import Tensor
 
 from biod2c_core.errors import InputError
 from biod2c_core.inference.attention.attention_map import AttentionMap, View, find_method
@@ -148,6 +150,12 @@ class VQAModel:
         (answer,) = self.answerer.answer([picture], [asked])
         return AttentionFigure(self.explain(picture, asked, answer, view), picture)
 
+    @torch.inference_mode()
+    def encode_pixels(self, pixels: Sequence[Tensor]) -> ImageEncoding:
+        """What is known of images, (3, S, S) each from the processor, before any question."""
+        model = self.answerer.model
+        return model.encode_image(torch.stack(list(pixels)).to(model.device, model.dtype))
+
     def replies(
         self,
         encoding: ImageEncoding,
@@ -190,7 +198,9 @@ class VQAModel:
         if view is None:
             view = View("fusion" if self.answerer.model.fusion.enabled else "language")
         pixels = self.answerer.processor.pixels(image)
-        return explain_answer(self.answerer, pixels, question, answer, view)
+        shown = explain_answer(self.answerer, pixels, question, answer, view)
+        calibrated = self.calibration is not None
+        return replace(shown, confidence=self.confidence(answer), calibrated=calibrated)
 
     def _reply(
         self,

@@ -25,6 +25,21 @@ QUESTION = "{question}"
 _LONGEST_PROMPT = 10_000  # characters
 CHAT = "chat"  # the prompt that stands for the tokenizer's own template
 _MARK = "\u241f"  # an answer that no template holds
+# Of a conversation, as what __call__ takes: the last question, which is answered from the image alone.
+CHAT_TEMPLATE = """
+{%- for message in messages if message['role'] == 'user' -%}
+  {%- if loop.last -%}
+    {%- if message['content'] is string -%}
+      {{- message['content'] -}}
+    {%- else -%}
+      {%- for part in message['content'] if part['type'] == 'text' -%}
+        {{- part['text'] ~ ('' if loop.last else ' ') -}}
+      {%- endfor -%}
+    {%- endif -%}
+  {%- endif -%}
+{%- endfor -%}
+"""
+_DONE_ANYWAY = ("return_tensors", "padding", "add_special_tokens")
 
 
 class BioD2CProcessor(ProcessorMixin):
@@ -78,23 +93,37 @@ class BioD2CProcessor(ProcessorMixin):
         self.prompt = prompt
         self.max_question_tokens = max_question_tokens
         self.fusion_reads = fusion_reads
-        super().__init__(tokenizer, **kwargs)
+        super().__init__(tokenizer, **{**kwargs, "chat_template": CHAT_TEMPLATE})
         self.end_token_id = self._find_end_token() if end_token_id is None else end_token_id
 
     def __call__(
-        self, images: Sequence[Image.Image] | None, questions: Sequence[str]
+        self,
+        images: Image.Image | str | Sequence[Any] | None = None,
+        text: str | Sequence[str] | None = None,
+        **options: Any,
     ) -> BatchFeature:
         """Prepare inputs of ``generate``.
 
         Args:
-            images: B RGB images, or None where the image is encoded apart.
-            questions: B questions.
+            images: B images, each alone or in a list of its own; None where the image is encoded
+                apart. A single one may stand without a list. Names of files, and URLs, are read as
+                transformers does.
+            text: B questions; the prompt is put around them here. A single one may stand without a
+                list.
+            **options: What the pipelines of transformers add: ``return_tensors="pt"``, ``padding``,
+                ``add_special_tokens``; it is done in any case.
 
         Returns:
             ``pixel_values`` (B, 3, S, S) if images are given; ``input_ids`` and
             ``attention_mask`` (B, P), padded on the left; ``question_ids`` and ``question_mask``
             (B, T).
+
+        Raises:
+            InputError: There is no question, not one image for each, or another option.
         """
+        _check_options(options)
+        questions = [text] if isinstance(text, str) else list(text or ())
+        pictures = None if images is None else _one_each(images, len(questions))
         prompts = [self.prompt_ids(question) for question in questions]
         input_ids, attention_mask = self.pad(prompts, side="left")
         question_ids, question_mask = self.pad([self.question_ids(text) for text in questions])
@@ -104,9 +133,37 @@ class BioD2CProcessor(ProcessorMixin):
             "question_ids": question_ids,
             "question_mask": question_mask,
         }
-        if images is not None:
-            batch["pixel_values"] = torch.stack([self.pixels(image) for image in images])
+        if pictures is not None:
+            batch["pixel_values"] = torch.stack([self.pixels(image) for image in pictures])
         return BatchFeature(batch)
+
+    def save_pretrained(self, *args: Any, **kwargs: Any) -> Any:
+        """As in transformers; the file of the chat template stays the tokenizer's, which may need it.
+
+        Args:
+            *args: As in transformers.
+            **kwargs: As in transformers.
+        """
+        self.chat_template = self.tokenizer.chat_template
+        try:
+            return super().save_pretrained(*args, **kwargs)
+        finally:
+            self.chat_template = CHAT_TEMPLATE
+
+    def post_process_image_text_to_text(
+        self, generated_outputs: Any, skip_special_tokens: bool = True, **kwargs: Any
+    ) -> list[str]:
+        """The answers, without the blank in front: what the pipeline shows.
+
+        Args:
+            generated_outputs: (B, new) token ids.
+            skip_special_tokens: Leave out the end token and its like.
+            **kwargs: Of the tokenizer's ``batch_decode``.
+        """
+        texts = self.tokenizer.batch_decode(
+            generated_outputs, skip_special_tokens=skip_special_tokens, **kwargs
+        )
+        return [text.strip() for text in texts]
 
     def pixels(self, image: Image.Image) -> Tensor:
         """Resize and normalize one RGB image: (3, S, S), float32."""
@@ -220,6 +277,36 @@ class BioD2CProcessor(ProcessorMixin):
             torch.tensor(padded, dtype=torch.long).view(shape),
             torch.tensor(real, dtype=torch.long).view(shape),
         )
+
+
+def _check_options(options: dict[str, Any]) -> None:
+    for name, value in options.items():
+        as_asked = value == "pt" if name == "return_tensors" else name in _DONE_ANYWAY
+        if value is not None and not as_asked:
+            raise InputError(
+                f"the processor cannot do {name}={value!r}",
+                "Give images and text; it returns PyTorch tensors, padded.",
+            )
+
+
+def _one_each(images: Image.Image | str | Sequence[Any], questions: int) -> list[Image.Image]:
+    """The image of each question, where each may stand in a list of its own."""
+    given = [images] if isinstance(images, Image.Image | str) else list(images)
+    single: list[Any] = []
+    for each in given:
+        several = each if isinstance(each, list | tuple) else [each]
+        if len(several) != 1:
+            raise InputError(
+                f"a question is about one image, {len(several)} given", "Ask about one at a time."
+            )
+        single += several
+    if len(single) != questions:
+        raise InputError(
+            f"{questions} questions and {len(single)} images given", "Give one image for each."
+        )
+    from transformers.image_utils import load_image  # loads torchvision
+
+    return [load_image(each) if isinstance(each, str) else each for each in single]
 
 
 def _check_prompt(prompt: str, tokenizer: Any) -> None:

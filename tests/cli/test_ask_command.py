@@ -129,13 +129,16 @@ def test_chat(image: Path, checkpoint: Path, tmp_path: Path) -> None:
         answerer.answer([tiny_models.make_image(index)], [QUESTION])[0].text for index in (0, 3)
     ]
     said = result.stdout.removesuffix("\n").split("\n")
-    assert said[2:] == [f"{QUESTION} -> {one_line(text)}" for text in texts]
+    names = [str(image), str(tmp_path / "other.png")]
+    assert said[2:] == [
+        f"{name}: {QUESTION} -> {one_line(text)}" for name, text in zip(names, texts, strict=True)
+    ]
     assert [line.rpartition(" (")[0] for line in said[:2]] == [one_line(text) for text in texts]
     assert "image not found: nothing.png" in result.stderr
     assert "'/what' is not known here" in result.stderr
     assert (tmp_path / "map.png").exists()
     rows = [json.loads(line) for line in (tmp_path / "said.jsonl").read_text().splitlines()]
-    assert [row["answer"] for row in rows] == texts
+    assert [(row["image"], row["answer"]) for row in rows] == list(zip(names, texts, strict=True))
 
 
 def test_a_chat_takes_no_questions(image: Path) -> None:

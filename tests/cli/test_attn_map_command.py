@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -40,6 +41,25 @@ def test_picture_array_and_rows(image: Path, checkpoint: Path, tmp_path: Path) -
         assert row["boxes"][1]["hit"]
     with Image.open(out) as picture:
         assert picture.width > 3 * 320
+
+
+def test_the_confidence_is_that_of_ask(
+    image: Path, checkpoint: Path, data: Path, tmp_path: Path
+) -> None:
+    folder = shutil.copytree(checkpoint, tmp_path / "model")
+    rows = [json.loads(line) for line in data.read_text().splitlines()] * 4
+    records = tmp_path / "records.jsonl"
+    records.write_text(
+        "".join(json.dumps({**row, "id": str(i)}) + "\n" for i, row in enumerate(rows))
+    )
+    model = ("-m", str(folder), "--device", "cpu")
+    fitted = ["calibrate", str(records), "--image-root", str(data.parent), *model]
+    assert CliRunner().invoke(app, fitted).exit_code == 0
+    asked = CliRunner().invoke(app, ["ask", str(image), QUESTIONS[0], "--json", *model])
+    drawn = invoke(image, QUESTIONS[0], "-o", tmp_path / "map.png", "--json", *model)
+    wanted, got = json.loads(asked.stdout), json.loads(drawn.stdout)
+    assert (got["answer"], got["calibrated"]) == (wanted["answer"], True)
+    assert got["confidence"] == pytest.approx(wanted["confidence"], rel=1e-3)
 
 
 @pytest.mark.parametrize("option", ["--without-fusion", "--tokens"])

@@ -81,3 +81,12 @@ def test_closed_files_are_no_failure(tmp_path: Path, closed: str) -> None:
     )
     assert (tmp_path / "code").read_text() == "0\n"
     assert done.stderr == ""
+
+
+def test_no_bars_of_libraries_in_a_log(monkeypatch: pytest.MonkeyPatch) -> None:
+    names = ("TQDM_DISABLE", "HF_HUB_DISABLE_PROGRESS_BARS")
+    for name in names:
+        monkeypatch.setenv(name, "")  # put back afterwards, whatever is set here
+        monkeypatch.delenv(name)
+    CliRunner().invoke(app.app, ["presets", "list"])
+    assert [os.environ.get(name) for name in names] == ["1", "1"]

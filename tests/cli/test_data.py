@@ -125,6 +125,18 @@ def test_validate_writes_its_report(records: Path, tmp_path: Path) -> None:
     assert json.loads(result.stdout)["counts"] == json.loads(report.read_text())["counts"] == counts
 
 
+def test_validate_leaves_nothing_where_nothing_is_asked_for(
+    records: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "rad/images/1.png").unlink()
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    result = run("validate", records)
+    assert result.exit_code == 3
+    assert "All of them, as JSON: -o FILE." in result.stderr
+    assert list((tmp_path / "here").iterdir()) == []
+
+
 def test_stats_prints_and_plots(records: Path, tmp_path: Path) -> None:
     pytest.importorskip("matplotlib", reason="matplotlib is not installed")
     result = run("stats", records, "--plot", tmp_path / "s.png", "--json")

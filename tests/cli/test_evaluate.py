@@ -338,3 +338,14 @@ def test_confidences_are_assessed(data: Path, tmp_path: Path) -> None:
     assert (found["questions"], found["area"]["value"]) == (4, 0.75)
     assert "Risk against coverage" in (run / "report.html").read_text("utf-8")
     assert "accuracy of the surest 60%" in (run / "report.md").read_text("utf-8")
+
+
+def test_a_mistyped_predictions_file_is_not_made(data: Path, tmp_path: Path) -> None:
+    path = tmp_path / "theris.jsonl"
+    result = invoke(data, "--predictions", path)
+    assert result.exit_code == 2
+    assert result.stderr == (
+        f"error: no predictions at {path}. Check the name; or name a model to write them (the "
+        "embedded one: -m biod2c-tiny).\n"
+    )
+    assert sorted(each.suffix for each in tmp_path.iterdir()) == [".jsonl", *[".png"] * 4]

@@ -108,9 +108,9 @@ def test_the_code_on_a_model_card_runs(checkpoint: Path) -> None:
     card = model_card(checkpoint, str(checkpoint), CardFacts())
     ours, auto = re.findall(r"```python\n(.*?)```", card, flags=re.DOTALL)
     names: dict[str, Any] = {}
-    exec(auto, names)
+    image = Path(__file__).resolve().parents[2] / "examples" / "chest_xray.jpg"
+    exec(auto.replace("image.png", str(image)), names)
     assert isinstance(names["model"], BioD2CForConditionalGeneration)
     assert isinstance(names["processor"], BioD2CProcessor)
-    image = Path(__file__).resolve().parents[2] / "examples" / "chest_xray.jpg"
     exec(ours.replace("image.png", str(image)), names)
     assert isinstance(names["model"], biod2c.VQAModel)

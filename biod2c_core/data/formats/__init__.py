@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from difflib import get_close_matches
 from pathlib import Path
 
 from biod2c_core.data.formats import (
@@ -93,7 +94,9 @@ def find_format(path: str | Path, name: str | None = None) -> Format:
             else f"unknown format {name!r}"
         )
         seen = _fields_seen(path) if name is None else ""
-        raise InputError(given + seen, f"Name one of: {', '.join(FORMATS)}.")
+        near = get_close_matches((name or "").lower(), FORMATS, n=1)
+        meant = f"; did you mean {near[0]!r}?" if near else "."
+        raise InputError(given + seen, f"Name one of: {', '.join(FORMATS)}{meant}")
     return found
 
 

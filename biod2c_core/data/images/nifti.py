@@ -107,6 +107,22 @@ def decode_nifti(
         ) from error
 
 
+def count_slices(file: BinaryIO, name: str, axis: int) -> int:
+    """How many slices a volume has across an axis of the body; no voxel is read.
+
+    Args:
+        file: Open binary file, plain or gzip.
+        name: How messages name it.
+        axis: 0 sagittal, 1 coronal, 2 axial.
+
+    Raises:
+        ImageError: It is not a volume, too large, or damaged.
+        MissingDependencyError: nibabel is not installed.
+    """
+    volume, _ = _open(file, name)
+    return _checked_shape(volume, name)[0][_voxel_axes(volume.affine, axis)[0]]
+
+
 def _reason(error: BaseException) -> str:
     if isinstance(error, gzip.BadGzipFile) and "CRC" in str(error):
         return "the checksum of its gzip stream is wrong"

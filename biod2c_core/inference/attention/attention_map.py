@@ -53,11 +53,12 @@ class AttentionMap:
     Attributes:
         question: The question.
         answer: The answer.
-        confidence: Of the answer, uncalibrated.
+        confidence: Of the answer.
         view: Which attention this is.
         values: (H, W) over the image stretched to the grid, float64, sum 1.
         tokens: The answer's tokens as text, without its end.
         token_values: (tokens, H, W), the map of each token.
+        calibrated: Whether the confidence is calibrated.
     """
 
     question: str
@@ -67,3 +68,4 @@ class AttentionMap:
     values: np.ndarray
     tokens: tuple[str, ...] = ()
     token_values: np.ndarray = field(default_factory=lambda: np.zeros((0, 1, 1)))
+    calibrated: bool = False

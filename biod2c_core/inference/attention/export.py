@@ -14,20 +14,21 @@ from biod2c_core.atomic import atomic_open
 from biod2c_core.errors import InputError
 from biod2c_core.inference.attention.attention_map import AttentionMap
 from biod2c_core.inference.attention.boxes import PixelBox, peak, score_boxes
-from biod2c_core.inference.attention.render import Panel, figure, overlay
+from biod2c_core.inference.attention.render import Panel, Sheet, arrange, overlay, paint
+from biod2c_core.inference.attention.vector import VECTOR, check_vector, save_vector
 
 MAX_SIDE = 1024  # a panel shows no more; a large picture is shrunk once, before it is painted
 PICTURES = (".png", ".jpg", ".jpeg", ".webp")
 
 
-def draw_maps(
+def arrange_maps(
     image: Image.Image,
     maps: Sequence[AttentionMap],
     beside: Sequence[AttentionMap] = (),
     boxes: Sequence[PixelBox] = (),
     tokens: bool = False,
-) -> Image.Image:
-    """The figure: all questions side by side, or a row each.
+) -> Sheet:
+    """The figure, to :func:`paint` or :func:`save_sheet`: all questions side by side, or a row each.
 
     Args:
         image: The original, RGB.
@@ -43,14 +44,25 @@ def draw_maps(
     original = Panel("image", "", small)
     panels = [_panel(small, each, moved) for each in maps]
     if not beside and not tokens:
-        return figure([[original, *panels]])
+        return arrange([[original, *panels]])
     rows = []
     for index, each in enumerate(maps):
         row = [panels[index]]
         if beside:
             row.insert(0, _panel(small, beside[index], moved, "without fusion: "))
         rows.append([original, *row, *(_token_panels(small, each, moved) if tokens else [])])
-    return figure(rows)
+    return arrange(rows)
+
+
+def draw_maps(
+    image: Image.Image,
+    maps: Sequence[AttentionMap],
+    beside: Sequence[AttentionMap] = (),
+    boxes: Sequence[PixelBox] = (),
+    tokens: bool = False,
+) -> Image.Image:
+    """:func:`arrange_maps`, painted."""
+    return paint(arrange_maps(image, maps, beside, boxes, tokens))
 
 
 def _scale(box: PixelBox, across: float, down: float) -> PixelBox:
@@ -90,6 +102,7 @@ def map_row(
         "question": shown.question,
         "answer": shown.answer,
         "confidence": shown.confidence,
+        "calibrated": shown.calibrated,
         **view,
         "image_size": list(size),
         "peak": [round(x, 1), round(y, 1)],
@@ -113,12 +126,26 @@ def check_picture_path(path: Path) -> Path:
 
     Raises:
         InputError: The suffix is not that of a picture format.
+        MissingDependencyError: PDF or SVG, and matplotlib is not installed.
     """
-    if path.suffix.lower() not in PICTURES:
-        raise InputError(
-            f"{path} is not the name of a picture", f"Let its name end in {', '.join(PICTURES)}."
-        )
+    if path.suffix.lower() in VECTOR:
+        check_vector()
+    elif path.suffix.lower() not in PICTURES:
+        endings = ", ".join((*PICTURES, *VECTOR))
+        raise InputError(f"{path} is not the name of a picture", f"Let its name end in {endings}.")
     return path
+
+
+def save_sheet(path: Path, sheet: Sheet) -> None:
+    """Write a figure, atomically, in the format of its name.
+
+    Raises:
+        MissingDependencyError: PDF or SVG, and matplotlib is not installed.
+    """
+    if path.suffix.lower() in VECTOR:
+        save_vector(path, sheet)
+    else:
+        save_picture(path, paint(sheet))
 
 
 def save_picture(path: Path, picture: Image.Image) -> None:
@@ -167,4 +194,4 @@ class AttentionFigure:
         Raises:
             InputError: The suffix is not that of a picture format.
         """
-        save_picture(check_picture_path(Path(path)), self.picture)
+        save_sheet(check_picture_path(Path(path)), arrange_maps(self.image, [self.map]))

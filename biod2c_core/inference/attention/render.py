@@ -14,7 +14,8 @@ from biod2c_core.inference.attention.boxes import PixelBox, peak
 PANEL = 320  # longest side of a panel in pixels
 PANELS_IN_A_ROW = 4
 STRENGTH = 0.6  # of the colours where the map is largest
-_MARGIN, _LINE, _BAR = 10, 16, 60
+LINE = 16  # height of a line of text in pixels
+_MARGIN, _GAP, _BAR = 10, 4, 60
 _INK, _PAPER, _BOX = (20, 20, 20), (255, 255, 255), (0, 255, 120)
 # Dark blue over green to yellow: lightness rises throughout, so that it also reads in grey.
 _STOPS = np.array(
@@ -78,52 +79,89 @@ def _mark(picture: Image.Image, values: np.ndarray, boxes: Sequence[PixelBox]) -
         pen.line((x, y - reach, x, y + reach), fill=ink, width=thick)
 
 
-def figure(rows: Sequence[Sequence[Panel]]) -> Image.Image:
-    """Rows of panels on white, longer ones wrapped, with the colour bar on the right."""
+@dataclass(frozen=True)
+class Placed:
+    """A picture at its place on a sheet, all in pixels; ``picture`` may be finer than its place."""
+
+    left: int
+    top: int
+    size: tuple[int, int]
+    picture: Image.Image
+
+
+@dataclass(frozen=True)
+class Sheet:
+    """A figure before it is drawn, as dots or as lines.
+
+    Attributes:
+        size: Width and height in pixels.
+        pictures: What is shown where.
+        texts: (left, top, text) of each line, of height :data:`LINE`.
+    """
+
+    size: tuple[int, int]
+    pictures: tuple[Placed, ...]
+    texts: tuple[tuple[int, int, str], ...]
+
+
+def arrange(rows: Sequence[Sequence[Panel]]) -> Sheet:
+    """Rows of panels, longer ones wrapped, with the colour bar on the right of the first.
+
+    The texts above a row take as many lines as its longest text needs.
+    """
     wrapped = [
         row[start : start + PANELS_IN_A_ROW]
         for row in rows
         for start in range(0, len(row), PANELS_IN_A_ROW)
     ]
-    drawn = [[_draw_panel(panel) for panel in row] for row in wrapped]
-    width = max(sum(each.width + _MARGIN for each in row) for row in drawn)
-    heights = [max(each.height for each in row) + _MARGIN for row in drawn]
-    page = Image.new("RGB", (width + _MARGIN + _BAR, sum(heights) + _MARGIN), _PAPER)
-    down = _MARGIN
-    for row, height in zip(drawn, heights, strict=True):
-        across = _MARGIN
-        for each in row:
-            page.paste(each, (across, down))
-            across += each.width + _MARGIN
-        down += height
-    _draw_bar(page, drawn[0][0])
+    pictures: list[Placed] = []
+    texts: list[tuple[int, int, str]] = []
+    down, right = _MARGIN, 0
+    for row in wrapped:
+        sizes = [_shown_size(panel.picture) for panel in row]
+        widths = [max(width, PANEL // 2) for width, _ in sizes]
+        lines = [
+            _wrap(panel.title, width)[:3] + _wrap(panel.subtitle, width)[:2]
+            for panel, width in zip(row, widths, strict=True)
+        ]
+        across, top = _MARGIN, down + LINE * max(map(len, lines)) + _GAP
+        for panel, size, width, said in zip(row, sizes, widths, lines, strict=True):
+            texts += [(across, down + LINE * index, line) for index, line in enumerate(said)]
+            pictures.append(Placed(across, top, size, panel.picture))
+            across += width + _MARGIN
+        down, right = top + max(height for _, height in sizes) + _MARGIN, max(right, across)
+    bar = pictures[0]
+    pictures.append(Placed(right + _MARGIN, bar.top, (14, bar.size[1]), _bar()))
+    texts.append((right + _MARGIN + 18, bar.top - 2, "max"))
+    texts.append((right + _MARGIN + 18, bar.top + bar.size[1] - LINE + 2, "0"))
+    return Sheet((right + _BAR, down), tuple(pictures), tuple(texts))
+
+
+def paint(sheet: Sheet) -> Image.Image:
+    """The sheet as dots, on white."""
+    page = Image.new("RGB", sheet.size, _PAPER)
+    pen = ImageDraw.Draw(page)
+    for placed in sheet.pictures:
+        resized = placed.picture.resize(placed.size, Image.Resampling.LANCZOS)
+        page.paste(resized, (placed.left, placed.top))
+    for left, top, text in sheet.texts:
+        pen.text((left, top), text, fill=_INK, font=_font())
     return page
 
 
-def _draw_panel(panel: Panel) -> Image.Image:
-    picture = panel.picture
+def figure(rows: Sequence[Sequence[Panel]]) -> Image.Image:
+    """:func:`arrange`, painted."""
+    return paint(arrange(rows))
+
+
+def _shown_size(picture: Image.Image) -> tuple[int, int]:
     scale = PANEL / max(picture.size)
-    size = (max(1, round(picture.width * scale)), max(1, round(picture.height * scale)))
-    picture = picture.resize(size, Image.Resampling.LANCZOS)
-    width = max(picture.width, PANEL // 2)
-    lines = _wrap(panel.title, width)[:3] + _wrap(panel.subtitle, width)[:2]
-    page = Image.new("RGB", (width, _LINE * 5 + picture.height), _PAPER)
-    pen = ImageDraw.Draw(page)
-    for index, line in enumerate(lines):
-        pen.text((0, index * _LINE), line, fill=_INK, font=_font())
-    page.paste(picture, (0, _LINE * 5))
-    return page
+    return max(1, round(picture.width * scale)), max(1, round(picture.height * scale))
 
 
-def _draw_bar(page: Image.Image, panel: Image.Image) -> None:
-    """The colour scale beside the first row: of each map, none to its maximum."""
-    left, top = page.width - _BAR + _MARGIN, _MARGIN + _LINE * 5
-    height = panel.height - _LINE * 5
-    bar = Image.fromarray(colours()[::-1, None, :]).resize((14, height), Image.Resampling.BILINEAR)
-    page.paste(bar, (left, top))
-    pen = ImageDraw.Draw(page)
-    pen.text((left + 18, top - 2), "max", fill=_INK, font=_font())
-    pen.text((left + 18, top + height - _LINE + 2), "0", fill=_INK, font=_font())
+def _bar() -> Image.Image:
+    """The colour scale of each map: none, below, to its maximum."""
+    return Image.fromarray(colours()[::-1, None, :])
 
 
 @lru_cache(maxsize=1)

@@ -10,11 +10,11 @@ from typing import Any
 from biod2c_core.inference.attention.attention_map import View, find_method
 from biod2c_core.inference.attention.boxes import check_boxes, parse_boxes
 from biod2c_core.inference.attention.export import (
+    arrange_maps,
     check_picture_path,
-    draw_maps,
     map_row,
     save_array,
-    save_picture,
+    save_sheet,
 )
 from biod2c_core.inference.image_choice import ImageChoice
 
@@ -72,17 +72,23 @@ def make_report(
     check_boxes(boxes, picture.size)
 
     # bad input fails before torch is loaded
-    from biod2c_core.inference.attention.explain import explain, explain_without_fusion
-    from biod2c_core.model.generation import Answerer
+    from biod2c_core.inference.attention.explain import explain_without_fusion
+    from biod2c_core.inference.vqa_model import VQAModel
 
-    answerer = Answerer.load(checkpoint, device)
-    maps = explain(answerer, picture, request.questions, view)
+    model = VQAModel.load(checkpoint, device)
+    answerer = model.answerer
+    pairs = [(0, question) for question in request.questions]
+    answers = answerer.answer_images([picture], pairs)
+    maps = [
+        model.explain(picture, question, answer, view)
+        for question, answer in zip(request.questions, answers, strict=True)
+    ]
     beside = (
         explain_without_fusion(answerer, picture, request.questions, view)
         if request.without_fusion
         else []
     )
-    save_picture(request.output, draw_maps(picture, maps, beside, boxes, request.tokens))
+    save_sheet(request.output, arrange_maps(picture, maps, beside, boxes, request.tokens))
     if request.npy:
         save_array(request.npy, maps)
     rows = [map_row(each, picture.size, boxes, request.tokens) for each in maps]

@@ -1,4 +1,4 @@
-"""The HTTP side: ``/v1/chat/completions``, ``/v1/models``, health, metrics and the page."""
+"""The HTTP side: ``/v1/chat/completions``, ``/v1/models``, health, metrics, the page and its pictures."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ from starlette.types import Receive
 
 from biod2c_core.inference.serving.batching import Delta, Engine, Event, Finished, Job
 from biod2c_core.inference.serving.page import load_page
+from biod2c_core.inference.serving.pictures import make_picture, parse_picture
 from biod2c_core.inference.serving.requests import (
     ChatRequest,
     Limits,
@@ -178,6 +179,21 @@ class Server:
             if not finished:
                 self.engine.cancel(job)
 
+    async def picture(self, request: Request) -> Response:
+        """``POST /picture``: what browsers do not read, as PNG."""
+        self.check_key(request)
+        if self.inside >= self.limits.queue + self.limits.batch:
+            await self.read_body(request, keep=False)
+            raise queue_full()
+        self.inside += 1
+        try:
+            body = await self.read_body(request)
+            async with self.decoding:
+                asked = await asyncio.to_thread(parse_picture, body)
+                return JSONResponse(await asyncio.to_thread(make_picture, asked, self.limits))
+        finally:
+            self.inside -= 1
+
     def _head(self, kind: str) -> dict[str, Any]:
         return {
             "id": f"chatcmpl-{uuid.uuid4().hex}",
@@ -301,6 +317,9 @@ def _add_routes(app: FastAPI, server: Server) -> None:
     async def chat_route(request: Request) -> Response:
         return await guarded(server.chat, request)
 
+    async def picture_route(request: Request) -> Response:
+        return await guarded(server.picture, request)
+
     async def models_route(request: Request) -> Response:
         return await guarded(models, request)
 
@@ -314,6 +333,7 @@ def _add_routes(app: FastAPI, server: Server) -> None:
         return HTMLResponse(page.html, headers=page.headers)
 
     app.add_api_route("/v1/chat/completions", chat_route, methods=["POST"])
+    app.add_api_route("/picture", picture_route, methods=["POST"])
     app.add_api_route("/v1/models", models_route, methods=["GET"])
     app.add_api_route("/metrics", metrics_route, methods=["GET"])
     app.add_api_route("/health", health, methods=["GET"])

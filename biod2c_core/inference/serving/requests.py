@@ -125,7 +125,7 @@ def parse_chat(body: bytes, limits: Limits, model: str) -> ChatRequest:
     tokens = value.get("max_completion_tokens") or value.get("max_tokens") or limits.tokens
     return ChatRequest(
         question=_question(texts[-1]),
-        image=_data_url(images[-1]),
+        image=data_url_bytes(images[-1]),
         stream=_flag(value, "stream"),
         max_tokens=_tokens(tokens, limits),
         attention=_flag(value, "attention"),
@@ -190,8 +190,12 @@ def _part(part: dict[str, Any]) -> tuple[str, Any]:
     raise bad(f"part of type {str(kind)[:40]!r} is not understood: use text and image_url")
 
 
-def _data_url(url: Any) -> bytes:
-    """The bytes inside a ``data:`` URL; any other is refused unread."""
+def data_url_bytes(url: Any) -> bytes:
+    """The bytes inside a ``data:`` URL; any other is refused unread.
+
+    Raises:
+        RefusedError: It is another URL, of another kind of file, or not base64.
+    """
     if not isinstance(url, str) or not url[:5].lower() == "data:":
         raise bad(
             "image_url must be a data: URL (data:image/png;base64,...): this server opens no "

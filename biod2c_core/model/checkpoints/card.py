@@ -100,7 +100,7 @@ def _read_result(path: Path) -> dict[str, Any]:
 
 def _header(facts: CardFacts, results: Sequence[Mapping[str, Any]]) -> str:
     lines = ["---", f"license: {facts.license.lower() or 'unknown'}", "language: en"]
-    lines += ["library_name: transformers", "pipeline_tag: visual-question-answering"]
+    lines += ["library_name: transformers", "pipeline_tag: image-text-to-text"]
     lines += ["tags:", "- biod2c", "- medical"]
     profiles = sorted({result["profile"]["name"] for result in results})
     if profiles:
@@ -212,8 +212,10 @@ In transformers:
 
 ```python
 import biod2c  # the Auto classes know the model from here on
-from transformers import AutoModelForImageTextToText, AutoProcessor
+from transformers import AutoModelForImageTextToText, AutoProcessor, pipeline
 
 model = AutoModelForImageTextToText.from_pretrained("{name}")
 processor = AutoProcessor.from_pretrained("{name}")
+ask = pipeline("image-text-to-text", model=model, processor=processor)
+print(ask(images="image.png", text="Is there a pleural effusion?", return_full_text=False))
 ```"""

@@ -31,13 +31,14 @@ def locate(checkpoint: str | Path | None) -> Path:
 
     Args:
         checkpoint: A folder; a hub name such as ``owner/model`` (which is downloaded, unless the
-            hub is switched off with ``HF_HUB_OFFLINE=1``); or None for the embedded biod2c-tiny.
+            hub is switched off with ``HF_HUB_OFFLINE=1``); or None for the embedded biod2c-tiny, which
+            also goes by its name where no folder of that name is there.
 
     Raises:
         CheckpointError: Nothing usable is there; the missing file is named. Or a configuration asks for
             what no honest checkpoint does, see :func:`~.limits.check_folder`.
     """
-    if checkpoint is None:
+    if checkpoint is None or (str(checkpoint) == EMBEDDED.name and not Path(checkpoint).exists()):
         folder = EMBEDDED
     else:
         folder = Path(checkpoint)

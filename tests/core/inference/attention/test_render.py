@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
@@ -12,11 +14,13 @@ from PIL import Image
 from biod2c_core.errors import InputError
 from biod2c_core.inference.attention.attention_map import AttentionMap, View
 from biod2c_core.inference.attention.export import (
+    arrange_maps,
     check_picture_path,
     draw_maps,
     map_row,
     save_array,
     save_picture,
+    save_sheet,
 )
 from biod2c_core.inference.attention.render import PANEL, Panel, colours, figure, overlay
 
@@ -89,6 +93,41 @@ def test_files(tmp_path: Path) -> None:
             assert picture.size == (80, 40)
     with pytest.raises(InputError, match="is not the name of a picture"):
         check_picture_path(tmp_path / "out.txt")
+
+
+def test_no_empty_band_stands_above_the_pictures() -> None:
+    short = np.asarray(figure([[Panel("image", "", GREY)]]))
+    ink = (short != 255).any(-1).any(-1)
+    rows = np.nonzero(ink)[0]
+    assert np.diff(rows).max() < 16  # less than a line between the title and the picture
+    long = figure([[Panel("image", "", GREY), Panel("a long question " * 8, "yes", GREY)]])
+    assert long.height == short.shape[0] + 3 * 16  # three lines and the answer's, against one
+
+
+@pytest.mark.parametrize("suffix", [".svg", ".pdf"])
+def test_a_figure_for_print(suffix: str, tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    sheet = arrange_maps(GREY, [shown("does $5 or <b> matter?")])
+    paths = [check_picture_path(tmp_path / f"{name}{suffix}") for name in "ab"]
+    for path in paths:
+        save_sheet(path, sheet)
+    data = paths[0].read_bytes()
+    assert data == paths[1].read_bytes()  # nothing of date or chance
+    if suffix == ".pdf":
+        assert data.startswith(b"%PDF")
+        return
+    root = ElementTree.fromstring(data)
+    texts = ["".join(each.itertext()) for each in root.iter("{http://www.w3.org/2000/svg}text")]
+    assert "does $5 or <b> matter?" in texts
+    assert len(list(root.iter("{http://www.w3.org/2000/svg}image"))) == 3  # image, map, scale
+
+
+def test_a_figure_for_print_needs_matplotlib(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    with pytest.raises(InputError, match=r"biod2c\[plots\]"):
+        check_picture_path(tmp_path / "map.pdf")
 
 
 def test_a_json_row_holds_map_peak_and_boxes() -> None:

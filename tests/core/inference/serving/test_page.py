@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import base64
+import gzip
+import io
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 from live import Live, live_server, png, wait_for
 
@@ -92,7 +95,136 @@ def test_drop_ask_see(page: Page, live: Live) -> None:
     assert own == []
 
 
+HIDDEN = "document.getElementById('picture').hidden"
+NAME = "document.getElementById('name').textContent"
+ROW = "document.querySelector('#answers li')"
+
+
+def show(page: Page, data: bytes, name: str) -> None:
+    drop(page, data, name)
+    wait_for(lambda: page.run(NAME).startswith(name) and not page.run(HIDDEN))
+
+
 @pytest.mark.browser
-def test_what_is_no_image_is_said(page: Page) -> None:
+def test_what_is_no_image_is_said_and_nothing_is_asked_about_the_last_one(page: Page) -> None:
+    show(page, png(), "before.png")
+    answers = page.run(ANSWERS)
     drop(page, b"no image", "notes.txt")
+    assert page.run(HIDDEN)  # at once, not when the file turns out to be none
     wait_for(lambda: "no image that the browser can read" in page.run(STATUS))
+    assert "the server says: notes.txt is not an image in a known format" in page.run(STATUS)
+    ask(page, "is it?")
+    assert page.run(STATUS) == "Choose an image first."
+    assert page.run(ANSWERS) == answers
+
+
+def dicom(frames: int = 3) -> bytes:
+    """Frames of one grey value each: 20, 40, 60 ... in a window of 0 to 100."""
+    pydicom = pytest.importorskip("pydicom")
+    from pydicom.dataset import FileMetaDataset
+
+    dataset = pydicom.Dataset()
+    dataset.file_meta = FileMetaDataset()
+    dataset.file_meta.TransferSyntaxUID = pydicom.uid.ExplicitVRLittleEndian
+    dataset.file_meta.MediaStorageSOPClassUID = dataset.SOPClassUID = pydicom.uid.CTImageStorage
+    dataset.file_meta.MediaStorageSOPInstanceUID = dataset.SOPInstanceUID = "1.2.3"
+    dataset.Rows, dataset.Columns, dataset.NumberOfFrames = 8, 10, frames
+    dataset.SamplesPerPixel, dataset.PhotometricInterpretation = 1, "MONOCHROME2"
+    dataset.BitsAllocated = dataset.BitsStored = 16
+    dataset.HighBit, dataset.PixelRepresentation = 15, 0
+    dataset.WindowCenter, dataset.WindowWidth = 50.5, 101
+    values = np.arange(20, 20 * frames + 1, 20, dtype="<u2")
+    dataset.PixelData = np.repeat(values, 80).tobytes()
+    buffer = io.BytesIO()
+    dataset.save_as(buffer, enforce_file_format=True)
+    return buffer.getvalue()
+
+
+def grey(page: Page) -> int:
+    """Of the first pixel on display."""
+    return page.run(
+        "document.getElementById('picture').getContext('2d').getImageData(0, 0, 1, 1).data[0]"
+    )
+
+
+def choose(page: Page, **values: object) -> None:
+    """Set controls as a person does, the last one with its event."""
+    for name, value in values.items():
+        page.run(f"document.getElementById('{name}').value = '{value}'")
+    page.run(f"document.getElementById('{name}').dispatchEvent(new Event('change'))")
+
+
+@pytest.mark.browser
+def test_a_dicom_file_is_shown_by_the_server_frame_by_frame(page: Page) -> None:
+    show(page, dicom(), "series.dcm")
+    assert page.run(NAME) == "series.dcm, picture 1 of 3"
+    assert grey(page) == 51  # 20 of 100
+    choose(page, frame=2)
+    assert page.run(HIDDEN)
+    wait_for(lambda: page.run(NAME) == "series.dcm, picture 3 of 3")
+    assert grey(page) == 153
+    choose(page, centre=60, width=2)
+    wait_for(lambda: not page.run(HIDDEN))
+    assert grey(page) > 200
+    choose(page, centre=60, width=-1)
+    wait_for(lambda: "series.dcm" in page.run(STATUS))  # the reason, not an old picture
+    assert page.run(HIDDEN)
+
+
+@pytest.mark.browser
+def test_a_volume_is_shown_slice_by_slice(page: Page) -> None:
+    nibabel = pytest.importorskip("nibabel")
+    voxels = np.broadcast_to(np.arange(6, dtype=np.int16) * 20, (10, 8, 6))
+    volume = nibabel.Nifti1Image(np.ascontiguousarray(voxels), np.eye(4)).to_bytes()
+    show(page, gzip.compress(volume), "brain.nii.gz")
+    assert page.run(NAME) == "brain.nii.gz, picture 4 of 6"
+    choose(page, centre=50.5, width=101)
+    wait_for(lambda: not page.run(HIDDEN) and grey(page) == 153)  # 60 of 100
+    choose(page, axis=0)
+    wait_for(lambda: page.run(NAME) == "brain.nii.gz, picture 6 of 10")
+
+
+@pytest.mark.browser
+def test_each_answer_keeps_its_picture(page: Page) -> None:
+    show(page, png(1), "first.png")
+    ask(page, "is there a lesion?")
+    wait_for(lambda: page.run(f"{ROW}.textContent").endswith("first.png"))
+    seen = page.run(PIXELS)
+    show(page, png(2), "second.png")
+    ask(page, "is there a lesion?")
+    wait_for(lambda: page.run(f"{ROW}.textContent").endswith("second.png"))
+    pictures = [page.run(f"document.querySelectorAll('#answers img')[{row}].src") for row in (0, 1)]
+    assert pictures[0] != pictures[1]
+    assert all(each.startswith("data:image/png") for each in pictures)
+    page.run(f"{ROW}.focus()")
+    for key in ("ArrowDown", "Enter"):
+        page.run(
+            f"document.activeElement.dispatchEvent(new KeyboardEvent('keydown', {{key: '{key}'}}))"
+        )
+    assert page.run(NAME) == "first.png"
+    assert page.run(PIXELS) == seen
+    ask(page, "where is the arrow?")  # about what is on display
+    wait_for(lambda: page.run(f"{ROW}.textContent").startswith("where"))
+    assert page.run(f"{ROW}.textContent").endswith("first.png")
+
+
+@pytest.mark.browser
+def test_the_slider_sets_how_strong_the_map_is(page: Page) -> None:
+    show(page, png(1), "first.png")
+    plain = page.run(PIXELS)
+    ask(page, "is there a lesion?")
+    wait_for(lambda: page.run(PIXELS) != plain)
+    page.run("document.getElementById('strength').value = 0")
+    page.run("document.getElementById('strength').dispatchEvent(new Event('input'))")
+    assert page.run(PIXELS) == plain
+
+
+@pytest.mark.browser
+def test_the_page_fits_a_telephone(page: Page) -> None:
+    size = {"width": 390, "height": 844, "deviceScaleFactor": 1, "mobile": True}
+    page._call("Emulation.setDeviceMetricsOverride", **size)
+    show(page, dicom(), "a_rather_long_name_of_a_file_without_any_blank_in_it_at_all.dcm")
+    ask(page, "is there a lesion in the left lung or in the right one?")
+    wait_for(lambda: "rather_long" in page.run(f"{ROW}.textContent"))
+    assert page.run("document.documentElement.scrollWidth") <= 390
+    page._call("Emulation.clearDeviceMetricsOverride")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import io
 import json
 import struct
 import zlib
@@ -10,8 +12,10 @@ from typing import Any
 
 import pytest
 from live import body, data_url, messages, png
+from PIL import Image
 
 from biod2c_core.errors import ConfigError, InputError
+from biod2c_core.inference.serving.pictures import make_picture, parse_picture
 from biod2c_core.inference.serving.requests import (
     Limits,
     RefusedError,
@@ -165,3 +169,36 @@ def test_a_port_that_is_taken(tmp_path: Path) -> None:
         bound.listen()
         with pytest.raises(InputError, match="cannot listen at"):
             listen("127.0.0.1", bound.getsockname()[1])
+
+
+@pytest.mark.parametrize(
+    ("value", "reason"),
+    [
+        ([], "must be a JSON object"),
+        ({}, "must be a data: URL"),
+        ({"file": "file:///etc/passwd"}, "must be a data: URL"),
+        ({"file": data_url(b""), "frame": "1"}, "frame must be"),
+        ({"file": data_url(b""), "axis": 3}, "axis must be"),
+        ({"file": data_url(b""), "window": [1]}, "window must be"),
+        ({"file": data_url(b""), "name": 1}, "name must be"),
+        ({"file": data_url(b"")}, "is empty"),
+        ({"file": data_url(png()[:60]), "name": "a.tif"}, "a.tif is damaged"),
+        ({"file": data_url(bomb(100_000, 100_000))}, "pixels"),
+        ({"file": data_url(png()), "frame": 7}, "frames 0 to 0, not 7"),
+    ],
+)
+def test_what_is_no_picture_for_the_page(value: object, reason: str) -> None:
+    with pytest.raises(RefusedError, match=reason) as raised:
+        make_picture(parse_picture(json.dumps(value).encode()), LIMITS)
+    assert raised.value.status == 400
+
+
+def test_the_pages_of_a_tiff_are_counted() -> None:
+    buffer = io.BytesIO()
+    pages = [Image.new("L", (5, 4), 60), Image.new("L", (5, 4), 90)]
+    pages[0].save(buffer, "TIFF", save_all=True, append_images=pages[1:])
+    value = {"file": data_url(buffer.getvalue()), "frame": 1}
+    reply = make_picture(parse_picture(json.dumps(value).encode()), LIMITS)
+    assert (reply["kind"], reply["frames"], reply["frame"]) == ("picture", 2, 1)
+    encoded = base64.b64decode(reply["image_url"].partition(",")[2])
+    assert Image.open(io.BytesIO(encoded)).getpixel((0, 0)) == (90, 90, 90)

@@ -1,0 +1,228 @@
+"""``biod2c ask`` about many pictures: which argument is what, and a table, JSONL, CSV or a file of it."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from biod2c_cli.console import emit, note, one_line, print_table, progress
+from biod2c_core.errors import InputError, PartialResultError
+
+if TYPE_CHECKING:
+    from biod2c_core.inference.answer_rows import AnswerFile
+    from biod2c_core.inference.image_choice import ImageChoice
+    from biod2c_core.inference.questions import AskOptions, Question, Reply
+    from biod2c_core.inference.vqa_model import VQAModel
+
+
+def is_picture(argument: str) -> bool:
+    """Whether an argument names a picture or a folder: it is there, or is spelled like one."""
+    from biod2c_core.data.images import IMAGE_SUFFIXES
+    from biod2c_core.inference.image_choice import STDIN
+
+    if argument == STDIN or argument.lower().endswith(IMAGE_SUFFIXES):
+        return True
+    if not argument.strip():
+        return False
+    try:
+        return Path(argument).exists()
+    except (OSError, ValueError):  # longer than a name may be, or with a NUL
+        return False
+
+
+def sort_arguments(
+    first: str, rest: Sequence[str], asked_by_option: bool
+) -> tuple[list[str], list[str]]:
+    """Tell pictures from questions.
+
+    Args:
+        first: The first argument, a picture.
+        rest: Further pictures; behind them questions, of which several pictures take one.
+        asked_by_option: Whether ``--question`` is given; then all arguments are pictures.
+
+    Returns:
+        Pictures and questions.
+
+    Raises:
+        InputError: They are swapped, or it is not clear which is which.
+    """
+    pictures = [argument for argument in rest if is_picture(argument)]
+    if pictures and not is_picture(first):
+        raise InputError(
+            f"{first!r} is not a file, and {pictures[0]!r} is one",
+            "Pictures come first, the question last: biod2c ask IMAGE... QUESTION.",
+        )
+    questions = [argument for argument in rest if not is_picture(argument)]
+    if asked_by_option:
+        if questions:
+            raise InputError(
+                f"{questions[0]!r} is not a file",
+                "Beside --question all arguments are images; put each question behind a --question.",
+            )
+        return [first, *pictures], []
+    if not pictures:
+        return [first], questions
+    if len(questions) > 1:
+        listed = ", ".join(map(repr, questions[:3]))
+        raise InputError(
+            f"{len(questions)} arguments are not files ({listed}), beside {len(pictures) + 1} that are",
+            "Ask with --question, once for each question; check the names of the pictures.",
+        )
+    if questions and rest[-1] != questions[0]:
+        raise InputError(
+            f"the question {questions[0]!r} stands between pictures",
+            "Put it last, or behind --question.",
+        )
+    return [first, *pictures], questions
+
+
+@dataclass
+class Output:
+    """Where answers about many pictures go, and what became of them.
+
+    Attributes:
+        options: How to answer.
+        kind: ``table``, ``json`` or ``csv``, for stdout.
+        file: Where they go instead.
+    """
+
+    options: AskOptions
+    kind: str
+    file: AnswerFile | None = None
+
+    def __post_init__(self) -> None:
+        from biod2c_core.inference.answer_rows import RowFormat
+
+        self.rows: list[list[str]] = []
+        self.failed = self.silent = self.count = 0
+        self._format = RowFormat(self.kind, self.options.n_best)
+        if self.file is None and self._format.head is not None:
+            emit(self._format.head)
+
+    def add(self, image: str, reply: Reply) -> None:
+        """Write an answer, or keep it for the table."""
+        self.count += 1
+        self.silent += reply.abstained
+        if self.file is not None:
+            self.file.add(image, reply)
+        elif self.kind == "table":
+            listed = () if reply.abstained else reply.candidates
+            texts = [f"{text} ({value:.2f})" for text, value in listed] or [str(reply)]
+            confidence = f"{reply.confidence:.2f}"
+            self.rows.append(
+                [image, reply.question, "\n".join(one_line(text) for text in texts), confidence]
+            )
+        else:
+            emit(self._format.line(image, reply))
+
+    def finish(self, pictures: int, asked: int) -> None:
+        """Print the table, and say what is missing.
+
+        Raises:
+            PartialResultError: A picture could not be read, or a question was not answered.
+        """
+        if self.rows:
+            columns = ["picture", "question", "answer", "confidence"]
+            print_table("", columns, self.rows, left=3)
+        if self.file is not None:
+            self.file.sync()
+            kept = asked - self.count
+            before = f", {kept} were there" if kept else ""
+            note(f"wrote {self.count} answers to {self.file.path}{before}")
+        problems = []
+        if self.failed:
+            problems.append(f"{self.failed} of {pictures} pictures could not be read")
+        if self.silent:
+            problems.append(
+                f"{self.silent} of {self.count} questions not answered: confidence below "
+                f"{self.options.min_confidence}"
+            )
+        if problems:
+            raise PartialResultError("; ".join(problems))
+
+
+def ask_many(
+    pictures: Sequence[ImageChoice],
+    questions: Sequence[Question],
+    options: AskOptions,
+    model: str | None,
+    device: str,
+    kind: str,
+    output: Path | None,
+    warning: str,
+) -> None:
+    """Ask every question about every picture.
+
+    Args:
+        pictures: From :func:`biod2c_core.inference.pictures.find_pictures`.
+        questions: At least one.
+        options: How to answer.
+        model: A checkpoint, or None for the embedded model.
+        device: ``auto``, ``cpu``, ``cuda`` ...
+        kind: ``table``, ``json`` or ``csv``, for stdout.
+        output: A file that a second run completes, instead of stdout.
+        warning: Said once, on stderr.
+
+    Raises:
+        InputError: Something given cannot be used.
+        PartialResultError: A picture could not be read, or a question was not answered.
+    """
+    from biod2c_core.inference.answer_rows import AnswerFile, check_answer_path
+
+    if output is not None:
+        check_answer_path(output)
+    if len(pictures) == 1:
+        pictures[0].load()  # one bad picture alone: said before a model is loaded
+
+    from biod2c_core.inference.vqa_model import VQAModel
+
+    loaded = VQAModel.load(model, device)
+    note(warning)
+    with ExitStack() as stack:
+        file = None
+        if output is not None:
+            manifest = _manifest(loaded, options, pictures[0])
+            file = stack.enter_context(AnswerFile(output, manifest, options.n_best))
+        written = Output(options, kind, file)
+        _ask_all(loaded, pictures, questions, written)
+        written.finish(len(pictures), (len(pictures) - written.failed) * len(questions))
+
+
+def _manifest(model: VQAModel, options: AskOptions, choice: ImageChoice) -> dict[str, Any]:
+    return {
+        "model": model.answerer.name,
+        "identity": model.answerer.identity,
+        "calibrated": model.calibration is not None,
+        **vars(options),
+        "frame": choice.frame,
+        "axis": choice.axis,
+        "slice": choice.slice_index,
+        "window": choice.window,
+    }
+
+
+def _ask_all(
+    model: VQAModel, pictures: Sequence[ImageChoice], questions: Sequence[Question], written: Output
+) -> None:
+    from biod2c_core.errors import BioD2CError
+    from biod2c_core.inference.pictures import ask_pictures
+
+    def is_open(image: str, question: Question) -> bool:
+        return written.file is None or written.file.lacks(image, question)
+
+    total = sum(is_open(each.path, question) for each in pictures for question in questions)
+    with progress("Asking", total) as advance:
+        for image, reply in ask_pictures(model, pictures, questions, written.options, is_open):
+            if isinstance(reply, BioD2CError):
+                written.failed += 1
+                note(f"error: {reply}")
+                advance(len(questions))
+                continue
+            written.add(image, reply)
+            advance()
+            if written.file is None:
+                sys.stdout.flush()

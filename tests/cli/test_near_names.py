@@ -1,0 +1,34 @@
+"""What is nearly right is answered with what was meant."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from biod2c_cli.app import app
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("filter-images imgs", "Did you mean 'filter-images run imgs'?"),
+        ("filter-images fitt", "Did you mean 'fit'?"),
+        ("data statz x", "Did you mean 'stats'?"),
+        ("data xyz", "Use one of: import, validate, stats, split, mix, queue."),
+        ("evaluate vqa-rda -o run", "no data at vqa-rda. Did you mean 'vqa-rad'?"),
+        ("evaluate nothing.jsonl -o run", "no data at nothing.jsonl. Give a JSONL file"),
+    ],
+)
+def test_the_nearest_name_is_suggested(line: str, said: str) -> None:
+    result = CliRunner().invoke(app, line.split())
+    assert result.exit_code == 2
+    assert said in result.stderr
+
+
+def test_a_format_that_is_misspelt(tmp_path: Path) -> None:
+    result = CliRunner().invoke(app, ["data", "stats", str(tmp_path), "--format", "slak"])
+    assert result.exit_code == 2
+    assert "unknown format 'slak'." in result.stderr
+    assert "did you mean 'slake'?" in result.stderr

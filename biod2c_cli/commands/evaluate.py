@@ -42,6 +42,14 @@ ShuffleSeed = Annotated[
         "not seen.",
     ),
 ]
+MaskText = Annotated[
+    bool,
+    typer.Option(
+        "--mask-text",
+        help="Control: ask the questions about images with text again, text blacked out, and report "
+        "the difference. Extra 'text'.",
+    ),
+]
 Output = Annotated[
     Path | None, typer.Option("--output", "-o", metavar="RUN", help="Folder for the results.")
 ]
@@ -104,6 +112,7 @@ def run(
     predictions: Predictions = None,
     profile: ProfileName = "multimedeval",
     shuffle_images: ShuffleSeed = None,
+    mask_text: MaskText = False,
     output: Output = None,
     train: Training = None,
     judge: Judge = None,
@@ -139,6 +148,7 @@ def run(
         images=image_root,
         training=find_data(train) if train else None,
         judging=Judging(judge, endpoint, judge_passes) if judge else None,
+        mask_text=mask_text,
     )
     load = partial(_load_model, predictions=request.predictions_file, endpoint=endpoint)
     result = evaluate(request, load, lambda n: console.progress("Questions", n))

@@ -26,7 +26,7 @@ from biod2c_core.errors import ImageError, MissingDependencyError, RecordError
 
 MIN_CONFIDENCE = 0.5
 PACKAGE = "rapidocr-onnxruntime"
-_MOST_ELONGATED = 8  # longer than that many times its breadth, a picture is blown up without bounds
+_MOST_ELONGATED = 4  # longer than that many times its breadth, a picture is blown up without bounds
 _MARGIN = 0.15  # of a box's height: strokes reach beyond what the reader marks
 
 

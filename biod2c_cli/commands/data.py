@@ -9,6 +9,7 @@ import typer
 
 from biod2c_cli import completion, console
 from biod2c_cli.commands.data_queue import queue
+from biod2c_cli.commands.data_text import MinConfidence, print_text, scrub_text, text_finder
 from biod2c_cli.options import PLAIN, AsJson, ImageRoot
 from biod2c_cli.sub_commands import SubCommands
 from biod2c_core.errors import InputError, PartialResultError
@@ -96,6 +97,10 @@ def validate(
     format: FormatName = None,
     image_root: ImageRoot = None,
     workers: Annotated[int, typer.Option(min=1, help="Processes that decode images.")] = 1,
+    text: Annotated[
+        bool, typer.Option("--text", help="Also find text in pixels, about 1 s an image.")
+    ] = False,
+    min_confidence: MinConfidence = None,
     as_json: AsJson = False,
 ) -> None:
     """Look for missing, damaged and duplicate images, shared splits, empty and over-long texts.
@@ -111,7 +116,8 @@ def validate(
     root, options = image_root or default_root(data, format), ReadOptions()
     with console.progress("images", None) as advance:
         items = stream_records(data, format, options)
-        report = check(items, root, workers=workers, advance=advance)
+        finder = text_finder(text, root, output, workers, min_confidence, advance)
+        report = check(items, root, workers=workers, advance=advance, find_text=finder)
     for line in options.notes.lines():
         console.note(line)
     if output is not None:
@@ -120,6 +126,7 @@ def validate(
         console.emit_json(report.to_json())
     else:
         _print_findings(report)
+        print_text(report.text or [])
     if found := sum(report.counts().values()):
         most = f"The first {MOST_FINDINGS:,} of each kind" if report.left_out else "All of them"
         where = f"{most}: {output}." if output else "All of them, as JSON: -o FILE."
@@ -246,3 +253,4 @@ def mix(
 
 
 app.command("queue")(queue)
+app.command("scrub-text")(scrub_text)

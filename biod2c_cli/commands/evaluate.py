@@ -44,7 +44,7 @@ ProfileName = Annotated[
     str,
     typer.Option(
         help="How to count: multimedeval (the paper's table), medevalkit, llava-med ...; all puts "
-        "every convention side by side. See docs/metrics.md."
+        "every convention side by side. See docs/metrics.md.",
         autocompletion=completion.profiles,
     ),
 ]
@@ -54,6 +54,14 @@ ShuffleSeed = Annotated[
         metavar="SEED",
         help="Control: ask each question about another question's image. What stays correct was "
         "not seen.",
+    ),
+]
+MaskText = Annotated[
+    bool,
+    typer.Option(
+        "--mask-text",
+        help="Control: ask the questions about images with text again, text blacked out, and report "
+        "the difference. Extra 'text'.",
     ),
 ]
 Output = Annotated[
@@ -118,6 +126,7 @@ def run(
     predictions: Predictions = None,
     profile: ProfileName = "multimedeval",
     shuffle_images: ShuffleSeed = None,
+    mask_text: MaskText = False,
     output: Output = None,
     train: Training = None,
     judge: Judge = None,
@@ -159,6 +168,7 @@ def run(
         images=image_root,
         training=find_data(train) if train else None,
         judging=Judging(judge, endpoint, judge_passes) if judge else None,
+        mask_text=mask_text,
     )
     load = partial(_load_model, predictions=request.predictions_file, endpoint=endpoint)
     if profile == ALL:

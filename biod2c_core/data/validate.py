@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
@@ -12,6 +12,7 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
+from biod2c_core.data.burnt_text import TextReport
 from biod2c_core.data.duplicates import Fingerprint, find_duplicates, fingerprint
 from biod2c_core.data.formats import Rejection
 from biod2c_core.data.images import load_image
@@ -24,6 +25,7 @@ KINDS = {
     "unusable image": "the file is damaged, over a limit, or outside the image root",
     "same image in two splits": "by path or by looks, so the splits are not independent",
     "duplicate images": "several files of one split look the same",
+    "text in pixels": "names, dates, marks of archives; a model may read its answer off them",
     "empty answer": "nothing to learn or to score",
     "long question": "the model reads only the first 32 tokens",
     "long answer": "longer than a training sequence",
@@ -65,12 +67,15 @@ class ValidationReport:
         images: Different images.
         findings: The first ``MOST_FINDINGS`` of each kind.
         left_out: By kind, how many more there are.
+        text: What stands in the pixels, each image with the ids of its records; None where nobody
+            looked.
     """
 
     records: int = 0
     images: int = 0
     findings: list[Finding] = field(default_factory=list)
     left_out: Counter[str] = field(default_factory=Counter)
+    text: list[dict[str, Any]] | None = None
     _found: Counter[str] = field(default_factory=Counter, repr=False)
 
     def add(self, kind: str, where: list[str], detail: str) -> None:
@@ -95,6 +100,7 @@ class ValidationReport:
             "counts": self.counts(),
             **({"left_out": dict(self.left_out)} if self.left_out else {}),
             "findings": [asdict(finding) for finding in self.findings],
+            **({} if self.text is None else {"text": self.text}),
         }
 
 
@@ -105,6 +111,7 @@ def validate(
     limits: Limits | None = None,
     workers: int = 1,
     advance: Callable[[], object] = lambda: None,
+    find_text: Callable[[list[str]], TextReport] | None = None,
 ) -> ValidationReport:
     """Check records and decode every image they name, once.
 
@@ -114,14 +121,18 @@ def validate(
         limits: When a text is over-long.
         workers: Processes that decode images.
         advance: Called once an image.
+        find_text: Given the images that can be decoded, what text they show; by default nobody looks.
 
     Raises:
         MissingDependencyError: An image needs an extra that is not installed.
     """
     report = ValidationReport()
     splits: dict[str, frozenset[str]] = {}
+    ids: dict[str, list[str]] = defaultdict(list)
     for record in _records(items, report, limits or Limits()):
         splits[record.image] = _joined(splits.get(record.image, frozenset()), record.split)
+        if find_text is not None:
+            ids[record.image].append(record.id)
     report.images = len(splits)
     names = sorted(splits)
     for name in names:
@@ -135,7 +146,16 @@ def validate(
         else:
             prints[name] = result
     _add_duplicates(report, prints, splits)
+    if find_text is not None:
+        _add_burnt_text(report, find_text(list(prints)), ids)
     return report
+
+
+def _add_burnt_text(report: ValidationReport, found: TextReport, ids: dict[str, list[str]]) -> None:
+    report.text = [{**row, "records": ids[row["image"]]} for row in found.to_json()]
+    for name in sorted(found.texts):
+        lines = "; ".join(each.text for each in found.texts[name])
+        report.add("text in pixels", [name], lines)
 
 
 @lru_cache

@@ -10,11 +10,13 @@ from typing import Any
 
 from biod2c_core.append_log import ends_torn
 from biod2c_core.atomic import atomic_open, json_text, write_json
+from biod2c_core.data.burnt_text import require_reader
 from biod2c_core.data.formats import image_root, read_records
 from biod2c_core.data.records import Record
 from biod2c_core.errors import InputError
 from biod2c_core.evaluation.judge.convention import ask_convention
 from biod2c_core.evaluation.judge.judge_run import Judging, judge_result
+from biod2c_core.evaluation.masked_text import MaskedText, ask_masked
 from biod2c_core.evaluation.predict.endpoint_model import EndpointModel
 from biod2c_core.evaluation.predict.models import ENDPOINT_PREFIX
 from biod2c_core.evaluation.predict.predict import AnswersQuestions, predict
@@ -31,7 +33,7 @@ from biod2c_core.evaluation.report.confidence import confidence_table
 from biod2c_core.evaluation.report.html import to_html
 from biod2c_core.evaluation.report.tables import score_table, to_latex, to_markdown
 from biod2c_core.evaluation.score.profiles import DEFAULT_PROFILE, get_profile
-from biod2c_core.evaluation.score.score import check_scorable, score
+from biod2c_core.evaluation.score.score import Evaluation, check_scorable, score
 from biod2c_core.evaluation.statistics.analysis import Analysis, TrainingData, analyse
 from biod2c_core.evaluation.statistics.intervals import PairedTest, compare
 
@@ -55,6 +57,7 @@ class Request:
         training: What the model may have learned from, for baselines and the contamination check;
             by default the data's own split ``train``, where it has one.
         judging: How a language model rates the answers; None for not at all. Needs ``run``.
+        mask_text: Ask again with the text in the pixels masked, and compare. Needs the model.
     """
 
     data: Path
@@ -68,6 +71,7 @@ class Request:
     images: Path | None = None
     training: Path | None = None
     judging: Judging | None = None
+    mask_text: bool = False
 
     @property
     def image_folder(self) -> Path:
@@ -143,6 +147,8 @@ def evaluate(
             f"the numbers of the profile {profile.name!r} come from a judge",
             "Name the model: --judge MODEL, with -o RUN.",
         )
+    if request.mask_text:
+        require_reader()  # now, not after hours of predicting
     records, path = answered_questions(request, load_model, progress)
     predictions = read_predictions(path)
     verdicts = None
@@ -168,6 +174,9 @@ def evaluate(
     if verdicts is None and request.judging is not None and request.run is not None:
         judged = judge_result(evaluation.questions, request.judging, request.run, progress)
         analysis = replace(analysis, judged=judged)
+    if request.mask_text:
+        masked = _ask_masked(request, evaluation, load_model, progress)
+        analysis = replace(analysis, masked=masked)
     if request.run is not None:
         write_run(request.run, analysis, request.image_folder)
     return analysis
@@ -254,6 +263,27 @@ def _predict(
         finally:
             if isinstance(model, EndpointModel):
                 model.close()
+
+
+def _ask_masked(
+    request: Request, evaluation: Evaluation, load_model: LoadModel, progress: Progress
+) -> MaskedText:
+    path = request.predictions_file
+    manifest = read_manifest(path)
+    if manifest is None or manifest.get("shuffle_seed") is not None:
+        wrong = "of another system" if manifest is None else "about other questions' images"
+        raise InputError(
+            f"{path} holds answers {wrong}: nobody can be asked again with text masked",
+            "Leave out --mask-text, or predict with --model and without --shuffle-images.",
+        )
+
+    def ask(records: list[Record], folder: Path, second: Path) -> None:
+        again = replace(request, predictions=second, images=folder)
+        if not only_scores(again, records):
+            model = request.model or manifest.get("checkpoint")
+            _predict(replace(again, model=model), records, load_model, progress)
+
+    return ask_masked(evaluation, path, request.image_folder, ask, progress)
 
 
 def _check_same_data(

@@ -11,8 +11,11 @@ from PIL import Image
 from typer.testing import CliRunner, Result
 
 from biod2c_cli import app
+from biod2c_core.data import burnt_text
+from biod2c_core.data.burnt_text import FoundText
 from biod2c_core.data.formats import read_records
 from biod2c_core.data.images import load_image
+from biod2c_core.data.records import ShareBox
 
 
 @pytest.fixture
@@ -189,3 +192,65 @@ def test_a_report_that_is_cut_says_so(
     assert "error: findings: 5. The first 2 of each kind:" in result.stderr
     report = json.loads((tmp_path / "report.json").read_text())
     assert (report["left_out"], len(report["findings"])) == ({"malformed row": 3}, 2)
+
+
+class NameReader:
+    """Takes a picture whose first pixel is red to hold a name."""
+
+    identity = "name 1"
+
+    def read(self, picture: Any) -> list[FoundText]:
+        red = picture.getpixel((0, 0))[0] > 200
+        return [FoundText("DOE^JANE", ShareBox((0.1, 0.2, 0.5, 0.4)), 0.9)] if red else []
+
+
+@pytest.fixture
+def pictures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setattr(burnt_text, "TextReader", NameReader)
+    folder = tmp_path / "in"
+    folder.mkdir()
+    rows = []
+    for index, colour in enumerate(["red", "blue"]):
+        Image.new("RGB", (40, 40), colour).save(folder / f"{index}.gif")
+        rows.append(
+            {"id": f"q{index}", "image": f"{index}.gif", "question": "What?", "answer": "a"}
+        )
+    path = folder / "mine.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+def test_validate_lists_text_in_pixels_only_when_asked(pictures: Path, tmp_path: Path) -> None:
+    report = tmp_path / "report.json"
+    command = ["data", "validate", str(pictures), "-o", str(report)]
+    assert CliRunner().invoke(app.app, command).exit_code == 0
+    assert "text" not in json.loads(report.read_text())
+    shown = CliRunner().invoke(app.app, [*command, "--text"])
+    assert shown.exit_code == 3
+    assert "DOE^JANE" in shown.stdout
+    assert "0.10 0.20 0.50 0.40" in shown.stdout
+    found = json.loads(report.read_text())
+    assert found["counts"] == {"text in pixels": 1}
+    text = {"text": "DOE^JANE", "box": [0.1, 0.2, 0.5, 0.4], "confidence": 0.9}
+    assert found["text"] == [{"image": "0.gif", "texts": [text], "records": ["q0"]}]
+    surer = CliRunner().invoke(app.app, [*command, "--text", "--min-confidence", "0.95"])
+    assert surer.exit_code == 0
+    alone = CliRunner().invoke(app.app, [*command, "--min-confidence", "0.95"])
+    assert alone.exit_code == 2
+
+
+def test_scrub_text_says_what_it_masked_and_what_became_a_png(
+    pictures: Path, tmp_path: Path
+) -> None:
+    command = ["data", "scrub-text", str(pictures), str(tmp_path / "out")]
+    result = CliRunner().invoke(app.app, command)
+    assert result.exit_code == 0, result.stderr
+    assert "2 records and 2 images" in result.stdout
+    assert "1 of them masked" in result.stdout
+    assert "written as PNG: 1 images, the first 0.gif as 0.gif.png" in result.stderr
+    again = CliRunner().invoke(app.app, command)
+    assert again.exit_code == 2
+    (pictures.parent / "1.gif").unlink()
+    partly = CliRunner().invoke(app.app, [*command[:-1], str(tmp_path / "other"), "--json"])
+    assert partly.exit_code == 3
+    assert json.loads(partly.stdout)["records_left_out"] == 1

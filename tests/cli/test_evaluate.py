@@ -16,6 +16,9 @@ from typer.testing import CliRunner
 
 from biod2c_cli.app import app
 from biod2c_cli.commands import evaluate
+from biod2c_core.data import burnt_text
+from biod2c_core.data.burnt_text import FoundText
+from biod2c_core.data.records import ShareBox
 from biod2c_core.testing.scripted_endpoint import FakeEndpoint
 
 
@@ -349,3 +352,77 @@ def test_a_mistyped_predictions_file_is_not_made(data: Path, tmp_path: Path) -> 
         "embedded one: -m biod2c-tiny).\n"
     )
     assert sorted(each.suffix for each in tmp_path.iterdir()) == [".jsonl", *[".png"] * 4]
+
+
+class Reader:
+    """Finds a name in the two pictures with the most red, and where it has been masked no more."""
+
+    identity = "reader 1"
+
+    def read(self, picture: Image.Image) -> list[FoundText]:
+        red = picture.getpixel((0, 0))[0]
+        return [FoundText("L", ShareBox((0.0, 0.0, 0.5, 0.5)), 0.9)] if red > 100 else []
+
+
+class SeesRed(YesModel):
+    """Says "left lung" to what is red, else "no"; counts what it is asked."""
+
+    asked = 0
+
+    def answer_images(self, images: Sequence[Any], questions: Sequence[Any]) -> list[Any]:
+        self.asked += len(questions)
+        red = [images[index].getpixel((0, 0))[0] > 100 for index, _ in questions]
+        return [SimpleNamespace(text="left lung" if r else "no", confidence=None) for r in red]
+
+
+@pytest.fixture
+def sees_red(monkeypatch: pytest.MonkeyPatch) -> SeesRed:
+    model = SeesRed()
+    monkeypatch.setattr(evaluate, "_load_model", lambda *_, **__: model)
+    monkeypatch.setattr(burnt_text, "TextReader", Reader)
+    return model
+
+
+def test_the_control_with_masked_text(data: Path, tmp_path: Path, sees_red: SeesRed) -> None:
+    run = tmp_path / "run"
+    result = invoke(data, "-o", run, "--mask-text")
+    assert result.exit_code == 0, result.output
+    masked = json.loads((run / "result.json").read_text())["masked_text"]
+    assert (masked["images"], masked["images_with_text"], masked["questions"]) == (4, 2, 2)
+    everything, about_text = masked["all_questions"], masked["about_text"]
+    assert everything["closed_accuracy"]["difference"] == 0
+    # of "Left lung" and "2", asked about red pictures, the first was right and is "no" when masked
+    open_accuracy = everything["open_accuracy"]
+    assert (open_accuracy["first"], open_accuracy["second"]) == (0.5, 0.0)
+    assert open_accuracy["low"] <= 0.5 <= open_accuracy["high"]
+    assert about_text["open_accuracy"] == {**open_accuracy, "p_adjusted": 1.0}
+    assert "closed_accuracy" not in about_text
+    assert sees_red.asked == 4 + 2  # pictures without text are not asked about again
+    said = "Text masked in 2 of 4 images (2 questions)"
+    assert said in result.stderr
+    assert said in (run / "report.md").read_text()
+    assert not any("pictures" in path.name for path in run.iterdir())
+    again = invoke(data, "-o", run, "--mask-text", "--json")
+    assert json.loads(again.stdout)["masked_text"] == masked
+    assert sees_red.asked == 6
+
+
+@pytest.mark.usefixtures("sees_red")
+def test_masked_text_needs_the_model_that_answered(data: Path, tmp_path: Path) -> None:
+    theirs = answer_file(tmp_path, dict.fromkeys("0123", "yes"))
+    result = invoke(data, "--predictions", theirs, "--mask-text")
+    assert result.exit_code == 2
+    assert "answers of another system" in result.stderr
+    shuffled = invoke(data, "-o", tmp_path / "run", "--mask-text", "--shuffle-images", 1)
+    assert shuffled.exit_code == 2
+    assert "about other questions' images" in shuffled.stderr
+
+
+def test_other_weights_under_the_same_name_are_not_compared(
+    data: Path, tmp_path: Path, sees_red: SeesRed
+) -> None:
+    assert invoke(data, "-o", tmp_path / "run").exit_code == 0
+    sees_red.identity = "2"
+    result = invoke(data, "-o", tmp_path / "run", "--mask-text")
+    assert result.exit_code == 2
+    assert "those with text masked are of" in result.stderr

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from biod2c_core.evaluation.report.masked_text import masked_notes
 from biod2c_core.evaluation.score.profiles import get_profile
 
 BEST, SECOND = "best", "second"
@@ -140,7 +141,7 @@ def notes(result: dict[str, Any]) -> list[str]:
             )
     if (result.get("predictions") or {}).get("shuffle_seed") is not None:
         found.append("Control run: each question was asked about another question's image.")
-    return found
+    return found + masked_notes(result)
 
 
 _MARKDOWN = str.maketrans({"|": "\\|", "\n": " ", "<": "&lt;", ">": "&gt;"})

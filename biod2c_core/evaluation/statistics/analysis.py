@@ -9,6 +9,7 @@ from typing import Any
 
 from biod2c_core.data.records import Record
 from biod2c_core.evaluation.judge.judge_run import Judged
+from biod2c_core.evaluation.masked_text import MaskedText
 from biod2c_core.evaluation.score.score import Evaluation, score
 from biod2c_core.evaluation.statistics.abstention import Confidence, assess_confidence
 from biod2c_core.evaluation.statistics.baselines import majority, question_only
@@ -50,6 +51,7 @@ class Analysis:
             there are none, or without training records.
         judged: What a language model thinks of the answers; None where it was not asked.
         confidence: What the answers' confidences are worth; None where there are none.
+        masked: The answers with the text in the pixels masked; None where that was not asked for.
     """
 
     evaluation: Evaluation
@@ -61,6 +63,7 @@ class Analysis:
     clean: Estimates
     judged: Judged | None = None
     confidence: Confidence | None = None
+    masked: MaskedText | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Everything but the questions, as JSON-ready values."""
@@ -75,6 +78,7 @@ class Analysis:
             },
             "scores": _to_dicts(self.estimates),
             "judge": self.judged.to_dict() if self.judged else None,
+            "masked_text": self.masked.to_dict() if self.masked else None,
             "baselines": {name: _to_dicts(columns) for name, columns in self.baselines.items()},
             "contamination": self.contamination.to_dict() if self.contamination else None,
             "unseen_images_only": _to_dicts(self.clean),

@@ -1,0 +1,32 @@
+"""The control with masked text, in sentences."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from biod2c_core.evaluation.score.profiles import get_profile
+
+
+def masked_notes(result: dict[str, Any]) -> list[str]:
+    """What masking text has changed, one sentence a column; nothing where it was not asked for.
+
+    Args:
+        result: ``result.json``.
+    """
+    masked = result.get("masked_text")
+    if masked is None:
+        return []
+    labels = {metric.key: metric.label for metric in get_profile(result["profile"]["name"]).metrics}
+    found = [
+        f"Text masked in {masked['images_with_text']:,} of {masked['images']:,} images "
+        f"({masked['questions']:,} questions), over all questions:"
+    ]
+    for key, test in masked["all_questions"].items():
+        interval = ""
+        if test["low"] is not None:
+            interval = f" (95% interval {test['low']:+.3f} to {test['high']:+.3f})"
+        found.append(
+            f"{labels[key]}: {test['first']:.3f} as they are, {test['second']:.3f} masked, "
+            f"difference {test['difference']:+.3f}{interval}, p {test['p']:.4f}"
+        )
+    return found

@@ -22,7 +22,7 @@ from biod2c_core.data.burnt_text import (
 )
 from biod2c_core.data.formats import image_root, read_records
 from biod2c_core.data.images import load_image, resolve_image
-from biod2c_core.data.images.recognise import PEEK_BYTES, PICTURE, recognise
+from biod2c_core.data.images.recognize import PEEK_BYTES, PICTURE, recognize
 from biod2c_core.data.records import write_records
 from biod2c_core.errors import ImageError, InputError
 
@@ -203,7 +203,7 @@ def write_masked(source: Path, target: Path, texts: Sequence[FoundText]) -> None
 def _is_picture(path: Path) -> bool:
     """Whether a file is an ordinary picture: no volume, and no DICOM header with names in it."""
     with path.open("rb") as file:
-        return recognise(file.read(PEEK_BYTES), str(path)) == PICTURE
+        return recognize(file.read(PEEK_BYTES), str(path)) == PICTURE
 
 
 def _is_plain_picture(path: Path) -> bool:

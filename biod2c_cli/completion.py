@@ -17,9 +17,9 @@ def presets(incomplete: str) -> list[str]:
 
 def profiles(incomplete: str) -> list[str]:
     """Names of the profiles of ``evaluate``."""
-    from biod2c_core.evaluation.score.profiles import PROFILE_NAMES
+    from biod2c_core.evaluation.score.profiles import ALL, profile_names
 
-    return _that_begin(PROFILE_NAMES, incomplete)
+    return _that_begin([*profile_names(), ALL], incomplete)
 
 
 def data_sets(incomplete: str) -> list[str]:

@@ -14,7 +14,9 @@ from biod2c_cli.options import PLAIN, AsJson, Device, ImageRoot, Model
 from biod2c_core.errors import InputError
 
 if TYPE_CHECKING:
+    from biod2c_core.evaluation.evaluate import Request
     from biod2c_core.evaluation.predict.models import Endpoint
+    from biod2c_core.evaluation.report.tables import Table
     from biod2c_core.evaluation.statistics.analysis import Analysis
 
 DEFAULT_COMMAND = "run"
@@ -41,7 +43,8 @@ Predictions = Annotated[
 ProfileName = Annotated[
     str,
     typer.Option(
-        help="How to count: multimedeval (the paper's table), llava-med, pmc-vqa, exact.",
+        help="How to count: multimedeval (the paper's table), medevalkit, llava-med ...; all puts "
+        "every convention side by side. See docs/metrics.md.",
         autocompletion=completion.profiles,
     ),
 ]
@@ -136,6 +139,7 @@ def run(
     from biod2c_core.evaluation.judge.judge_run import Judging
     from biod2c_core.evaluation.locate import find_data
     from biod2c_core.evaluation.predict.models import Endpoint
+    from biod2c_core.evaluation.score.profiles import ALL
 
     if predictions is not None and model is None and not _was_begun(predictions):
         raise InputError(
@@ -157,6 +161,9 @@ def run(
         judging=Judging(judge, endpoint, judge_passes) if judge else None,
     )
     load = partial(_load_model, predictions=request.predictions_file, endpoint=endpoint)
+    if profile == ALL:
+        _all_profiles(request, load, as_json)
+        return
     result = evaluate(request, load, lambda n: console.progress("Questions", n))
     if as_json:
         console.emit_json(result.to_dict())
@@ -179,13 +186,33 @@ def _load_model(checkpoint: str | None, device: str, predictions: Path, endpoint
     return load_model(checkpoint, device, predictions, endpoint)
 
 
-def _print(result: Analysis) -> None:
-    from biod2c_core.evaluation.report.tables import score_table
+def _all_profiles(request: Request, load: Any, as_json: bool) -> None:
+    from biod2c_core.evaluation.every_profile import evaluate_by_all
+    from biod2c_core.evaluation.report.profiles_table import profiles_table
 
-    table = score_table(result.to_dict())
+    if request.judging is not None:
+        raise InputError("--profile all asks no judge", "Name one profile, or leave out --judge.")
+    result = evaluate_by_all(request, load, lambda n: console.progress("Questions", n))
+    if as_json:
+        console.emit_json(result)
+        return
+    _print_table(profiles_table(result))
+
+
+def _print_table(table: Table) -> None:
     console.print_table(table.title, list(table.columns), table.plain_rows())
     for line in table.notes:
         console.note(line)
+
+
+def _print(result: Analysis) -> None:
+    from biod2c_core.evaluation.report.confidence import confidence_table
+    from biod2c_core.evaluation.report.tables import score_table
+
+    found = result.to_dict()
+    _print_table(score_table(found))
+    if found["confidence"]:
+        _print_table(confidence_table(found["confidence"]))
 
 
 @app.command()
@@ -206,6 +233,7 @@ def compare(
 
     from biod2c_core.evaluation.evaluate import compare_files
     from biod2c_core.evaluation.locate import find_data
+    from biod2c_core.evaluation.score.profiles import get_profile
 
     tests = compare_files(
         find_data(data), first, second, None if split == "all" else split, profile
@@ -213,9 +241,10 @@ def compare(
     if as_json:
         console.emit_json({key: asdict(test) for key, test in tests.items()})
         return
+    labels = {metric.key: metric.label for metric in get_profile(profile).metrics}
     rows = [
         [
-            key,
+            labels[key],
             f"{test.first:.3f}",
             f"{test.second:.3f}",
             f"{test.difference:+.3f}",
@@ -241,22 +270,56 @@ def table(
     paper_table: Annotated[
         int, typer.Option(min=1, max=2, help="1: data sets by models. 2: variants on BioVGQ.")
     ] = 1,
+    leaderboard: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="PAGE.html",
+            help="Instead, one table a data set and profile, any of them: with intervals, and which "
+            "differences are real. Also written as a page to sort.",
+        ),
+    ] = None,
+    published: Annotated[
+        Path | None,
+        typer.Option(metavar="JSON", help="Published numbers for the leaderboard, by profile."),
+    ] = None,
     form: Annotated[str, typer.Option("--format", help="text, markdown, latex or json.")] = "text",
 ) -> None:
-    """Lay results side by side as the paper's Tables 1 and 2, beside its published numbers."""
+    """Lay results side by side as the paper's Tables 1 and 2, or as a leaderboard."""
+    if published and not leaderboard:
+        raise InputError("--published goes with --leaderboard", "Name the page: PAGE.html.")
+    if leaderboard:
+        _leaderboard(results, leaderboard, published, form)
+        return
     from biod2c_core.evaluation.report.paper_tables import load_result, table_1, table_2, to_json
-    from biod2c_core.evaluation.report.tables import to_latex, to_markdown
 
     loaded = [load_result(argument) for argument in results]
     found = table_1(loaded) if paper_table == 1 else table_2(loaded)
+    _emit([found], to_json(found), form)
+
+
+def _leaderboard(runs: list[str], page: Path, published: Path | None, form: str) -> None:
+    from biod2c_core.atomic import atomic_open
+    from biod2c_core.evaluation.report.leaderboard import board_table, make_boards
+    from biod2c_core.evaluation.report.leaderboard_page import leaderboard_html
+
+    boards = make_boards(runs, published)
+    _emit([board_table(board) for board in boards], [board.to_dict() for board in boards], form)
+    with atomic_open(page) as file:
+        file.write(leaderboard_html(boards))
+    console.note(f"wrote {page}")
+
+
+def _emit(tables: list[Table], values: Any, form: str) -> None:
+    from biod2c_core.evaluation.report.tables import to_latex, to_markdown
+
     if form == "json":
-        console.emit_json(to_json(found))
+        console.emit_json(values)
     elif form in ("markdown", "latex"):
-        console.emit((to_markdown if form == "markdown" else to_latex)(found).rstrip("\n"))
+        write = to_markdown if form == "markdown" else to_latex
+        console.emit("\n".join(map(write, tables)).rstrip("\n"))
     elif form == "text":
-        console.print_table(found.title, list(found.columns), found.plain_rows())
-        for line in found.notes:
-            console.note(line)
+        for table in tables:
+            _print_table(table)
     else:
         raise InputError(f"unknown format {form!r}", "Use text, markdown, latex or json.")
 
@@ -287,3 +350,7 @@ def agree(
     console.print_table(title, ["measure", "value", "95% interval"], agreement_rows(found))
     if found.only_first or found.only_second:
         console.note(f"scored in A alone: {found.only_first}, in B alone: {found.only_second}")
+    if found.unscored_first or found.unscored_second:
+        console.note(
+            f"in both, but unscored: {found.unscored_first} in A, {found.unscored_second} in B"
+        )

@@ -13,11 +13,13 @@ from biod2c_core.atomic import atomic_open, json_text, write_json
 from biod2c_core.data.formats import image_root, read_records
 from biod2c_core.data.records import Record
 from biod2c_core.errors import InputError
+from biod2c_core.evaluation.judge.convention import ask_convention
 from biod2c_core.evaluation.judge.judge_run import Judging, judge_result
 from biod2c_core.evaluation.predict.endpoint_model import EndpointModel
 from biod2c_core.evaluation.predict.models import ENDPOINT_PREFIX
 from biod2c_core.evaluation.predict.predict import AnswersQuestions, predict
 from biod2c_core.evaluation.predict.predictions_file import (
+    check_complete,
     manifest_path,
     read_manifest,
     read_predictions,
@@ -25,6 +27,7 @@ from biod2c_core.evaluation.predict.predictions_file import (
     split_checksum,
 )
 from biod2c_core.evaluation.predict.sharding import Job, absorb_shards, predict_on
+from biod2c_core.evaluation.report.confidence import confidence_table
 from biod2c_core.evaluation.report.html import to_html
 from biod2c_core.evaluation.report.tables import score_table, to_latex, to_markdown
 from biod2c_core.evaluation.score.profiles import DEFAULT_PROFILE, get_profile
@@ -135,27 +138,63 @@ def evaluate(
     profile = get_profile(request.profile)
     if request.judging is not None and request.run is None:
         raise InputError("a judge needs a folder for its verdicts", "Give one: -o RUN.")
+    if profile.judge is not None and request.judging is None:
+        raise InputError(
+            f"the numbers of the profile {profile.name!r} come from a judge",
+            "Name the model: --judge MODEL, with -o RUN.",
+        )
+    records, path = answered_questions(request, load_model, progress)
+    predictions = read_predictions(path)
+    verdicts = None
+    if profile.judge is not None and request.judging is not None and request.run is not None:
+        check_complete(records, predictions, path)
+        verdicts = ask_convention(
+            records, predictions, profile, request.judging, request.run, progress
+        )
+    evaluation = score(
+        records,
+        predictions,
+        profile,
+        path,
+        verdicts=verdicts.verdicts if verdicts else None,
+        judged_by=verdicts.to_dict() if verdicts else None,
+    )
+    analysis = analyse(
+        evaluation,
+        predictions=read_manifest(path),
+        training=find_training(request),
+        image_root=request.image_folder,
+    )
+    if verdicts is None and request.judging is not None and request.run is not None:
+        judged = judge_result(evaluation.questions, request.judging, request.run, progress)
+        analysis = replace(analysis, judged=judged)
+    if request.run is not None:
+        write_run(request.run, analysis, request.image_folder)
+    return analysis
+
+
+def answered_questions(
+    request: Request, load_model: LoadModel, progress: Progress = silent
+) -> tuple[list[Record], Path]:
+    """The questions of a request, and the file with their answers, predicted where needed.
+
+    Args:
+        request: What to evaluate.
+        load_model: Called with checkpoint and device, only if something must be predicted.
+        progress: Given the number of questions, a context whose value is called with each number of
+            questions answered.
+
+    Raises:
+        InputError: Data, predictions or options do not fit.
+    """
     records = read_records(request.data, split=request.split)
     check_scorable(records)
     path = request.predictions_file
     _check_there(request)
     if not only_scores(request, records):
         _predict(request, records, load_model, progress)
-    evaluation = score(records, read_predictions(path), profile, path)
-    manifest = read_manifest(path)
-    _check_same_data(path, manifest, records)
-    analysis = analyse(
-        evaluation,
-        predictions=manifest,
-        training=find_training(request),
-        image_root=request.image_folder,
-    )
-    if request.judging is not None and request.run is not None:
-        judged = judge_result(evaluation.questions, request.judging, request.run, progress)
-        analysis = replace(analysis, judged=judged)
-    if request.run is not None:
-        write_run(request.run, analysis, request.image_folder)
-    return analysis
+    _check_same_data(path, read_manifest(path), records)
+    return records, path
 
 
 def _check_there(request: Request) -> None:
@@ -238,10 +277,12 @@ def write_run(folder: Path, analysis: Analysis, images: Path) -> None:
         images: Folder of the images, for the HTML page.
     """
     result = analysis.to_dict()
-    table = score_table(result)
+    tables = [score_table(result)]
+    if result["confidence"]:
+        tables.append(confidence_table(result["confidence"]))
     texts = {
-        "report.md": to_markdown(table),
-        "report.tex": to_latex(table),
+        "report.md": "\n".join(map(to_markdown, tables)),
+        "report.tex": "\n".join(map(to_latex, tables)),
         "report.html": to_html(analysis, images),
     }
     for name, text in texts.items():

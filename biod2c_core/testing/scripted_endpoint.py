@@ -42,6 +42,7 @@ from typing import IO, Any
 
 from biod2c_core.testing.scripted_batches import FakeBatches
 from biod2c_core.testing.scripted_completion import completion_body, request_digest
+from biod2c_core.testing.scripted_judge import judge_reply
 
 Reply = Callable[[dict[str, Any]], str]
 FAULTS = ("429", "500", "503", "timeout", "cut", "garbage", "nonsense", "refusal")
@@ -49,7 +50,9 @@ _LARGEST_BODY = 256 * 2**20
 
 
 def default_reply(request: dict[str, Any]) -> str:
-    """Two question-answer pairs that differ from request to request."""
+    """Two question-answer pairs that differ from request to request, or what a judge is asked for."""
+    if (verdict := judge_reply(request)) is not None:
+        return verdict
     name = request_digest(request)
     pairs = [
         {

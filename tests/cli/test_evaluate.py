@@ -275,6 +275,71 @@ def test_help_is_about_scoring() -> None:
     assert "--predictions" in result.stdout
 
 
+def test_every_convention_side_by_side(data: Path, tmp_path: Path) -> None:
+    theirs = answer_file(tmp_path, {"0": "Yes.", "1": "yes", "2": "the left lung", "3": "two"})
+    run = tmp_path / "run"
+    args = (data, "--predictions", theirs, "--profile", "all")
+    shown = invoke(*args, "-o", run)
+    assert shown.exit_code == 0, shown.output
+    for name in ("multimedeval 2", "medevalkit 1", "llava-med-2023 1", "lmms-slake 1"):
+        assert name in shown.stdout
+    result = json.loads(invoke(*args, "--json").stdout)
+    assert result == json.loads((run / "profiles.json").read_text())
+    by_name = {profile["name"]: profile for profile in result["profiles"]}
+    assert by_name["medevalkit"]["scores"]["open_exact"]["value"] == 0
+    assert by_name["multimedeval"]["scores"]["open_accuracy"]["value"] == 1
+    assert "mmmu" not in by_name  # there are no choices
+    assert result["need_a_judge"] == ["medevalkit-judge", "vlmevalkit-judge"]
+    refused = invoke(*args, "-o", run, "--judge", "gpt")
+    assert refused.exit_code == 2
+    assert "asks no judge" in refused.stderr
+
+
+def test_a_convention_with_a_judge(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-test")
+    theirs = answer_file(tmp_path, {"0": "Yes.", "1": "yes", "2": "Left lung", "3": "two"})
+    args = (data, "--predictions", theirs, "--profile", "medevalkit-judge")
+    without = invoke(*args)
+    assert without.exit_code == 2
+    assert "come from a judge" in without.stderr
+    with FakeEndpoint() as endpoint:
+        run = (*args, "-o", tmp_path / "run", "--judge", "gpt", "--base-url", endpoint.base_url)
+        shown = invoke(*run)
+        again = invoke(*run, "--json")
+    assert shown.exit_code == 0, shown.output
+    assert "depend on the judge gpt" in shown.stderr
+    scores = json.loads(again.stdout)["scores"]
+    assert [scores[key]["value"] for key in ("closed_accuracy", "open_accuracy", "accuracy")] == [
+        0.5
+    ] * 3
+
+
+def test_a_leaderboard(data: Path, tmp_path: Path) -> None:
+    for name, said in (("a", "yes"), ("b", "no")):
+        theirs = answer_file(tmp_path, dict.fromkeys("0123", said))
+        assert invoke(data, "--predictions", theirs, "-o", tmp_path / name).exit_code == 0
+    page = tmp_path / "board.html"
+    runs = (f"first={tmp_path / 'a'}", f"second={tmp_path / 'b'}")
+    shown = invoke("table", *runs, "--leaderboard", page)
+    assert shown.exit_code == 0, shown.output
+    assert "first" in page.read_text("utf-8")
+    boards = json.loads(invoke("table", *runs, "--leaderboard", page, "--format", "json").stdout)
+    assert [entry["name"] for entry in boards[0]["entries"]] == ["first", "second"]
+    assert invoke("table", *runs, "--published", page).exit_code == 2
+
+
+def test_confidences_are_assessed(data: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    shown = invoke(data, "-o", run)
+    assert "accuracy of the surest 80%" in shown.stdout
+    found = json.loads((run / "result.json").read_text())["confidence"]
+    assert (found["questions"], found["area"]["value"]) == (4, 0.75)
+    assert "Risk against coverage" in (run / "report.html").read_text("utf-8")
+    assert "accuracy of the surest 60%" in (run / "report.md").read_text("utf-8")
+
+
 def test_a_mistyped_predictions_file_is_not_made(data: Path, tmp_path: Path) -> None:
     path = tmp_path / "theris.jsonl"
     result = invoke(data, "--predictions", path)

@@ -22,14 +22,20 @@ from biod2c_core.data.formats import (
     register_format,
     stream_records,
 )
+from biod2c_core.data.records import Record
 from biod2c_core.errors import ConfigError, InputError
+from biod2c_core.evaluation.predict.predictions_file import Prediction
+from biod2c_core.evaluation.score import profiles
+from biod2c_core.evaluation.score.score_all import score_all
 from biod2c_core.model import losses
 from biod2c_core.model.beyond import extension
 from biod2c_core.model.checkpoints.folder import load_model
 from biod2c_core.training.stages import loss_weights
 from biod2c_core.training.train import train
 
-SECTIONS = ["A switch", "A loss", "A data set", "A vision library", "A command"]
+SECTIONS = [
+    *("A switch", "A loss", "A data set", "A metric profile", "A vision library", "A command"),
+]
 
 
 @pytest.mark.parametrize("section", SECTIONS)
@@ -40,7 +46,8 @@ def test_the_diff_fits_the_files_it_changes(section: str) -> None:
 @pytest.fixture
 def registries() -> Iterator[None]:
     """What a test registers is forgotten after it."""
-    known = [(each, dict(each)) for each in (extension.EXTENSIONS, losses.LOSSES, FORMATS)]
+    added = profiles._ADDED
+    known = [(each, dict(each)) for each in (extension.EXTENSIONS, losses.LOSSES, FORMATS, added)]
     yield
     for registry, before in known:
         registry.clear()
@@ -99,6 +106,16 @@ def test_a_data_set_of_another_package(registries: None, tmp_path: Path) -> None
     assert any("doctor" in line for line in options.notes.lines())
     with pytest.raises(InputError, match="a format is called 'pairs' already"):
         register_format(FORMATS["pairs"])
+
+
+def test_a_metric_profile_of_another_package(registries: None) -> None:
+    profile = new_module("A metric profile").PROFILE
+    profiles.register_profile(profile)
+    records = [Record("1", "1.png", "?", "Left lung"), Record("2", "2.png", "?", "heart")]
+    predictions = {"1": Prediction("1", "left one"), "2": Prediction("2", "a heart")}
+    scores = score_all(records, predictions, profiles.rule_profiles())
+    assert scores.values[:, scores.columns_of(profile)][:, 0].tolist() == [1, 0]
+    assert profiles.get_profile("first-word") is profile
 
 
 def test_a_command_of_ones_own(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:

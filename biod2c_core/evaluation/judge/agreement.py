@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -89,6 +89,8 @@ class Agreement:
         answers: How many both have scored.
         only_first: Ids that only A has scored.
         only_second: Ids that only B has scored.
+        unscored_first: Ids that both files have, without a score in A.
+        unscored_second: The same for B.
         pearson: Linear correlation.
         spearman: Rank correlation, ties at their mean rank.
         kappa: Cohen's kappa with quadratic weights, scores rounded to whole numbers.
@@ -102,6 +104,8 @@ class Agreement:
     answers: int
     only_first: int
     only_second: int
+    unscored_first: int
+    unscored_second: int
     pearson: Statistic
     spearman: Statistic
     kappa: Statistic
@@ -176,6 +180,15 @@ def _statistic(measure: Callable[[Floats, Floats], float], a: Floats, b: Floats)
     return Statistic(value, float(low), float(high))
 
 
+def _why_so_few(shared: Collection[str], unscored: Sequence[int]) -> str:
+    if len(shared) < 2:
+        return f"{len(shared)} ids are in both: check that the ids are the same."
+    return (
+        f"{len(shared)} ids are in both, but {unscored[0]} of these are unscored in A and "
+        f"{unscored[1]} in B: judge them again, or name another column."
+    )
+
+
 def agree(first: dict[str, float | None], second: dict[str, float | None]) -> Agreement:
     """Compare two sets of scores.
 
@@ -189,9 +202,11 @@ def agree(first: dict[str, float | None], second: dict[str, float | None]) -> Ag
     scored_a = {name: value for name, value in first.items() if value is not None}
     scored_b = {name: value for name, value in second.items() if value is not None}
     both = sorted(scored_a.keys() & scored_b.keys())
+    shared = first.keys() & second.keys()
+    unscored = [sum(scores[name] is None for name in shared) for scores in (first, second)]
     if len(both) < 2:
         raise InputError(
-            f"only {len(both)} answers are scored in both files", "Check that the ids are the same."
+            f"only {len(both)} answers are scored in both files", _why_so_few(shared, unscored)
         )
     a = np.array([scored_a[name] for name in both])
     b = np.array([scored_b[name] for name in both])
@@ -201,6 +216,8 @@ def agree(first: dict[str, float | None], second: dict[str, float | None]) -> Ag
         answers=len(both),
         only_first=len(scored_a) - len(both),
         only_second=len(scored_b) - len(both),
+        unscored_first=unscored[0],
+        unscored_second=unscored[1],
         pearson=_statistic(pearson, a, b),
         spearman=_statistic(spearman, a, b),
         kappa=_statistic(quadratic_kappa, a, b),

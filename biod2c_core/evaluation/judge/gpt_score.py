@@ -16,6 +16,7 @@ from typing import Any
 
 from biod2c_core.append_log import whole_characters
 from biod2c_core.errors import BioD2CError
+from biod2c_core.evaluation.judge.verdict_text import last_verdict
 from biod2c_core.evaluation.score.score import ScoredQuestion
 from biod2c_core.evaluation.statistics.intervals import Estimate, intervals
 from biod2c_core.llm_api import CallFailed, Client, request_key, run_all
@@ -50,7 +51,6 @@ SCHEMA: dict[str, Any] = {
 }
 NOT_ASKED = "not asked"
 
-_OBJECT = re.compile(r"\{.*\}", re.DOTALL)
 _OUT_OF_TEN = re.compile(r"\s*(\d+(?:\.\d+)?)\s*(?:/\s*10)?\s*")
 
 
@@ -95,7 +95,7 @@ def judge_messages(question: ScoredQuestion) -> list[dict[str, Any]]:
 
 
 def parse_verdict(name: str, text: str) -> Verdict:
-    """Read the judge's reply, with or without words around the JSON.
+    """Read the judge's reply: the last complete verdict in it counts, whatever stands around it.
 
     Args:
         name: Id of the question.
@@ -104,13 +104,7 @@ def parse_verdict(name: str, text: str) -> Verdict:
     Raises:
         ValueError: There is no JSON object, a criterion is missing, or one is outside 0..10.
     """
-    found = _OBJECT.search(text)
-    if found is None:
-        raise ValueError("the reply holds no JSON object")
-    try:
-        row = json.loads(found[0])
-    except RecursionError:
-        raise ValueError("the reply is nested too deeply") from None
+    row = last_verdict(text, CRITERIA)
     scores = {criterion: _rating(criterion, row.get(criterion)) for criterion in CRITERIA}
     reason = row.get("reason")
     said = " ".join(whole_characters(reason).split()) if isinstance(reason, str) else ""

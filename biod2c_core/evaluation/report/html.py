@@ -17,6 +17,7 @@ from PIL import Image
 
 from biod2c_core.data.images import load_image
 from biod2c_core.errors import ImageError
+from biod2c_core.evaluation.report.confidence import confidence_section
 from biod2c_core.evaluation.report.svg import DotRow, dot_plot
 from biod2c_core.evaluation.report.tables import number, result_title, score_table
 from biod2c_core.evaluation.score.profiles import Profile
@@ -26,19 +27,11 @@ from biod2c_core.pages import render_page
 
 THUMBNAIL = 288
 MOST_IMAGES = 1500
-_CORRECTNESS = (
-    "closed_accuracy",
-    "open_accuracy",
-    "choice_accuracy",
-    "exact_match",
-    "closed_accuracy_by_type",
-    "open_recall",
-)
 
 
 def verdict(question: ScoredQuestion) -> str:
     """``right`` for full marks by the profile's own measure, ``wrong`` for none, else ``partly``."""
-    value = next((question.values[key] for key in _CORRECTNESS if key in question.values), 0.0)
+    value = question.correctness or 0.0
     return "right" if value == 1 else "partly" if value > 0 else "wrong"
 
 
@@ -162,5 +155,6 @@ def to_html(analysis: Analysis, image_root: Path) -> str:
         metrics=profile.metrics,
         scores=dot_plot(_score_rows(result, profile), "Scores with intervals and baselines"),
         breakdown=_breakdown(result, profile),
+        confidence=confidence_section(result["confidence"]),
         data=_embedded(analysis.evaluation.questions, image_root),
     ).html

@@ -32,35 +32,47 @@ class NamedResult:
     result: Mapping[str, Any]
 
 
-def load_result(argument: str) -> NamedResult:
-    """Read a result.
+def read_result(argument: str) -> NamedResult:
+    """Read a result of any profile.
 
     Args:
         argument: A run folder or its ``result.json``, optionally as ``NAME=PATH``. The default name
             is the model's, with its control named, else the folder's.
 
     Raises:
-        InputError: It cannot be read, or is not by the profile ``multimedeval``.
+        InputError: It cannot be read.
     """
     name, _, place = argument.rpartition("=")
     path = Path(place)
     path = path / "result.json" if path.is_dir() else path
     try:
         result = read_json(path)
-        profile, predictions = result["profile"]["name"], result["predictions"] or {}
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        predictions = result["predictions"] or {}
+        default = predictions.get("model") or path.resolve().parent.name
+        _ = result["profile"]["name"], result["data"]["source"], result["scores"].keys()
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(
             f"{path} is no result of biod2c evaluate", "Name a run folder or its result.json."
         ) from error
-    if profile != "multimedeval":
-        raise InputError(
-            f"{path} was scored by the profile {profile!r}, the paper's tables by 'multimedeval'",
-            "Score its predictions again with --profile multimedeval.",
-        )
-    default = predictions.get("model") or path.resolve().parent.name
     if predictions.get("shuffle_seed") is not None:
         default += ", images shuffled"
     return NamedResult(name or default, path, result)
+
+
+def load_result(argument: str) -> NamedResult:
+    """Read a result for the paper's tables; see :func:`read_result`.
+
+    Raises:
+        InputError: It cannot be read, or is not by the profile ``multimedeval``.
+    """
+    found = read_result(argument)
+    profile = found.result["profile"]["name"]
+    if profile != "multimedeval":
+        raise InputError(
+            f"{found.path} was scored by the profile {profile!r}, the paper's tables by 'multimedeval'",
+            "Score its predictions again with --profile multimedeval.",
+        )
+    return found
 
 
 def _marked(values: Sequence[float | None]) -> list[Cell]:
@@ -139,7 +151,8 @@ def _table_1_notes(averages: Sequence[float | None]) -> list[str]:
         if average is not None and abs(average - printed) > 0.0015
     ]
     notes = [
-        "All columns by MultiMedEval's definitions; ROUGE-1 is its token recall, as in the paper.",
+        'All columns by MultiMedEval\'s definitions. The paper prints open ACC as "opened ACC" and '
+        'token recall as "ROUGE-1", which it is not.',
         "BioMedGPT's RAD-VQA and Path-VQA values are LLaVA-Med's in the paper's source.",
         "Averages are recomputed from the twelve cells.",
     ]
@@ -162,7 +175,7 @@ def _size_notes(results: Sequence[NamedResult]) -> list[str]:
 
 
 def table_2(results: Sequence[NamedResult]) -> Table:
-    """Variants by rows: BLEU-1, ROUGE-1, GPT score and their average, on the BioVGQ test set.
+    """Variants by rows: BLEU-1, token recall, GPT score and their average, on the BioVGQ test set.
 
     The GPT score is divided by ten; without a judge's scores there is none, and no average.
 
@@ -189,9 +202,13 @@ def table_2(results: Sequence[NamedResult]) -> Table:
         [Cell(name), *(column[index] for column in columns)]
         for index, (name, _) in enumerate(lines)
     ]
-    notes = ["ROUGE-1 is token recall, as in Table 1.", "GPT score divided by ten."]
+    notes = [
+        'The paper prints token recall as "ROUGE-1", as in Table 1.',
+        "GPT score divided by ten. The paper publishes neither the judge's prompt nor its version, so "
+        "its published GPT scores are not comparable with any other.",
+    ]
     title = "Table 2. Published rows as the paper prints them; the others measured."
-    return Table(title, ["", "BLEU-1", "ROUGE-1", "GPT score / 10", "Average"], rows, notes)
+    return Table(title, ["", "BLEU-1", "token recall", "GPT score / 10", "Average"], rows, notes)
 
 
 def to_json(table: Table) -> dict[str, Any]:

@@ -54,3 +54,45 @@ def dot_plot(rows: Sequence[DotRow], title: str) -> Markup:
         width=LABEL_WIDTH + PLOT_WIDTH + MARGIN,
         height=ROW_HEIGHT * len(rows) + 30,
     )
+
+
+@dataclass(frozen=True)
+class Line:
+    """A line through points in the unit square, solid or dashed."""
+
+    name: str
+    points: Sequence[tuple[float, float]]
+    solid: bool = True
+
+
+@dataclass(frozen=True)
+class Dot:
+    """A point in the unit square with a text for those who point at it."""
+
+    x: float
+    y: float
+    name: str
+
+
+def line_plot(lines: Sequence[Line], dots: Sequence[Dot], titles: tuple[str, str, str]) -> Markup:
+    """Lines and dots over axes from 0 to 1.
+
+    Args:
+        lines: Drawn first.
+        dots: Drawn over them.
+        titles: Of the plot (for screen readers), of the horizontal and of the vertical axis.
+    """
+    left, top, side = 60, 30, 320
+    title, x_title, y_title = titles
+    return render(
+        "report/line_plot.html",
+        lines=lines,
+        dots=dots,
+        title=title,
+        x_title=x_title,
+        y_title=y_title,
+        x=lambda value: round(left + side * value, 1),
+        y=lambda value: round(top + side * (1 - value), 1),
+        width=left + side + 30,
+        height=top + side + 45,
+    )

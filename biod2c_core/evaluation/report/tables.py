@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -65,9 +65,17 @@ def result_title(result: dict[str, Any]) -> str:
     )
 
 
+def labels_of(result: Mapping[str, Any]) -> dict[str, str]:
+    """Column to its name, in order: as the result says, else as its profile does today."""
+    profile = result["profile"]
+    if "columns" in profile:
+        return dict(profile["columns"])
+    return {metric.key: metric.label for metric in get_profile(profile["name"]).metrics}
+
+
 def score_table(result: dict[str, Any]) -> Table:
     """The main table of one result: each column with interval, baselines and number of questions."""
-    labels = {metric.key: metric.label for metric in get_profile(result["profile"]["name"]).metrics}
+    labels = labels_of(result)
     beside_it = {name.replace("_", " "): columns for name, columns in result["baselines"].items()}
     overlap = result["contamination"]
     if overlap and 0 < overlap["seen_images"] < overlap["images"]:
@@ -110,6 +118,12 @@ def notes(result: dict[str, Any]) -> list[str]:
         )
     else:
         found.append("No training records were given: no baselines, no contamination check.")
+    if judge := result["profile"].get("judge"):
+        found.append(
+            f"These numbers depend on the judge {judge['model']} and its rubric "
+            f"({judge['rubric']['checksum']}): {judge['asked']} answers were sent to it, "
+            f"{judge['undecided']} count as wrong because no reply could be read."
+        )
     if judge := result.get("judge"):
         found.append(
             f"Judge {judge['model']}, rubric {judge['rubric']['version']} "

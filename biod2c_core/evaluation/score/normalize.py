@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 import string
 import unicodedata
+from functools import lru_cache
 
 from biod2c_core.data.formats.fields.yes_no import yes_or_no
 from biod2c_core.evaluation.score.scripts import has_other_script, spaced
@@ -63,6 +64,7 @@ _DIGIT_COMMA = re.compile(r"\d,\d")
 _MOST_PERIODS = int(re.UNICODE)
 
 
+@lru_cache(maxsize=1 << 12)  # every profile that uses it asks for the same texts
 def vqa_clean(text: str) -> str:
     """Clean an answer as MultiMedEval and LLaVA-Med do.
 

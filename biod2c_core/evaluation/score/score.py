@@ -18,6 +18,12 @@ from biod2c_core.evaluation.predict.predictions_file import (
 from biod2c_core.evaluation.score.normalize import closed_answer
 from biod2c_core.evaluation.score.profiles import Profile
 
+# The columns that say whether a question is right, the first that applies
+CORRECTNESS = (
+    *("accuracy", "closed_accuracy", "open_accuracy", "choice_accuracy", "exact_match"),
+    *("closed_accuracy_by_type", "open_recall"),
+)
+
 
 @dataclass(frozen=True)
 class ScoredQuestion:
@@ -26,6 +32,11 @@ class ScoredQuestion:
     record: Record
     prediction: Prediction
     values: dict[str, float]
+
+    @property
+    def correctness(self) -> float | None:
+        """How right it is by the profile's own measure, in [0, 1]; None where no column says so."""
+        return next((self.values[key] for key in CORRECTNESS if key in self.values), None)
 
 
 @dataclass(frozen=True)
@@ -38,10 +49,17 @@ class Mean:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Everything known about one predictions file on one split."""
+    """Everything known about one predictions file on one split.
+
+    Attributes:
+        profile: The scoring convention.
+        questions: In the data's order.
+        judged_by: Judge, rubric and counts, where the convention rests on a judge.
+    """
 
     profile: Profile
     questions: tuple[ScoredQuestion, ...]
+    judged_by: Mapping[str, Any] | None = None
 
     @property
     def records(self) -> list[Record]:
@@ -53,6 +71,15 @@ class Evaluation:
         values = [question.values[key] for question in self.questions if key in question.values]
         return Mean(sum(values) / len(values) if values else None, len(values))
 
+    def totals(self) -> dict[str, float]:
+        """The profile's numbers that are no mean over questions."""
+        if self.profile.totals is None:
+            return {}
+        answers = [question.prediction.answer for question in self.questions]
+        means = {metric.key: self.mean(metric.key).value for metric in self.profile.metrics}
+        known = {key: value for key, value in means.items() if value is not None}
+        return self.profile.totals(self.records, answers, known)
+
     def header(self) -> dict[str, Any]:
         """What every result must hold: version, profile, and which data, as JSON-ready values."""
         return {
@@ -61,6 +88,9 @@ class Evaluation:
                 "name": self.profile.name,
                 "version": self.profile.version,
                 "summary": self.profile.summary,
+                "source": self.profile.source,
+                "columns": {metric.key: metric.label for metric in self.profile.metrics},
+                "judge": dict(self.judged_by) if self.judged_by else None,
             },
             "data": describe_split(self.records),
         }
@@ -107,6 +137,9 @@ def score(
     predictions: Mapping[str, Prediction],
     profile: Profile,
     path: str | Path = "predictions",
+    *,
+    verdicts: Mapping[str, float] | None = None,
+    judged_by: Mapping[str, Any] | None = None,
 ) -> Evaluation:
     """Score one prediction for each record.
 
@@ -115,6 +148,8 @@ def score(
         predictions: Id to prediction.
         profile: The scoring convention.
         path: Where the predictions come from, for error messages.
+        verdicts: Id to what the convention's judge said; columns that need one are left out without.
+        judged_by: Judge, rubric and counts, for the result.
 
     Raises:
         InputError: There is no record, or one without a gold answer.
@@ -123,12 +158,15 @@ def score(
     check_scorable(records)
     check_complete(records, predictions, path)
     rule = profile.prepare(records)
-    return Evaluation(
-        profile,
-        tuple(
-            ScoredQuestion(
-                record, predictions[record.id], rule(record, predictions[record.id].answer)
-            )
-            for record in records
-        ),
+    known = verdicts or {}
+
+    def values(record: Record) -> dict[str, float]:
+        found = rule(record, predictions[record.id].answer)
+        if profile.judge is None:
+            return found
+        return profile.judge.columns(record, known.get(record.id), found)
+
+    questions = (
+        ScoredQuestion(record, predictions[record.id], values(record)) for record in records
     )
+    return Evaluation(profile, tuple(questions), judged_by)

@@ -10,10 +10,12 @@ from typing import Any
 from biod2c_core.data.records import Record
 from biod2c_core.evaluation.judge.judge_run import Judged
 from biod2c_core.evaluation.score.score import Evaluation, score
+from biod2c_core.evaluation.statistics.abstention import Confidence, assess_confidence
 from biod2c_core.evaluation.statistics.baselines import majority, question_only
 from biod2c_core.evaluation.statistics.contamination import Contamination, check_contamination
 from biod2c_core.evaluation.statistics.intervals import (
     LEVEL,
+    METHOD,
     RESAMPLES,
     SEED,
     Estimate,
@@ -47,6 +49,7 @@ class Analysis:
         clean: The estimates on questions about images that training does not have; empty where
             there are none, or without training records.
         judged: What a language model thinks of the answers; None where it was not asked.
+        confidence: What the answers' confidences are worth; None where there are none.
     """
 
     evaluation: Evaluation
@@ -57,6 +60,7 @@ class Analysis:
     contamination: Contamination | None
     clean: Estimates
     judged: Judged | None = None
+    confidence: Confidence | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Everything but the questions, as JSON-ready values."""
@@ -65,7 +69,7 @@ class Analysis:
             "predictions": dict(self.predictions) if self.predictions else None,
             "intervals": {
                 "level": LEVEL,
-                "method": "percentile bootstrap over images",
+                "method": METHOD,
                 "resamples": RESAMPLES,
                 "seed": SEED,
             },
@@ -74,6 +78,7 @@ class Analysis:
             "baselines": {name: _to_dicts(columns) for name, columns in self.baselines.items()},
             "contamination": self.contamination.to_dict() if self.contamination else None,
             "unseen_images_only": _to_dicts(self.clean),
+            "confidence": self.confidence.to_dict() if self.confidence else None,
             "breakdown": {
                 tag: {value: _to_dicts(columns) for value, columns in values.items()}
                 for tag, values in self.breakdown.items()
@@ -120,6 +125,7 @@ def analyse(
         baselines=baselines,
         contamination=contamination,
         clean=clean,
+        confidence=assess_confidence(evaluation.questions),
     )
 
 

@@ -10,19 +10,23 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 import numpy as np
 from numpy.typing import NDArray
 
+from biod2c_core.data.records import Record
 from biod2c_core.errors import InputError
 from biod2c_core.evaluation.score.score import Evaluation, ScoredQuestion
 
 LEVEL = 0.95
+METHOD = "percentile bootstrap over images"
 RESAMPLES = 2000
 SEED = 20250
 MOST_GROUPS = 40
 _CHUNK = 500
 _CELLS = 1 << 15
+_STACKED_CELLS = 1 << 22  # 32 MB
 
 Floats = NDArray[np.float64]
 
@@ -80,12 +84,22 @@ def resampled_means(
         (B, M); NaN where a draw holds no question of a column.
     """
     columns = np.concatenate([sums, counts], 1)
-    totals = np.concatenate([drawn @ columns for drawn in _draws(len(sums), resamples, seed)])
+    blocks = _stacked(image_draws(len(sums), resamples, seed), len(sums))
+    totals = np.concatenate([drawn @ columns for drawn in blocks])
     with np.errstate(invalid="ignore", divide="ignore"):
         return totals[:, : sums.shape[1]] / totals[:, sums.shape[1] :]
 
 
-def _draws(images: int, resamples: int, seed: int) -> Iterator[Floats]:
+def _stacked(blocks: Iterator[Floats], images: int) -> Iterator[Floats]:
+    """Small blocks, as many images give them, put together: a product reads its other side once."""
+    if images <= _CELLS // 2:
+        yield from blocks
+        return
+    while stack := [block.copy() for block in islice(blocks, max(1, _STACKED_CELLS // images))]:
+        yield np.concatenate(stack)
+
+
+def image_draws(images: int, resamples: int, seed: int) -> Iterator[Floats]:
     """How often each image is drawn, (rows, C) at a time; the next block overwrites the last one.
 
     Image numbers are drawn and counted: several times as fast as the multinomial distribution, which
@@ -129,20 +143,57 @@ def intervals(
     # Sorted, so that the interval does not depend on the order of the records.
     questions = sorted(questions, key=lambda question: question.record.id)
     sums, counts = image_totals(questions, keys)
+    found = _estimates(sums, counts, level, resamples, seed)
+    return dict(zip(keys, found, strict=True))
+
+
+def matrix_intervals(
+    records: Sequence[Record],
+    values: Floats,
+    *,
+    level: float = LEVEL,
+    resamples: int = RESAMPLES,
+    seed: int = SEED,
+) -> list[Estimate]:
+    """:func:`intervals` of many columns at once, for the values of a table.
+
+    Args:
+        records: Q questions.
+        values: (Q, M); NaN where a column does not apply.
+        level: Coverage.
+        resamples: B.
+        seed: Of the draw.
+    """
+    order = sorted(range(len(records)), key=lambda i: records[i].id)
+    place: dict[str, int] = {}
+    rows = np.array([place.setdefault(records[i].image, len(place)) for i in order])
+    sums, counts = (np.zeros((len(place), values.shape[1])) for _ in range(2))
+    for column in range(values.shape[1]):
+        ordered = values[order, column]
+        applies = ~np.isnan(ordered)
+        sums[:, column] = np.bincount(rows[applies], weights=ordered[applies], minlength=len(place))
+        counts[:, column] = np.bincount(rows[applies], minlength=len(place))
+    return _estimates(sums, counts, level, resamples, seed)
+
+
+def _estimates(
+    sums: Floats, counts: Floats, level: float, resamples: int, seed: int
+) -> list[Estimate]:
+    """Mean and interval of each column of sums and counts by image."""
     totals = counts.sum(0)
     tail = (1 - level) / 2
-    result = {}
+    result = []
     means = resampled_means(sums, counts, resamples, seed) if len(sums) > 1 else None
-    for index, key in enumerate(keys):
-        if totals[index] == 0:
-            result[key] = Estimate(None, 0)
+    for index, questions in enumerate(totals):
+        if questions == 0:
+            result.append(Estimate(None, 0))
             continue
-        value, questions_there = float(sums[:, index].sum() / totals[index]), int(totals[index])
+        value = float(sums[:, index].sum() / questions)
         if means is None or np.isnan(means[:, index]).all():
-            result[key] = Estimate(value, questions_there)
+            result.append(Estimate(value, int(questions)))
             continue
         low, high = np.nanquantile(means[:, index], [tail, 1 - tail])
-        result[key] = Estimate(value, questions_there, float(low), float(high))
+        result.append(Estimate(value, int(questions), float(low), float(high)))
     return result
 
 
@@ -271,7 +322,7 @@ def compare(
             if metric.key in a.values and metric.key in b.values
         ]
         if pairs:
-            found[metric.key] = _paired(pairs, resamples, seed)
+            found[metric.key] = paired_test(pairs, resamples, seed)
     adjusted = holm([test.p for test in found.values()])
     return {
         key: PairedTest(**{**vars(test), "p_adjusted": p})
@@ -279,9 +330,18 @@ def compare(
     }
 
 
-def _paired(
-    pairs: Sequence[tuple[ScoredQuestion, float, float]], resamples: int, seed: int
+def paired_test(
+    pairs: Sequence[tuple[ScoredQuestion, float, float]],
+    resamples: int = RESAMPLES,
+    seed: int = SEED,
 ) -> PairedTest:
+    """One column of system A against system B.
+
+    Args:
+        pairs: A question, A's value and B's value.
+        resamples: For the interval.
+        seed: Of all draws.
+    """
     pairs = sorted(pairs, key=lambda pair: pair[0].record.id)
     place: dict[str, int] = {}
     for question, _, _ in pairs:

@@ -322,3 +322,59 @@ def test_human_scores(tmp_path: Path) -> None:
     path = tmp_path / "human.csv"
     path.write_text("\ufeffid,rater,score\n1,A,7.5\n2,A,\n", "utf-8")
     assert read_scores(path) == {"1": 7.5, "2": None}
+
+
+FINAL = {"reasonableness": 9, "accuracy": 5, "similarity": 6.5, "score": 7}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"<think>Perhaps {reply(1)}? No, {{the}} lung.</think>\n{reply()}\nThat is all {{really}}.",
+        f"Draft: {reply(2)}\nFinal: {reply()}",
+        f'{reply()}\n{{"score": 3}}',  # not complete, so it is not the verdict
+        '{"scores": {"reasonableness": 9, "accuracy": 5, "similarity": 6.5, "score": 7}, "reason": "x"}',
+        '{"Reasonableness": {"score": 9, "why": "a, ]"}, "accuracy": {"rating": 5}, '
+        '"similarity": 6.5, "Score": "7/10",}',
+        '```json\n{"reasonableness": 9, "accuracy": 5,\n "similarity": 6.5, "score": 7, }\n```',
+        f"[{reply(1)}, {reply()}]",
+    ],
+)
+def test_the_last_complete_verdict_counts(text: str) -> None:
+    assert parse_verdict("q", text).scores == FINAL
+
+
+def test_a_last_verdict_that_is_out_of_range_is_not_replaced_by_a_draft() -> None:
+    with pytest.raises(ValueError, match="score is 12"):
+        parse_verdict("q", f"{reply(2)} {reply(12)}")
+
+
+@given(st.text(alphabet='{}[]",:\\ 1aé', max_size=60))
+def test_brackets_and_quotes_alone_are_refused(text: str) -> None:
+    try:
+        parse_verdict("q", text)
+    except ValueError:
+        return
+    pytest.fail("no verdict can be made of these letters")
+
+
+def test_unscored_rows_are_named_instead_of_the_ids() -> None:
+    scored = {"a": 1.0, "b": 2.0, "c": 3.0}
+    unscored = {"a": 1.0, "b": None, "c": None}
+    with pytest.raises(InputError) as found:
+        agree(scored, unscored)
+    assert "3 ids are in both" in str(found.value)
+    assert "0 of these are unscored in A and 2 in B" in str(found.value)
+    with pytest.raises(InputError, match="check that the ids are the same"):
+        agree(scored, {"x": 1.0, "y": 2.0})
+    two = agree(scored, {"a": 2.0, "b": 2.0, "c": None})
+    assert (two.answers, two.unscored_first, two.unscored_second) == (2, 0, 1)
+
+
+def test_the_scripted_endpoint_judges_out_of_the_box(tmp_path: Path) -> None:
+    with FakeEndpoint() as endpoint:
+        judging = Judging("fake", Endpoint(endpoint.base_url))
+        questions = [question(0, "left lung"), question(1, "right lung"), question(2, "heart")]
+        judge_result(questions, judging, tmp_path, lambda _: nullcontext(lambda _: None))
+    rows = [json.loads(line) for line in (tmp_path / "judge.jsonl").read_text().splitlines()]
+    assert [row["score"] for row in rows] == [10, 5, 0]

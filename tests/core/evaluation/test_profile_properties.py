@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from biod2c_core.data.records import Record
 from biod2c_core.evaluation.predict.predictions_file import Prediction, read_predictions
-from biod2c_core.evaluation.score.profiles import PROFILE_NAMES, get_profile
+from biod2c_core.evaluation.score.profiles import get_profile, rule_profiles
 from biod2c_core.evaluation.score.score import Evaluation, score
 
 WORDS = [
@@ -31,7 +31,8 @@ golds = answers.map(lambda text: f"{text} lung").filter(str.strip)
 kinds = st.sampled_from(["OPEN", "CLOSED", ""])
 rows = st.lists(st.tuples(golds, answers, kinds), min_size=1, max_size=8)
 
-profiles = pytest.mark.parametrize("profile", PROFILE_NAMES)
+BY_RULE = [profile.name for profile in rule_profiles()]
+profiles = pytest.mark.parametrize("profile", BY_RULE)
 
 
 def evaluate(profile: str, rows: Sequence[tuple[str, str, str]]) -> Evaluation:
@@ -69,7 +70,11 @@ def test_the_order_of_questions_does_not_matter(
     assert means(evaluate(profile, shuffled)) == pytest.approx(expected, nan_ok=True)
 
 
-@profiles
+# BLEU of these cuts at single blanks, so that a doubled one is an empty token.
+TWO_BLANKS_ARE_A_TOKEN = ("medevalkit", "medevalkit-slake")
+
+
+@pytest.mark.parametrize("profile", [n for n in BY_RULE if n not in TWO_BLANKS_ARE_A_TOKEN])
 @settings(max_examples=50)
 @given(rows=rows)
 def test_blanks_written_twice_do_not_matter(profile: str, rows: list[tuple[str, str, str]]) -> None:
@@ -77,13 +82,28 @@ def test_blanks_written_twice_do_not_matter(profile: str, rows: list[tuple[str, 
     assert means(evaluate(profile, doubled)) == means(evaluate(profile, rows))
 
 
-# Flaws of LLaVA-Med that its profile keeps: "lung" is no correct closed answer to itself, and its
-# "exact match" counts a gold's repeated words once.
-UNSURE_OF_ITSELF = {
+# Flaws that profiles keep: LLaVA-Med's closed rule knows only yes and no, its "exact match" counts a
+# gold's repeated words once, BLEU of an order that a short text does not have is 0, MedEvalKit finds the
+# "no" inside "yes, not ..." and reads "answer is", BiomedGPT lowers the case of the gold alone.
+_LLAVA_MED = {
+    *("closed_accuracy", "closed_accuracy_by_type", "closed_accuracy_2023", "open_exact"),
+    *("open_accuracy_by_type", "open_order_2", "open_order_3", "open_bleu_4"),
+}
+_MEDEVALKIT = {
+    *("open_bleu_2", "open_bleu_3", "open_bleu_4", "open_rouge_2", "open_rouge_l"),
     "closed_accuracy",
-    "closed_accuracy_by_type",
-    "closed_accuracy_released",
-    "open_exact",
+}
+UNSURE_OF_ITSELF = {
+    "llava-med": _LLAVA_MED,
+    "llava-med-2023": _LLAVA_MED,
+    "medevalkit": _MEDEVALKIT,
+    "medevalkit-slake": _MEDEVALKIT | {"closed_accuracy_by_type", "accuracy"},
+    "vqa-med": {"bleu_new_nltk"},
+    "medvlmbench": {
+        *("open_exact", "closed_exact", "all_exact"),
+        *("open_bleu_2", "open_bleu_3", "open_bleu_4"),
+    },
+    "biomedgpt": {"accuracy"},
 }
 
 
@@ -93,7 +113,7 @@ UNSURE_OF_ITSELF = {
 def test_the_gold_answer_is_right(profile: str, rows: list[tuple[str, str]]) -> None:
     evaluation = evaluate(profile, [(gold, gold, kind) for gold, kind in rows])
     for key, value in means(evaluation).items():
-        if value is not None and not (profile == "llava-med" and key in UNSURE_OF_ITSELF):
+        if value is not None and key not in UNSURE_OF_ITSELF.get(profile, ()):
             assert value == pytest.approx(1, abs=1e-7), key
 
 

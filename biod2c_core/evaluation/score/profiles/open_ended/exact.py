@@ -1,4 +1,7 @@
-"""Exact match after normalisation, the strictest convention (lmms-eval)."""
+"""Exact match without case and punctuation: this project's own strict count, of any language.
+
+lmms-eval counts SLAKE otherwise (brackets, words for yes and no): that is ``lmms-slake``.
+"""
 
 from __future__ import annotations
 
@@ -30,11 +33,12 @@ def prepare(_records: Sequence[Record]) -> QuestionScorer:
 PROFILE = Profile(
     name="exact",
     version="2",
-    summary="exact match without case and punctuation, as in lmms-eval",
+    summary="exact match without case and punctuation (biod2c's own)",
     metrics=(
         Metric("exact_match", "exact match", "Share of exact answers, all questions."),
         *ACCURACY_METRICS,
         *BY_TYPE_METRICS,
     ),
     prepare=prepare,
+    source="biod2c",
 )

@@ -69,9 +69,14 @@ PROFILE = Profile(
             'Mean recall of the distinct gold tokens, all questions; "ROUGE-1" in the paper.',
         ),
         Metric("token_f1", "token F1", "Mean F1 of the distinct tokens, all questions."),
-        Metric("open_recall", "open recall", "Mean token recall of the open questions."),
-        Metric("rouge_1", "ROUGE-1", "Mean ROUGE-1 F-measure (rouge-score), all questions."),
+        Metric("open_recall", "open token recall", "Mean token recall of the open questions."),
+        Metric(
+            "rouge_1",
+            "ROUGE-1 (rouge-score)",
+            "Mean ROUGE-1 F-measure (rouge-score), all questions.",
+        ),
         *BY_TYPE_METRICS,
     ),
     prepare=prepare,
+    source="multimedeval 1.0.0 on PyPI",
 )

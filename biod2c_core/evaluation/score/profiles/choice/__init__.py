@@ -1,0 +1,1 @@
+"""Conventions for multiple choice; they apply to records with choices."""

@@ -1,0 +1,1 @@
+"""Conventions whose numbers come from a language model, and depend on it."""

@@ -1,0 +1,1 @@
+"""Conventions for questions with free answers, yes and no among them."""

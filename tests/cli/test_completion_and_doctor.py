@@ -31,7 +31,7 @@ def completed(line: str) -> list[str]:
         ("biod2c ev", ["evaluate"]),
         ("biod2c train --preset tin", ["tiny"]),
         ("biod2c presets show pa", ["paper", "paper-zero3"]),
-        ("biod2c evaluate x.jsonl --profile pmc", ["pmc-vqa"]),
+        ("biod2c evaluate x.jsonl --profile multi", ["multimedeval"]),
         ("biod2c evaluate x.jsonl --split va", ["validation"]),
         ("biod2c evaluate vqa", ["vqa-rad"]),
         ("biod2c data stats x --format sla", ["slake"]),

@@ -26,6 +26,10 @@ from biod2c_core.errors import ImageError, MissingDependencyError, RecordError
 
 MIN_CONFIDENCE = 0.5
 PACKAGE = "rapidocr-onnxruntime"
+# Captions of archives, which name who sent a picture in, are eight pixels high in one of a thousand: at
+# its own size the reader misses most of them.
+_ENLARGED = 2
+_LONGEST = 2600  # pixels of a side; more would take over 2 GB
 _MOST_ELONGATED = 4  # longer than that many times its breadth, a picture is blown up without bounds
 _MARGIN = 0.15  # of a box's height: strokes reach beyond what the reader marks
 
@@ -73,15 +77,19 @@ class TextReader:
         except ImportError as error:
             raise MissingDependencyError(PACKAGE, "text") from error
         cv2.setNumThreads(1)
-        self._engine = RapidOCR(intra_op_num_threads=1, inter_op_num_threads=1)
-        self.identity = f"{PACKAGE} {version(PACKAGE)}"
+        self._engine = RapidOCR(
+            intra_op_num_threads=1, inter_op_num_threads=1, max_side_len=_LONGEST
+        )
+        self.identity = f"{PACKAGE} {version(PACKAGE)}, {_ENLARGED} times to {_LONGEST}"
 
     def read(self, picture: Image.Image) -> list[FoundText]:
         """All text in an RGB picture, however unsure.
 
-        Over 2,000 pixels a side it is read at that size.
+        It is read at twice its size, up to 2,600 pixels a side.
         """
-        width, height = picture.size
+        factor = min(_ENLARGED, _LONGEST / max(picture.size))
+        width, height = (max(1, round(side * factor)) for side in picture.size)
+        picture = picture.resize((width, height), Image.Resampling.BICUBIC)
         pixels = np.asarray(picture)[:, :, ::-1]  # BGR, as OpenCV has it
         wide, high = (
             max(0, -(-a // _MOST_ELONGATED) - b) for a, b in ((height, width), (width, height))

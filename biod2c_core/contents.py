@@ -62,7 +62,7 @@ def pictures_checksum(pictures: Iterable[tuple[str, Path]]) -> str | None:
     Returns:
         64 hexadecimal digits; None where a file cannot be read, and nothing can be said.
     """
-    named = sorted(set(pictures))
+    named = list(pictures)
     files = list(dict.fromkeys(path for _, path in named))
     try:
         with ThreadPoolExecutor(_READERS) as pool:
@@ -70,8 +70,8 @@ def pictures_checksum(pictures: Iterable[tuple[str, Path]]) -> str | None:
     except (OSError, ValueError):
         return None
     digest = hashlib.sha256()
-    for name, path in named:
-        digest.update(f"{found[path]} {name}\n".encode("utf-8", "surrogatepass"))
+    for line in sorted({f"{found[path]} {name}\n" for name, path in named}):
+        digest.update(line.encode("utf-8", "surrogatepass"))
     return digest.hexdigest()
 
 

@@ -19,7 +19,7 @@ from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState,
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
-from biod2c_core.errors import DivergenceError
+from biod2c_core.errors import DivergenceError, InputError
 from biod2c_core.model.losses import LOSSES
 from biod2c_core.model.modeling import BioD2CForConditionalGeneration
 from biod2c_core.model.processing import IGNORED
@@ -78,7 +78,7 @@ class BioD2CTrainer(Trainer):
         self._max_loss = max_loss
         self._scalars = scalars
         self._meter = LossMeter(self.args.device, self.args.world_size)
-        self._weights_at_start = largest_weight(self.model.parameters(), self.args.device)
+        self._weights_at_start = self._largest_weight()
         self._last_row = -1  # of the validation set, that this process has met
         self._rates = Rates()
         self._termination = termination
@@ -95,6 +95,9 @@ class BioD2CTrainer(Trainer):
 
         Returns:
             Mean loss of the steps done now; 0 if none was left.
+
+        Raises:
+            InputError: A process that reads the data died.
         """
         if last is not None:
             state = TrainerState.load_from_json(str(last / "trainer_state.json"))
@@ -104,7 +107,15 @@ class BioD2CTrainer(Trainer):
                 return 0.0
             self._epochs_done = int((state.epoch or 0) + 1e-6)
         self._termination.training = True
-        result = self.train(resume_from_checkpoint=str(last) if last else None)
+        try:
+            result = self.train(resume_from_checkpoint=str(last) if last else None)
+        except RuntimeError as error:
+            if "DataLoader worker" not in str(error):
+                raise
+            raise InputError(
+                "a process that reads the data died, perhaps for lack of memory",
+                "Use fewer of them, then go on with --resume.",
+            ) from error
         self._termination.training = False
         return float(result.training_loss)
 
@@ -228,7 +239,7 @@ class BioD2CTrainer(Trainer):
         checkpoints = Path(str(self.args.output_dir))
         name = f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}"
         partial = checkpoints / PARTIAL
-        largest = largest_weight(self.model.parameters(), self.args.device)
+        largest = self._largest_weight()
         if not math.isfinite(largest):
             raise DivergenceError(
                 f"weights are not finite after step {self.state.global_step}"
@@ -257,13 +268,17 @@ class BioD2CTrainer(Trainer):
         if checkpoint is None or self.is_deepspeed_enabled:
             return
         scheduler: Any = getattr(self.lr_scheduler, "scheduler", self.lr_scheduler)
+        optimizer: Any = self.optimizer
         rate = self.args.learning_rate
         scheduler.base_lrs = [rate] * len(scheduler.base_lrs)
-        for group, factor in zip(self.optimizer.param_groups, scheduler.lr_lambdas, strict=True):
+        for group, factor in zip(optimizer.param_groups, scheduler.lr_lambdas, strict=True):
             group["initial_lr"], group["lr"] = rate, rate * factor(scheduler.last_epoch)
             if group["weight_decay"]:
                 group["weight_decay"] = self.args.weight_decay
-        scheduler._last_lr = [group["lr"] for group in self.optimizer.param_groups]
+        scheduler._last_lr = [group["lr"] for group in optimizer.param_groups]
+
+    def _largest_weight(self) -> float:
+        return largest_weight(unwrap(self.model).parameters(), self.args.device)
 
     def _wait(self) -> None:
         if self.args.world_size > 1:

@@ -19,6 +19,7 @@ LAYERS = [
         "foreign",
         "pages",
         "torchvision_compat",
+        "workers",
         "presets",
     },
     {"llm_api", "ops"},

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 
 import pytest
@@ -215,14 +216,17 @@ def test_what_a_command_has_begun_is_cleaned_when_it_is_asked_to_end(
 
     def command() -> None:
         with tempfile.NamedTemporaryFile(dir=tmp_path):
+            ready, begin = os.pipe()
             worker = os.fork()
             if not worker:
-                signal.pause()
+                os.write(begin, b"1")
+                time.sleep(60)
+            os.read(ready, 1)
             os.kill(worker, signal.SIGTERM)
             assert os.waitstatus_to_exitcode(os.waitpid(worker, 0)[1]) == 143
             assert list(tmp_path.iterdir())
             os.kill(os.getpid(), number)
-            signal.pause()
+            time.sleep(60)
 
     monkeypatch.setattr(module, "app", command)
     child = os.fork()

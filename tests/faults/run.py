@@ -39,6 +39,7 @@ _MODULES = (
     *("transformers.models.llama.modeling_llama", "peft", "timm", "torchvision", "tiny_models"),
     *("openai", "biod2c_cli.commands.train", "biod2c_cli.commands.evaluate"),
 )
+_ASKS = (signal.SIGINT, signal.SIGTERM)
 _ATTEMPTS = 3  # of the same command after the disturbance
 _LIMIT = 240.0  # seconds of a process
 DISTURBANCES = ("SIGKILL", "SIGTERM", "SIGINT", "full disk", "two starts", "file in the way")
@@ -50,11 +51,31 @@ class Running:
     def __init__(self, arguments: Sequence[object], files: int | None = None) -> None:
         self._said = tempfile.TemporaryFile()  # noqa: SIM115 (closed by wait)
         self.began = time.monotonic()
+        signal.pthread_sigmask(signal.SIG_BLOCK, _ASKS)  # the child must never unwind into main()
         self.pid = os.fork()
         if self.pid == 0:
             self._become(arguments, files)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _ASKS)
 
     def _become(self, arguments: Sequence[object], files: int | None) -> None:
+        code = 1
+        try:
+            self._prepare(files)
+            sys.argv = ["biod2c", *map(str, arguments)]
+            from biod2c_cli.app import main
+
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, _ASKS)
+            main()
+        except SystemExit as end:
+            code = end.code if isinstance(end.code, int) else 1
+        except KeyboardInterrupt:  # before the command has begun
+            code = 130
+        except BaseException as error:
+            print(f"Traceback: {error!r}", file=sys.stderr)
+        finally:
+            os._exit(code or 0)
+
+    def _prepare(self, files: int | None) -> None:
         os.setpgid(0, 0)
         nothing = os.open(os.devnull, os.O_RDWR)
         os.dup2(nothing, 0)
@@ -62,18 +83,6 @@ class Running:
         os.dup2(self._said.fileno(), 2)
         if files is not None:
             resource.setrlimit(resource.RLIMIT_FSIZE, (files, files))
-        sys.argv = ["biod2c", *map(str, arguments)]
-        code = 1
-        try:
-            from biod2c_cli.app import main
-
-            main()
-        except SystemExit as end:
-            code = end.code if isinstance(end.code, int) else 1
-        except BaseException as error:
-            print(f"Traceback: {error!r}", file=sys.stderr)
-        sys.stderr.flush()
-        os._exit(code or 0)
 
     def wait(self) -> tuple[int, str]:
         """Code, negative for a signal, and what it said."""
@@ -249,7 +258,8 @@ def main() -> int:
         importlib.import_module(name)
     from cases import CASES, make_inputs
 
-    cases = [case for case in CASES if not options.commands or case.name in options.commands]
+    wanted = options.commands.split(",") if options.commands else [case.name for case in CASES]
+    cases = [case for case in CASES if case.name in wanted]
     with tempfile.TemporaryDirectory() as name:
         os.environ["BIOD2C_CACHE"] = str(Path(name) / "cache")
         harness = Harness(Path(name), options.seed)

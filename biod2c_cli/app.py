@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
+import threading
 import traceback
 from difflib import get_close_matches
+from functools import partial
 from importlib import import_module
+from types import FrameType
 from typing import Annotated, Any
 
 import typer
@@ -176,8 +180,21 @@ def root(
     """
 
 
+def _stop(owner: int, number: int, frame: FrameType | None) -> None:
+    """At SIGTERM: end with code 143 once all temporary files are removed; at a second one at once.
+
+    A process that has inherited this has nothing of its own to remove.
+    """
+    if os.getpid() != owner:
+        os._exit(128 + number)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    raise SystemExit(128 + number)  # not an Exception, which somebody may catch on the way
+
+
 def main() -> None:
     """Entry point of the console script."""
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, partial(_stop, os.getpid()))
     for number in range(3):  # or the next file that is opened takes the place of a closed one
         try:
             os.fstat(number)

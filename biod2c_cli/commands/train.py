@@ -94,7 +94,10 @@ def train(
     ] = None,
     keep: Annotated[int | None, typer.Option(help="Checkpoints to keep; 0: all.")] = None,
     resume: Annotated[
-        bool, typer.Option("--resume", help="Go on from the run folder's newest checkpoint.")
+        bool,
+        typer.Option(
+            "--resume", help="Go on from the run folder's newest checkpoint; start if it has none."
+        ),
     ] = False,
     gpus: Gpus = None,
     processes: Processes = None,

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from functools import lru_cache
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +16,7 @@ from biod2c_core.data.formats import Rejection
 from biod2c_core.data.images import load_image
 from biod2c_core.data.records import Record
 from biod2c_core.errors import ImageError
+from biod2c_core.workers import worker_pool
 
 KINDS = {
     "malformed row": "a row that is not a record",
@@ -218,8 +217,8 @@ def _mapper(workers: int) -> Iterator[Callable[..., Iterator[Any]]]:
     if workers <= 1:
         yield map
         return
-    # Spawned, not forked: a fork of a process with threads (torch) can hang.
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+    remedy = "Run the same command again with fewer --workers."
+    with worker_pool(workers, "reads images", remedy) as pool:
         yield lambda function, tasks: pool.map(function, tasks, chunksize=16)
 
 

@@ -19,12 +19,13 @@ from biod2c_core.evaluation.judge.judge_run import Judging, judge_result
 from biod2c_core.evaluation.masked_text import MaskedText, ask_masked
 from biod2c_core.evaluation.predict.endpoint_model import EndpointModel
 from biod2c_core.evaluation.predict.models import ENDPOINT_PREFIX
-from biod2c_core.evaluation.predict.predict import AnswersQuestions, predict
+from biod2c_core.evaluation.predict.predict import AnswersQuestions, pictures_of, predict
 from biod2c_core.evaluation.predict.predictions_file import (
     check_complete,
     manifest_path,
     read_manifest,
     read_predictions,
+    same_pictures,
     shard_path,
     split_checksum,
 )
@@ -202,7 +203,7 @@ def answered_questions(
     _check_there(request)
     if not only_scores(request, records):
         _predict(request, records, load_model, progress)
-    _check_same_data(path, read_manifest(path), records)
+    _check_same_data(path, read_manifest(path), records, request.image_folder)
     return records, path
 
 
@@ -287,14 +288,19 @@ def _ask_masked(
 
 
 def _check_same_data(
-    path: Path, manifest: dict[str, Any] | None, records: Sequence[Record]
+    path: Path, manifest: dict[str, Any] | None, records: Sequence[Record], images: Path
 ) -> None:
     """Equal ids do not make equal data: the manifest knows what was asked."""
-    if manifest is not None and manifest.get("data") != split_checksum(records):
+    if manifest is None:
+        return
+    remedy = f"Predict again, or remove {manifest_path(path)} to score it all the same."
+    if manifest.get("data") != split_checksum(records):
         raise InputError(
             f"{path} has the predictions for other questions, images or answers with equal ids",
-            f"Predict again, or remove {manifest_path(path)} to score it all the same.",
+            remedy,
         )
+    if manifest.get("pictures") and not same_pictures(manifest, pictures_of(records, images)):
+        raise InputError(f"{path} has the predictions for other pictures of these names", remedy)
 
 
 def write_run(folder: Path, analysis: Analysis, images: Path) -> None:

@@ -8,6 +8,7 @@ list and names those that it passes over.
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import signal
 import threading
@@ -110,6 +111,7 @@ class Termination:
         self.requested = False
         self.training = False
         self._previous: Any = None
+        self._process = os.getpid()
 
     def __enter__(self) -> Termination:
         if threading.current_thread() is threading.main_thread():
@@ -126,6 +128,8 @@ class Termination:
             signal.signal(signal.SIGTERM, self._previous)
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
+        if os.getpid() != self._process:  # of a worker, whose parent ends it
+            os._exit(128 + number)
         if self.requested or not self.training:
             raise TerminatedError("stopped by SIGTERM", "Go on with --resume.")
         self.requested = True

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import platform
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,13 @@ from biod2c_core.training.checkpointing import PARTIAL, last_complete_checkpoint
 from biod2c_core.training.hardware.engines import Engine
 from biod2c_core.training.inputs.collate import VQADataset
 from biod2c_core.training.logs.run_log import Reporter
+from biod2c_core.training.run_history import (
+    changed_settings,
+    check_same_inputs,
+    inputs_of,
+    read_run,
+    starts_of,
+)
 
 _PACKAGES = ("torch", "transformers", "peft", "accelerate", "timm", "open_clip_torch", "deepspeed")
 _BATCH_KEYS = ("batch_size", "gradient_accumulation")
@@ -37,8 +43,17 @@ def claim(
 ) -> None:
     """Refuse to mix two runs in one folder; name damaged checkpoints. For the first process.
 
+    Args:
+        output: The run folder, which this process holds alone.
+        resume: Go on with the run that it holds, if it holds one.
+        config: The resolved configuration.
+        stage: 1 or 2.
+        reporter: Told about damaged checkpoints, and where there is none to go on from.
+        engine: How the processes share the work.
+        processes: Of the whole run.
+
     Raises:
-        InputError: The folder holds another run, or cannot be made.
+        InputError: The folder holds another run.
     """
     used = (output / "run.json").exists()
     if used and not resume:
@@ -48,22 +63,16 @@ def claim(
         )
     if used:
         _check_same_run(output, config, stage, engine, processes)
-    try:
-        output.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(
-            f"cannot make the run folder {output}: {error.strerror}", "Choose another --output."
-        ) from error
     shutil.rmtree(output / "checkpoints" / PARTIAL, ignore_errors=True)
-    if resume:
-        last_complete_checkpoint(output / "checkpoints", reporter.note)
+    if resume and last_complete_checkpoint(output / "checkpoints", reporter.note) is None:
+        reporter.note(f"{output} holds no checkpoint to go on from: the run starts")
 
 
 def _check_same_run(
     output: Path, config: TrainingConfig, stage: int, engine: Engine, processes: int
 ) -> None:
     """Resume only with the model, the data order and the stage that the run was started with."""
-    begun = json.loads((output / "run.json").read_text("utf-8"))
+    begun = read_run(output)
     if begun["stage"] != stage:
         raise InputError(
             f"{output} is a run of stage {begun['stage']}, not {stage}",
@@ -112,13 +121,14 @@ def write_run_files(
     checkpoint: str | None,
     sizes: tuple[int, int],
     data: Sequence[Path],
-    dataset: VQADataset,
+    datasets: Sequence[VQADataset],
     command: str,
     engine: Engine,
     processes: int,
     bf16: bool,
+    note: Callable[[str], None],
 ) -> None:
-    """Write ``config.yaml`` and ``run.json``.
+    """Write ``config.yaml`` and ``run.json``, unless the run was started with something else.
 
     Args:
         output: The run folder.
@@ -127,37 +137,54 @@ def write_run_files(
         checkpoint: The model that the run starts from, if any.
         sizes: Trainable and all parameters.
         data: Record files or data set folders.
-        dataset: What was read of them.
+        datasets: What was read of them, and of the validation records, if any.
         command: The command line.
         engine: How the processes share the work.
         processes: Of the whole run.
         bf16: Mixed precision.
+        note: Told each setting that is no longer what the run was started with.
+
+    Raises:
+        InputError: Records, pictures or the weights to start from have changed.
     """
+    inputs = inputs_of(config, checkpoint, datasets)
+    check_same_inputs(output, inputs)
+    changed: list[str] = []
+    if read_run(output):
+        changed = changed_settings(load_config(str(output / "config.yaml")), config, stage)
+    for line in changed:
+        note(f"changed since this run was started: {line}")
+    last = last_complete_checkpoint(output / "checkpoints")
+    step = int(last.name.rpartition("-")[2]) if last else 0
+    described = {
+        "command": command,
+        "stage": stage,
+        "checkpoint": checkpoint,
+        "trainable": sizes[0],
+        "parameters": sizes[1],
+        "data": [str(path) for path in data],
+        "records": len(datasets[0]),
+        "images": len(set(datasets[0].paths)),
+        "inputs": inputs,
+        "engine": engine.name,
+        "zero_stage": engine.zero_stage,
+        "processes": processes,
+        "precision": "bfloat16" if bf16 else "float32",
+        "versions": _versions(),
+        "threads": torch.get_num_threads(),
+        "machine": platform.machine(),
+        "starts": starts_of(output, command, processes, step, changed),
+    }
     with atomic_open(output / "config.yaml") as file:
         file.write(dump_config(config))
-    versions: dict[str, Any] = {"biod2c": __version__, "python": platform.python_version()}
+    write_json(output / "run.json", described)
+
+
+def _versions() -> dict[str, str]:
+    versions = {"biod2c": __version__, "python": platform.python_version()}
     for name in _PACKAGES:
         try:
             versions[name] = version(name)
         except PackageNotFoundError:
             continue
-    write_json(
-        output / "run.json",
-        {
-            "command": command,
-            "stage": stage,
-            "checkpoint": checkpoint,
-            "trainable": sizes[0],
-            "parameters": sizes[1],
-            "data": [str(path) for path in data],
-            "records": len(dataset),
-            "images": len(set(dataset.paths)),
-            "engine": engine.name,
-            "zero_stage": engine.zero_stage,
-            "processes": processes,
-            "precision": "bfloat16" if bf16 else "float32",
-            "versions": versions,
-            "threads": torch.get_num_threads(),
-            "machine": platform.machine(),
-        },
-    )
+    return versions

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -47,6 +48,7 @@ from biod2c_core.training.logs.curves import draw_curves
 from biod2c_core.training.logs.run_log import Reporter, SilentReporter
 from biod2c_core.training.logs.trackers import check_trackers, start_trackers
 from biod2c_core.training.run_folder import claim, write_run_files
+from biod2c_core.training.run_lock import locked
 from biod2c_core.training.stages import count_parameters, prepare_stage
 from biod2c_core.training.start import resolve_config, start_model
 from biod2c_core.training.trainer import BioD2CTrainer
@@ -120,14 +122,15 @@ def train(
         reporter: Told about progress, in the first process.
         checkpoint: The model to start from; by default it is built from the configuration's parts.
         validation: Records on which the loss is measured after each epoch.
-        resume: Go on from the newest complete checkpoint of the run folder.
+        resume: Go on from the newest complete checkpoint of the run folder; start where it has none.
         device: ``auto``, ``cpu`` or ``cuda``.
         command: The command line, for ``run.json``.
         engine: How several processes share the work.
         track: ``tensorboard`` and ``wandb``, to log there too.
 
     Raises:
-        InputError: The run folder is in use, or no training record has an answer.
+        InputError: The run folder is in use, what a resumed run was started with has changed, or no
+            training record has an answer.
         DivergenceError: The loss is not finite, or above ``max_loss``.
         CheckpointError: A checkpoint cannot be written: the disk is full.
         TerminatedError: SIGTERM came; what was done is saved.
@@ -157,7 +160,8 @@ def train(
         engine=chosen,
         processes=processes,
     )
-    with Termination() as termination:
+    holding = locked(output) if is_first() else nullcontext()
+    with Termination() as termination, holding:
         return _train(run, reporter if is_first() else SilentReporter(), termination, track)
 
 
@@ -232,11 +236,12 @@ def _trainer(
             run.checkpoint,
             sizes,
             run.data,
-            datasets[0],
+            datasets,
             run.command,
             run.engine,
             run.processes,
             run.settings.bf16,
+            reporter.note,
         )
     return BioD2CTrainer(
         model=model,

@@ -19,7 +19,7 @@ from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState,
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
-from biod2c_core.errors import DivergenceError
+from biod2c_core.errors import DivergenceError, InputError
 from biod2c_core.model.losses import LOSSES
 from biod2c_core.model.modeling import BioD2CForConditionalGeneration
 from biod2c_core.model.processing import IGNORED
@@ -31,6 +31,7 @@ from biod2c_core.training.checkpointing import (
     publish,
     storage_error,
 )
+from biod2c_core.training.divergence import largest_weight, note_weights, set_aside
 from biod2c_core.training.inputs.collate import GroupedSampler, VQADataset
 from biod2c_core.training.logs.run_log import Rates, Reporter, RunLog
 from biod2c_core.training.loss_meter import LossMeter, loss_of_batch
@@ -77,6 +78,7 @@ class BioD2CTrainer(Trainer):
         self._max_loss = max_loss
         self._scalars = scalars
         self._meter = LossMeter(self.args.device, self.args.world_size)
+        self._weights_at_start = self._largest_weight()
         self._last_row = -1  # of the validation set, that this process has met
         self._rates = Rates()
         self._termination = termination
@@ -93,6 +95,9 @@ class BioD2CTrainer(Trainer):
 
         Returns:
             Mean loss of the steps done now; 0 if none was left.
+
+        Raises:
+            InputError: A process that reads the data died.
         """
         if last is not None:
             state = TrainerState.load_from_json(str(last / "trainer_state.json"))
@@ -102,7 +107,15 @@ class BioD2CTrainer(Trainer):
                 return 0.0
             self._epochs_done = int((state.epoch or 0) + 1e-6)
         self._termination.training = True
-        result = self.train(resume_from_checkpoint=str(last) if last else None)
+        try:
+            result = self.train(resume_from_checkpoint=str(last) if last else None)
+        except RuntimeError as error:
+            if "DataLoader worker" not in str(error):
+                raise
+            raise InputError(
+                "a process that reads the data died, perhaps for lack of memory",
+                "Use fewer of them, then go on with --resume.",
+            ) from error
         self._termination.training = False
         return float(result.training_loss)
 
@@ -203,8 +216,10 @@ class BioD2CTrainer(Trainer):
             dataset: Any = self.train_dataset if training else self.eval_dataset
             ids = [dataset.records[row].id for row in rows.tolist()]
             where = f"; records of the batch: {', '.join(ids)}"
+        step = self.state.global_step
+        aside = set_aside(Path(str(self.args.output_dir)), -1 if math.isfinite(loss) else step)
         raise DivergenceError(
-            f"the loss is {loss:.6g} at step {self.state.global_step + 1}{where}",
+            f"the loss is {loss:.6g} at step {step + 1}{where}{aside}",
             "Lower the learning rate, or look at these records.",
         )
 
@@ -224,6 +239,13 @@ class BioD2CTrainer(Trainer):
         checkpoints = Path(str(self.args.output_dir))
         name = f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}"
         partial = checkpoints / PARTIAL
+        largest = self._largest_weight()
+        if not math.isfinite(largest):
+            raise DivergenceError(
+                f"weights are not finite after step {self.state.global_step}"
+                + set_aside(checkpoints, -1),
+                "Lower the learning rate.",
+            )
         with self._named_if_disk_is_full(name, checkpoints):
             if self.is_world_process_zero():
                 shutil.rmtree(partial, ignore_errors=True)
@@ -231,6 +253,7 @@ class BioD2CTrainer(Trainer):
             super()._save_checkpoint(*args, **kwargs)
             self._wait()
             if self.is_world_process_zero():
+                note_weights(partial / name, largest, self._weights_at_start)
                 publish(partial / name, checkpoints / name)
                 partial.rmdir()
             self._wait()
@@ -238,6 +261,24 @@ class BioD2CTrainer(Trainer):
             # only now: until here the older ones are what a resumed run starts from
             for _, path in numbered_checkpoints(checkpoints)[: -self._keep]:
                 shutil.rmtree(path)
+
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        """As in transformers; and the learning rate and weight decay of now, not of the checkpoint."""
+        super()._load_optimizer_and_scheduler(checkpoint)
+        if checkpoint is None or self.is_deepspeed_enabled:
+            return
+        scheduler: Any = getattr(self.lr_scheduler, "scheduler", self.lr_scheduler)
+        optimizer: Any = self.optimizer
+        rate = self.args.learning_rate
+        scheduler.base_lrs = [rate] * len(scheduler.base_lrs)
+        for group, factor in zip(optimizer.param_groups, scheduler.lr_lambdas, strict=True):
+            group["initial_lr"], group["lr"] = rate, rate * factor(scheduler.last_epoch)
+            if group["weight_decay"]:
+                group["weight_decay"] = self.args.weight_decay
+        scheduler._last_lr = [group["lr"] for group in optimizer.param_groups]
+
+    def _largest_weight(self) -> float:
+        return largest_weight(unwrap(self.model).parameters(), self.args.device)
 
     def _wait(self) -> None:
         if self.args.world_size > 1:

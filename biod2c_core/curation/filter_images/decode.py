@@ -2,16 +2,10 @@
 
 from __future__ import annotations
 
-import os
-import signal
-import threading
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from concurrent.futures import Future
 from itertools import islice
-from multiprocessing import get_context, parent_process
 from typing import NamedTuple, TypeVar
 
 import numpy as np
@@ -19,7 +13,8 @@ from PIL import Image
 
 from biod2c_core.curation.filter_images.layout import SIDE, layout_features
 from biod2c_core.curation.filter_images.sources import Item, read_image
-from biod2c_core.errors import ImageError, InputError
+from biod2c_core.errors import ImageError
+from biod2c_core.workers import worker_pool
 
 _CHUNK = 8  # images a task
 _AHEAD = 3  # tasks a process
@@ -76,18 +71,13 @@ def prepare_images(items: Iterable[Item], side: int, workers: int) -> Iterator[P
             yield prepare_image(item, side)
         return
     chunks = batched(items, _CHUNK)
-    with _pool(workers) as pool:
+    remedy = "Run the same command again with fewer --workers; finished work is kept."
+    with worker_pool(workers, "decodes", remedy) as pool:
         waiting: deque[Future[list[PreparedImage]]] = deque(
             pool.submit(_prepare_chunk, chunk, side) for chunk in islice(chunks, _AHEAD * workers)
         )
         while waiting:
-            try:
-                done = waiting.popleft().result()
-            except BrokenProcessPool as error:
-                raise InputError(
-                    "a decoding process died, perhaps for lack of memory",
-                    "Run the same command again with fewer --workers; finished work is kept.",
-                ) from error
+            done = waiting.popleft().result()
             if (chunk := next(chunks, None)) is not None:
                 waiting.append(pool.submit(_prepare_chunk, chunk, side))
             yield from done
@@ -102,29 +92,3 @@ def batched(values: Iterable[T], size: int) -> Iterator[list[T]]:
 
 def _prepare_chunk(items: Sequence[Item], side: int) -> list[PreparedImage]:
     return [prepare_image(item, side) for item in items]
-
-
-@contextmanager
-def _pool(workers: int) -> Iterator[ProcessPoolExecutor]:
-    # Spawned, not forked: a fork of a process with threads (torch) can hang.
-    pool = ProcessPoolExecutor(workers, get_context("spawn"), end_with_parent)
-    try:
-        yield pool
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
-
-
-def end_with_parent() -> None:
-    """Let a worker end when its parent is killed, where it would wait for work for ever.
-
-    Ctrl-C, which reaches every process, is the parent's to handle.
-    """
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    parent = parent_process()
-    if parent is not None:
-
-        def wait() -> None:
-            parent.join()
-            os._exit(1)
-
-        threading.Thread(target=wait, daemon=True).start()

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
 from PIL.Image import Image
 
-from biod2c_core.data.images import load_image
+from biod2c_core.contents import pictures_checksum
+from biod2c_core.data.images import load_image, resolve_image
 from biod2c_core.data.records import Record
-from biod2c_core.errors import InputError, PartialResultError
+from biod2c_core.errors import ImageError, InputError, PartialResultError
 from biod2c_core.evaluation.predict.choices import asked_question
 from biod2c_core.evaluation.predict.predictions_file import (
     Prediction,
@@ -126,9 +127,19 @@ def batches_by_image(
         yield batch
 
 
+def pictures_of(records: Iterable[Record], image_root: str | Path) -> str | None:
+    """Checksum over the content of the pictures; None where one is missing or lies outside the root."""
+    try:
+        names = {record.image for record in records}
+        return pictures_checksum((name, resolve_image(image_root, name)) for name in names)
+    except ImageError:
+        return None
+
+
 def run_manifest(
     model: AnswersQuestions,
     records: Sequence[Record],
+    image_root: str | Path,
     *,
     checkpoint: str | None,
     shuffle_seed: int | None,
@@ -139,6 +150,7 @@ def run_manifest(
         "checkpoint": checkpoint,
         "identity": model.identity,
         "data": split_checksum(records),
+        "pictures": pictures_of(records, image_root),
         "shuffle_seed": shuffle_seed,
     }
 
@@ -174,7 +186,9 @@ def predict(
         PartialResultError: The model gave no answer to some questions; the others are in the file.
     """
     asked = list(records) if shuffle_seed is None else shuffle_images(records, shuffle_seed)
-    manifest = run_manifest(model, records, checkpoint=checkpoint, shuffle_seed=shuffle_seed)
+    manifest = run_manifest(
+        model, records, image_root, checkpoint=checkpoint, shuffle_seed=shuffle_seed
+    )
     index, count = shard
     done: Collection[str] = ()
     if count > 1:

@@ -214,6 +214,16 @@ def split_checksum(records: Iterable[Record]) -> str:
     return digest.hexdigest()
 
 
+def same_pictures(before: Mapping[str, Any], now: str | None) -> bool:
+    """Whether nothing speaks against the pictures being those that were predicted.
+
+    Args:
+        before: The manifest of the predictions. One of an earlier version says nothing about pictures.
+        now: Checksum of the pictures; None where one cannot be read.
+    """
+    return None in (before.get("pictures"), now) or before["pictures"] == now
+
+
 def manifest_path(path: str | Path) -> Path:
     """Where the manifest of a predictions file stands."""
     return Path(f"{path}{MANIFEST_SUFFIX}")
@@ -242,7 +252,7 @@ def check_same_run(path: str | Path, manifest: Mapping[str, Any]) -> None:
 
     Args:
         path: The file.
-        manifest: Of this run; identity, data and shuffling must be the same.
+        manifest: Of this run; identity, data, pictures and shuffling must be the same.
 
     Raises:
         InputError: It holds the predictions of another run or of another system.
@@ -262,6 +272,11 @@ def check_same_run(path: str | Path, manifest: Mapping[str, Any]) -> None:
                 f"{manifest.get(key)!r}",
                 "Choose another file, or remove it and its manifest.",
             )
+    if not same_pictures(before, manifest.get("pictures")):
+        raise InputError(
+            f"{path} was begun with other pictures of these names",
+            "Put the old ones back, or choose another file.",
+        )
 
 
 def shard_path(path: str | Path, index: int) -> Path:
@@ -274,7 +289,9 @@ class PredictionLog:
 
     Args:
         path: The file; created with its folder.
-        manifest: Says who answers what; a resume must have the same identity, data and shuffling.
+        manifest: Says who answers what; a resume must have the same identity, data, pictures and
+            shuffling. Of a file that was begun without a checksum of the pictures, as earlier versions
+            did, none is known later either.
 
     Raises:
         InputError: The file holds the predictions of another run, of another system, or is being
@@ -287,7 +304,9 @@ class PredictionLog:
         self._log = AppendLog(self.path, sync_every=0.0)
         try:
             check_same_run(self.path, manifest)  # now no other run can claim it
-            write_json(manifest_path(self.path), dict(manifest))
+            begun = read_manifest(self.path)
+            known = manifest.get("pictures") if begun is None else begun.get("pictures")
+            write_json(manifest_path(self.path), {**manifest, "pictures": known})
             self.done: dict[str, Prediction] = read_predictions(self.path)
         except BaseException:
             self._log.close()

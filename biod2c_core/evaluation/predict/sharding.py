@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import multiprocessing
-import os
-import threading
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures import Future
 from dataclasses import dataclass
-from multiprocessing import connection
 from pathlib import Path
 
 from biod2c_core.data.records import Record
@@ -22,6 +18,7 @@ from biod2c_core.evaluation.predict.predictions_file import (
     read_manifest,
     shard_path,
 )
+from biod2c_core.workers import worker_pool
 
 _POLL = 0.2  # seconds
 
@@ -49,7 +46,6 @@ class Job:
 
 def _run_shard(job: Job, device: str, index: int, count: int) -> BioD2CError | None:
     """Answer every ``count``-th batch that the run's file does not answer yet."""
-    _end_with_parent()
     try:
         predict(
             job.load_model(job.checkpoint, device),
@@ -65,19 +61,6 @@ def _run_shard(job: Job, device: str, index: int, count: int) -> BioD2CError | N
         plain = type(error).__init__ is BioD2CError.__init__
         return error if plain else InputError(error.problem, error.remedy)
     return None
-
-
-def _end_with_parent() -> None:
-    """End this process when the run is killed; otherwise it would go on and hold its file."""
-    parent = multiprocessing.parent_process()
-    if parent is None:
-        return
-
-    def watch() -> None:
-        connection.wait([parent.sentinel])
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
 
 
 def absorb_shards(path: Path) -> None:
@@ -124,8 +107,8 @@ def predict_on(
     absorb_shards(job.path)
     seen = _count_rows(job.path, 0)
     advance(seen)
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(len(devices), mp_context=context) as pool:
+    remedy = "Run the same command again; what was answered is kept."
+    with worker_pool(len(devices), "answers questions", remedy) as pool:
         futures: list[Future[BioD2CError | None]] = [
             pool.submit(_run_shard, job, device, index, len(devices))
             for index, device in enumerate(devices)
@@ -135,9 +118,10 @@ def predict_on(
             now = _count_rows(job.path, len(devices))
             advance(now - seen)
             seen = now
+        errors = [future.result() for future in futures]
     absorb_shards(job.path)
-    for future in futures:
-        if (error := future.result()) is not None:
+    for error in errors:
+        if error is not None:
             raise error
     advance(_count_rows(job.path, 0) - seen)
 

@@ -22,6 +22,7 @@ from starlette.types import Receive
 from biod2c_core.inference.serving.batching import Delta, Engine, Event, Finished, Job
 from biod2c_core.inference.serving.page import load_page
 from biod2c_core.inference.serving.pictures import make_picture, parse_picture
+from biod2c_core.inference.serving.replies import error_of, extras_of, reason_of, usage_of
 from biod2c_core.inference.serving.requests import (
     ChatRequest,
     Limits,
@@ -29,8 +30,10 @@ from biod2c_core.inference.serving.requests import (
     decode_image,
     parse_chat,
     queue_full,
+    unknown_model,
 )
 
+BODY_PAUSE = 10.0  # seconds without a byte of the body
 DECODERS = 2  # images decoded at once: each may take a limit's worth of memory
 
 
@@ -71,8 +74,23 @@ class Server:
         if key is not None and not hmac.compare_digest(given.encode(), key.encode()):
             raise RefusedError(401, "wrong or no API key", "invalid_api_key")
 
-    async def read_body(self, request: Request, keep: bool = True) -> bytes:
+    def check_origin(self, request: Request) -> None:
+        """Refuse a request that a page of another site makes.
+
+        Raises:
+            RefusedError: 403.
+        """
+        origin = request.headers.get("origin")
+        if origin is not None and origin.partition("://")[2] != request.headers.get("host"):
+            raise RefusedError(403, "pages of other sites may not ask here", "foreign_origin")
+
+    async def read_body(self, request: Request, deadline: float, keep: bool = True) -> bytes:
         """The body, as long as it may be; nothing of it with ``keep`` false.
+
+        Args:
+            request: The request.
+            deadline: When all of it must be here, in ``time.monotonic()``.
+            keep: Give what came.
 
         Raises:
             RefusedError: 413 too long, 415 no JSON, 408 too slow.
@@ -82,13 +100,18 @@ class Server:
         length = request.headers.get("content-length", "0")
         if not length.isdecimal() or int(length) > limit:
             raise too_long
-        if "json" not in request.headers.get("content-type", ""):
+        media = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+        if media != "application/json":  # what a form of another site cannot send
             raise RefusedError(415, "send application/json", "not_json")
         body = bytearray()
 
         async def collect() -> None:
-            received = 0
-            async for chunk in request.stream():
+            received, stream = 0, aiter(request.stream())
+            while True:
+                try:
+                    chunk = await asyncio.wait_for(anext(stream), BODY_PAUSE)
+                except StopAsyncIteration:
+                    return
                 received += len(chunk)
                 if received > limit:
                     raise too_long
@@ -96,19 +119,34 @@ class Server:
                     body.extend(chunk)
 
         try:
-            await asyncio.wait_for(collect(), self.limits.seconds)
+            await asyncio.wait_for(collect(), deadline - time.monotonic())
         except asyncio.TimeoutError:
             raise RefusedError(408, "the body came too slowly", "slow_body") from None
         return bytes(body)
 
     async def make_job(self, chat: ChatRequest, deadline: float) -> Job:
-        """Decode the image, in a thread, and prepare the question."""
+        """Decode the image, in a thread, and prepare the question.
+
+        Raises:
+            RefusedError: It is no usable image, or not decoded in time.
+        """
 
         def prepare() -> Any:
             return self.engine.answerer.processor.pixels(decode_image(chat.image, self.limits))
 
-        async with self.decoding:
-            pixels = await asyncio.to_thread(prepare)
+        async def decode() -> Any:
+            async with self.decoding:
+                if time.monotonic() > deadline:
+                    raise _too_late()
+                return await asyncio.to_thread(prepare)
+
+        # A thread cannot be stopped: it keeps its place among those that decode until it is done.
+        decoding = asyncio.ensure_future(decode())
+        decoding.add_done_callback(lambda done: done.cancelled() or done.exception())
+        await asyncio.wait({decoding}, timeout=max(0.0, deadline - time.monotonic()))
+        if not decoding.done():
+            raise _too_late()
+        pixels = decoding.result()
         return Job(
             question=chat.question,
             pixels=pixels,
@@ -137,29 +175,33 @@ class Server:
                 return found
             if gone.done():
                 return None
-            raise RefusedError(503, "no answer in time; try later", "timeout", 2)
+            raise _too_late()
         finally:
             event.cancel()
             gone.cancel()
 
     async def chat(self, request: Request) -> Response:
         """``POST /v1/chat/completions``."""
+        deadline = time.monotonic() + self.limits.seconds
+        self.check_origin(request)
         self.check_key(request)
         full = self.engine.length >= self.limits.queue
         if full or self.inside >= self.limits.queue + self.limits.batch:
-            await self.read_body(request, keep=False)  # a client reads after it has written
+            await self.read_body(
+                request, deadline, keep=False
+            )  # a client reads after it has written
             raise queue_full()
         self.inside += 1
         try:
-            return await self._answer(request, time.monotonic())
+            return await self._answer(request, deadline)
         finally:
             self.inside -= 1
 
-    async def _answer(self, request: Request, began: float) -> Response:
-        body = await self.read_body(request)
+    async def _answer(self, request: Request, deadline: float) -> Response:
+        body = await self.read_body(request, deadline)
         chat = await asyncio.to_thread(parse_chat, body, self.limits, self.name)
         del body
-        job = await self.make_job(chat, began + self.limits.seconds)
+        job = await self.make_job(chat, deadline)
         self.engine.submit(job)
         finished = False
         try:
@@ -170,10 +212,12 @@ class Server:
             if chat.stream:
                 finished = True  # from here on the stream looks after its job
                 return StreamingResponse(
-                    self._stream(job, first, request.receive), media_type="text/event-stream"
+                    self._stream(job, first, chat.usage, request.receive),
+                    media_type="text/event-stream",
                 )
             assert isinstance(first, Finished)
-            self.engine.metrics.add("biod2c_seconds_total", time.monotonic() - began)
+            seconds = self.limits.seconds - (deadline - time.monotonic())
+            self.engine.metrics.add("biod2c_seconds_total", seconds)
             return JSONResponse(self._completion(first))
         finally:
             if not finished:
@@ -181,13 +225,15 @@ class Server:
 
     async def picture(self, request: Request) -> Response:
         """``POST /picture``: what browsers do not read, as PNG."""
+        deadline = time.monotonic() + self.limits.seconds
+        self.check_origin(request)
         self.check_key(request)
         if self.inside >= self.limits.queue + self.limits.batch:
-            await self.read_body(request, keep=False)
+            await self.read_body(request, deadline, keep=False)
             raise queue_full()
         self.inside += 1
         try:
-            body = await self.read_body(request)
+            body = await self.read_body(request, deadline)
             async with self.decoding:
                 asked = await asyncio.to_thread(parse_picture, body)
                 return JSONResponse(await asyncio.to_thread(make_picture, asked, self.limits))
@@ -208,21 +254,19 @@ class Server:
             "index": 0,
             "message": message,
             "logprobs": None,
-            "finish_reason": _reason(answer),
+            "finish_reason": reason_of(answer),
         }
         return {
             **self._head("chat.completion"),
             "choices": [choice],
-            "usage": {
-                "prompt_tokens": 0,
-                "completion_tokens": answer.tokens,
-                "total_tokens": answer.tokens,
-            },
-            "biod2c": _extras(answer),
+            "usage": usage_of(answer),
+            "biod2c": extras_of(answer),
         }
 
-    async def _stream(self, job: Job, first: Event, receive: Receive) -> AsyncIterator[str]:
-        """Server-sent events: a role, pieces of the answer, the end."""
+    async def _stream(
+        self, job: Job, first: Event, usage: bool, receive: Receive
+    ) -> AsyncIterator[str]:
+        """Server-sent events: a role, pieces of the answer, the end, the tokens if asked for."""
         head = self._head("chat.completion.chunk")
 
         def chunk(delta: dict[str, Any], reason: str | None = None, **more: Any) -> str:
@@ -238,10 +282,13 @@ class Server:
                 event = await self.next_event(job, receive)
             if isinstance(event, Finished):
                 finished = True
-                yield chunk({}, _reason(event), biod2c=_extras(event))
+                yield chunk({}, reason_of(event), biod2c=extras_of(event))
+                if usage:
+                    last = {**head, "choices": [], "usage": usage_of(event)}
+                    yield f"data: {json.dumps(last)}\n\n"
                 yield "data: [DONE]\n\n"
         except RefusedError as error:  # the status has been sent: only the stream can tell
-            yield f"data: {json.dumps(_error(error))}\n\n"
+            yield f"data: {json.dumps(error_of(error))}\n\n"
         finally:
             if not finished:
                 self.engine.cancel(job)
@@ -252,19 +299,8 @@ async def _disconnect(receive: Receive) -> None:
         pass
 
 
-def _reason(answer: Finished) -> str:
-    return "length" if answer.cut else "stop"
-
-
-def _extras(answer: Finished) -> dict[str, Any]:
-    extras = {"confidence": answer.confidence, "calibrated": answer.calibrated}
-    return extras if answer.attention is None else {**extras, "attention": answer.attention}
-
-
-def _error(error: RefusedError) -> dict[str, Any]:
-    return {
-        "error": {"message": error.message, "type": error.code, "param": None, "code": error.code}
-    }
+def _too_late() -> RefusedError:
+    return RefusedError(503, "no answer in time; try later", "timeout", 2)
 
 
 def make_app(engine: Engine, access: Access) -> FastAPI:
@@ -296,19 +332,21 @@ def _add_routes(app: FastAPI, server: Server) -> None:
             headers = {} if error.retry_after is None else {"Retry-After": str(error.retry_after)}
             if error.status in (408, 413):  # the rest of the body is not read
                 headers["Connection"] = "close"
-            response = JSONResponse(_error(error), error.status, headers)
+            response = JSONResponse(error_of(error), error.status, headers)
         engine.metrics.add("biod2c_requests_total", label=f'status="{response.status_code}"')
         return response
 
+    model = {"id": server.name, "object": "model", "created": server.started, "owned_by": "biod2c"}
+
     async def models(request: Request) -> Response:
         server.check_key(request)
-        model = {
-            "id": server.name,
-            "object": "model",
-            "created": server.started,
-            "owned_by": "biod2c",
-        }
         return JSONResponse({"object": "list", "data": [model]})
+
+    async def one_model(request: Request) -> Response:
+        server.check_key(request)
+        if request.path_params["name"] != server.name:
+            raise unknown_model(request.path_params["name"], server.name)
+        return JSONResponse(model)
 
     async def metrics(request: Request) -> Response:
         server.check_key(request)
@@ -323,6 +361,9 @@ def _add_routes(app: FastAPI, server: Server) -> None:
     async def models_route(request: Request) -> Response:
         return await guarded(models, request)
 
+    async def model_route(request: Request) -> Response:
+        return await guarded(one_model, request)
+
     async def metrics_route(request: Request) -> Response:
         return await guarded(metrics, request)
 
@@ -335,6 +376,7 @@ def _add_routes(app: FastAPI, server: Server) -> None:
     app.add_api_route("/v1/chat/completions", chat_route, methods=["POST"])
     app.add_api_route("/picture", picture_route, methods=["POST"])
     app.add_api_route("/v1/models", models_route, methods=["GET"])
+    app.add_api_route("/v1/models/{name:path}", model_route, methods=["GET"])
     app.add_api_route("/metrics", metrics_route, methods=["GET"])
     app.add_api_route("/health", health, methods=["GET"])
     app.add_api_route("/", index, methods=["GET"])

@@ -42,6 +42,7 @@ class Finished:
         text: The answer.
         confidence: In [0, 1].
         calibrated: Whether the confidence is calibrated.
+        prompt_tokens: Number of visual tokens and of tokens of the prompt.
         tokens: Number of tokens of the answer.
         cut: Whether it ends because it may not be longer.
         attention: The map, (H, W) with sum 1, if asked for.
@@ -50,6 +51,7 @@ class Finished:
     text: str
     confidence: float
     calibrated: bool
+    prompt_tokens: int
     tokens: int
     cut: bool
     attention: list[list[float]] | None = None
@@ -254,11 +256,16 @@ class Engine:
                 text=answer.text,
                 confidence=confidence(answer.confidence),
                 calibrated=self.calibration is not None,
+                prompt_tokens=self._prompt_tokens(job.question),
                 tokens=len(answer.ids),
                 cut=not ends and len(answer.ids) >= job.max_tokens,
                 attention=self._map(job, answer) if job.attention else None,
             )
         )
+
+    def _prompt_tokens(self, question: str) -> int:
+        visual: int = self.answerer.model.config.num_visual_tokens
+        return visual + len(self.answerer.processor.prompt_ids(question))
 
     def _map(self, job: Job, answer: Answer) -> list[list[float]]:
         view = View("fusion" if self.answerer.model.fusion.enabled else "language")

@@ -47,6 +47,13 @@ def queue_full() -> RefusedError:
     return RefusedError(429, "the queue is full; try later", "queue_full", 2)
 
 
+def unknown_model(asked: Any, model: str) -> RefusedError:
+    """404 for a model of another name."""
+    return RefusedError(
+        404, f"model {str(asked)[:80]!r} is not here, this is {model!r}", "model_not_found"
+    )
+
+
 @dataclass(frozen=True)
 class Limits:
     """What the server bears.
@@ -78,6 +85,7 @@ class ChatRequest:
         stream: Send the answer as it grows.
         max_tokens: Longest answer.
         attention: Send the attention map too.
+        usage: End the stream with the number of tokens.
     """
 
     question: str
@@ -85,6 +93,7 @@ class ChatRequest:
     stream: bool
     max_tokens: int
     attention: bool
+    usage: bool = False
 
 
 def bad(message: str, code: str = "invalid_request") -> RefusedError:
@@ -114,21 +123,23 @@ def parse_chat(body: bytes, limits: Limits, model: str) -> ChatRequest:
         raise bad("the body must be a JSON object")
     asked = value.get("model", model)
     if asked != model:
-        raise RefusedError(
-            404, f"model {str(asked)[:80]!r} is not here, this is {model!r}", "model_not_found"
-        )
+        raise unknown_model(asked, model)
     if value.get("n", 1) not in (1, None):
         raise bad("n must be 1: answers are not sampled")
     texts, images = _contents(value.get("messages"))
     if not images:
         raise bad("no message holds an image", "no_image")
-    tokens = value.get("max_completion_tokens") or value.get("max_tokens") or limits.tokens
+    if value.get("logprobs") not in (None, False) or value.get("top_logprobs") not in (None, 0):
+        raise bad("logprobs are not given; the answer's probability is biod2c.confidence")
+    given = (value.get("max_completion_tokens"), value.get("max_tokens"), limits.tokens)
+    tokens = next(each for each in given if each is not None)
     return ChatRequest(
         question=_question(texts[-1]),
         image=data_url_bytes(images[-1]),
         stream=_flag(value, "stream"),
         max_tokens=_tokens(tokens, limits),
         attention=_flag(value, "attention"),
+        usage=_asks_for_usage(value),
     )
 
 
@@ -137,6 +148,15 @@ def _flag(value: dict[str, Any], name: str) -> bool:
     if found not in (True, False, None):
         raise bad(f"{name} must be true or false")
     return bool(found)
+
+
+def _asks_for_usage(value: dict[str, Any]) -> bool:
+    options = value.get("stream_options")
+    if options is None:
+        return False
+    if not isinstance(options, dict) or not value.get("stream"):
+        raise bad("stream_options must be an object, and only with stream")
+    return _flag(options, "include_usage")
 
 
 def _tokens(tokens: Any, limits: Limits) -> int:
@@ -207,7 +227,7 @@ def data_url_bytes(url: Any) -> bytes:
     if not comma or "base64" not in options or not media.startswith(MEDIA):
         raise bad("the data: URL must say data:image/...;base64,", "invalid_image")
     try:
-        return base64.b64decode(data, validate=True)
+        return base64.b64decode("".join(data.split()), validate=True)  # may come in lines
     except (binascii.Error, ValueError):
         raise bad("the image is not base64", "invalid_image") from None
 

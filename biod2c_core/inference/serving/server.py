@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import logging
 import socket
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -92,6 +93,12 @@ def serve(
 
     from biod2c_core.inference.serving.app import Access, make_app
     from biod2c_core.inference.serving.batching import Engine
+    from biod2c_core.inference.serving.connections import (
+        BACKLOG,
+        DrainingServer,
+        guarded_protocol,
+        most_connections,
+    )
     from biod2c_core.inference.serving.metrics import Metrics
     from biod2c_core.inference.vqa_model import VQAModel
 
@@ -105,10 +112,14 @@ def serve(
         server_header=False,
         timeout_keep_alive=5,
         timeout_graceful_shutdown=10,
-        backlog=512,
+        backlog=BACKLOG,
+        http=guarded_protocol(most_connections()),
+        ws="none",
+        loop="asyncio",
     )
     host = f"[{options.host}]" if ":" in options.host else options.host
     with bound:
-        bound.listen(512)  # whoever hears of the address may connect
+        bound.listen(BACKLOG)  # whoever hears of the address may connect
         announce(f"http://{host}:{bound.getsockname()[1]}/")
-        uvicorn.Server(config).run(sockets=[bound])
+        tell = logging.getLogger("uvicorn.error").warning
+        DrainingServer(config, engine.close, tell).run(sockets=[bound])

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from transformers.utils import logging as transformers_logging
 
+from biod2c_core.contents import file_checksum
 from biod2c_core.errors import BioD2CError, CheckpointError, ConfigError
 from biod2c_core.foreign import read_json
 from biod2c_core.model.checkpoints.downloads import download
@@ -23,7 +24,6 @@ EMBEDDED = Path(__file__).resolve().parents[2] / "assets" / "biod2c-tiny"
 CHECKPOINT_FILES = ("*.json", "*.safetensors", "*.model", "*.jinja")
 _REQUIRED = ("config.json", "processor_config.json", "tokenizer.json")
 _DAMAGED = "The files are damaged or incomplete; copy or train it again."
-_SAMPLE_BYTES = 1 << 20
 
 
 def locate(checkpoint: str | Path | None) -> Path:
@@ -76,19 +76,14 @@ def _download(name: str) -> Path:
 
 
 def fingerprint(folder: Path) -> str:
-    """A short hash that tells checkpoints apart: configuration, and size and ends of each weight file.
+    """A short hash that tells checkpoints apart: all bytes of configuration and weights.
 
     Returns:
         16 hexadecimal digits.
     """
     digest = hashlib.sha256((folder / "config.json").read_bytes())
     for path in sorted(folder.glob("*.safetensors")):
-        size = path.stat().st_size
-        digest.update(f"{path.name} {size}".encode())
-        with path.open("rb") as file:
-            digest.update(file.read(_SAMPLE_BYTES))
-            file.seek(max(0, size - _SAMPLE_BYTES))
-            digest.update(file.read(_SAMPLE_BYTES))
+        digest.update(f"{path.name} {file_checksum(path)}".encode())
     return digest.hexdigest()[:16]
 
 

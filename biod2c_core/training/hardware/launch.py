@@ -222,9 +222,12 @@ def _run_together(commands: list[list[str]], environments: list[dict[str, str]])
             return 128 + asked[0]
         if failed is None:
             return 0
-        _show(messages[failed], failed, running[0].returncode == running[failed].returncode)
         code = running[failed].returncode
-        return code if code > 0 else 128 - code
+        if code < 0:
+            _tell_killed(failed, -code)
+            return 128 - code
+        _show(messages[failed], failed, running[0].returncode == code)
+        return code
 
 
 def _wait(running: list[subprocess.Popen[bytes]], asked: list[int]) -> int | None:
@@ -233,11 +236,10 @@ def _wait(running: list[subprocess.Popen[bytes]], asked: list[int]) -> int | Non
     told = 0
     while True:
         codes = [process.poll() for process in running]
-        for place, code in enumerate(codes):
-            if code:
-                if asked:
-                    break  # it was asked to end
-                return place
+        failed = [place for place, code in enumerate(codes) if code]
+        if failed and not asked:  # else they were asked to end
+            # one that was killed is why the others fail
+            return min(failed, key=lambda place: codes[place] or 0)
         if all(code is not None for code in codes):
             return None
         if len(asked) > told:  # pass on what came
@@ -264,6 +266,17 @@ def _end(running: list[subprocess.Popen[bytes]]) -> None:
 def _signal(process: subprocess.Popen[bytes], number: int) -> None:
     with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, number)
+
+
+def _tell_killed(rank: int, number: int) -> None:
+    """Say what a process that was killed could not say itself."""
+    why = ", perhaps for lack of memory" if number == signal.SIGKILL else ""
+    print(
+        f"error: process {rank} was ended by {signal.Signals(number).name}{why}. Its run can go on from "
+        "the last checkpoint: --resume",
+        file=sys.stderr,
+        flush=True,
+    )
 
 
 def _show(errors: IO[bytes] | None, rank: int, first_said_it: bool) -> None:

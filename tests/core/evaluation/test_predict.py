@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 
 from biod2c_core.data.records import Record
 from biod2c_core.errors import InputError, RecordError
+from biod2c_core.evaluation.evaluate import _check_same_data
 from biod2c_core.evaluation.predict.predict import batches_by_image, predict, shuffle_images
 from biod2c_core.evaluation.predict.predictions_file import (
     Prediction,
@@ -271,6 +272,43 @@ def test_the_checksum_knows_content_but_not_order() -> None:
     a, b = Record("1", "x.png", "?", "yes"), Record("2", "y.png", "?", "no")
     assert split_checksum([a, b]) == split_checksum([b, a])
     assert split_checksum([a, b]) != split_checksum([a, Record("2", "y.png", "?", "yes")])
+
+
+def swap_pixels(root: Path, image: str) -> None:
+    """The same name and size, other content."""
+    data = bytearray((root / image).read_bytes())
+    data[-20] ^= 1
+    (root / image).write_bytes(data)
+
+
+def test_predictions_for_other_pictures_of_the_same_names_are_neither_resumed_nor_scored(
+    tmp_path: Path,
+) -> None:
+    records, path = make_data(tmp_path), tmp_path / "p.jsonl"
+    predict(FakeModel(), records, tmp_path, path)
+    predict(FakeModel(), records, tmp_path, path)  # nothing has changed
+    manifest = read_manifest(path)
+    _check_same_data(path, manifest, records, tmp_path)
+    swap_pixels(tmp_path, records[0].image)
+    with pytest.raises(InputError, match="was begun with other pictures of these names"):
+        predict(FakeModel(), records, tmp_path, path)
+    with pytest.raises(InputError, match="predictions for other pictures"):
+        _check_same_data(path, manifest, records, tmp_path)
+    (tmp_path / records[0].image).unlink()  # scoring needs no picture
+    _check_same_data(path, manifest, records, tmp_path)
+
+
+def test_predictions_of_earlier_versions_know_no_pictures_and_go_on(tmp_path: Path) -> None:
+    records, path = make_data(tmp_path), tmp_path / "p.jsonl"
+    predict(FakeModel(), records, tmp_path, path)
+    manifest = read_manifest(path) or {}
+    del manifest["pictures"]
+    manifest_path(path).write_text(json.dumps(manifest))
+    swap_pixels(tmp_path, records[0].image)
+    predict(FakeModel(), records, tmp_path, path)
+    after = read_manifest(path) or {}
+    assert after["pictures"] is None
+    _check_same_data(path, after, records, tmp_path)
 
 
 def test_a_confidence_that_is_no_number_is_left_out_of_the_file() -> None:

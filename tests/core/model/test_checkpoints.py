@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -205,6 +206,20 @@ def test_fingerprint_tells_checkpoints_apart(copy: Path, checkpoint: Path) -> No
         file.seek(-1, 2)
         file.write(bytes([last[0] ^ 1]))
     assert fingerprint(copy) not in (changed, fingerprint(checkpoint))
+
+
+def test_fingerprint_knows_every_byte_of_the_weights(tmp_path: Path) -> None:
+    """Also those in the middle of a large file, and those changed without a new size or time."""
+    (tmp_path / "config.json").write_text("{}")
+    weights = tmp_path / "model.safetensors"
+    weights.write_bytes(bytes(5 * 2**20))
+    os.utime(weights, (1_000_000_000, 1_000_000_000))
+    before = fingerprint(tmp_path)
+    with weights.open("r+b") as file:
+        file.seek(5 * 2**19)
+        file.write(b"1")
+    os.utime(weights, (1_000_000_000, 1_000_000_000))
+    assert fingerprint(tmp_path) != before
 
 
 def adapted(llama: Path) -> tuple[BioD2CForConditionalGeneration, BioD2CProcessor]:

@@ -53,6 +53,15 @@ def test_what_a_failed_process_said_is_shown(capfd: pytest.CaptureFixture[str]) 
     assert capfd.readouterr().err == "no such file\n"
 
 
+def test_of_a_process_that_was_killed_is_said_what_to_do(capfd: pytest.CaptureFixture[str]) -> None:
+    """Also where another one, which misses it, has failed meanwhile."""
+    code = "os.kill(os.getpid(), signal.SIGKILL) if rank == 1 else (time.sleep(0.3), sys.exit(1))"
+    assert launch.launch(python(code), 2, launch.Nodes()) == 137
+    said = capfd.readouterr().err
+    assert "process 1 was ended by SIGKILL, perhaps for lack of memory" in said
+    assert "--resume" in said
+
+
 LAUNCHER = """
 import sys
 from biod2c_core.training.hardware.launch import Nodes, launch

@@ -15,12 +15,13 @@ from typing import cast
 import torch
 
 from biod2c_core.curation.filter_images.classifier import ImageFilter
-from biod2c_core.curation.filter_images.decode import batched, end_with_parent
+from biod2c_core.curation.filter_images.decode import batched
 from biod2c_core.curation.filter_images.encoder import ImageEncoder
 from biod2c_core.curation.filter_images.engines.ray_cluster import import_ray, score_on_ray
 from biod2c_core.curation.filter_images.scoring import BATCH, Engine, Score, score_images
 from biod2c_core.curation.filter_images.sources import Item
 from biod2c_core.errors import BioD2CError, InputError
+from biod2c_core.workers import end_with_parent
 
 ENGINES = ("local", "ray")
 

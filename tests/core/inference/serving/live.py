@@ -17,6 +17,7 @@ import uvicorn
 
 from biod2c_core.inference.serving.app import Access, make_app
 from biod2c_core.inference.serving.batching import Engine
+from biod2c_core.inference.serving.connections import DrainingServer, guarded_protocol
 from biod2c_core.inference.serving.metrics import Metrics
 from biod2c_core.inference.serving.requests import Limits
 from biod2c_core.inference.serving.server import listen
@@ -37,14 +38,24 @@ class Live:
 
 @contextmanager
 def live_server(
-    checkpoint: Path, limits: Limits | None = None, key: str | None = None
+    checkpoint: Path,
+    limits: Limits | None = None,
+    key: str | None = None,
+    most: int = 500,
+    header_seconds: float = 10.0,
 ) -> Iterator[Live]:
     answerer = Answerer.load(str(checkpoint), "cpu")
     answerer.name = "tiny"
     engine = Engine(answerer, None, limits or Limits(seconds=120), Metrics())
     bound = listen("127.0.0.1", 0)
-    config = uvicorn.Config(make_app(engine, Access(key)), log_level="error", access_log=False)
-    server = uvicorn.Server(config)
+    config = uvicorn.Config(
+        make_app(engine, Access(key)),
+        log_level="error",
+        access_log=False,
+        http=guarded_protocol(most, header_seconds),
+        timeout_graceful_shutdown=2,
+    )
+    server = DrainingServer(config, engine.close, lambda _: None)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [bound]}, daemon=True)
     thread.start()
     while not server.started:

@@ -1,0 +1,21 @@
+"""A short random sample of ``python tests/faults/run.py``."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_disturbed_commands_end_as_if_nothing_had_happened() -> None:
+    """Another sample each time; the seed is in the message of a failure."""
+    seed = str(int.from_bytes(os.urandom(3), "big"))
+    command = [sys.executable, str(Path(__file__).with_name("run.py")), "--seed", seed]
+    sample = ["--runs", "60", "--seconds", "8", "--commands", "data import,export"]
+    done = subprocess.run([*command, *sample], capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, f"seed {seed}: {done.stdout} {done.stderr[-2000:]}"
+    assert "0 violations" in done.stdout

@@ -202,10 +202,14 @@ class BioD2CTrainer(Trainer):
         return output
 
     def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
-        """As in transformers; the losses are means over the whole validation set."""
+        """As in transformers; the losses are means over the whole validation set.
+
+        Random numbers of training are left as they are: a run that is stopped validates once more.
+        """
         self._meter.start_validation()
         self._last_row = -1
-        return super().evaluate(*args, **kwargs)
+        with torch.random.fork_rng(devices=()):
+            return super().evaluate(*args, **kwargs)
 
     def _check(self, loss: float, rows: Tensor | None) -> None:
         if math.isfinite(loss) and (not self._max_loss or loss <= self._max_loss):

@@ -98,7 +98,7 @@ def validate(
     image_root: ImageRoot = None,
     workers: Annotated[int, typer.Option(min=1, help="Processes that decode images.")] = 1,
     text: Annotated[
-        bool, typer.Option("--text", help="Also find text in pixels, about 1 s an image.")
+        bool, typer.Option("--text", help="Also find text in pixels, about 3 s an image.")
     ] = False,
     min_confidence: MinConfidence = None,
     as_json: AsJson = False,

@@ -107,6 +107,8 @@ class Output:
         """Write an answer, or keep it for the table."""
         self.count += 1
         self.silent += reply.abstained
+        if reply.unfamiliar:
+            note(f"note: {reply.warning()}: its answer means little.")
         if self.file is not None:
             self.file.add(image, reply)
         elif self.kind == "table":

@@ -122,6 +122,8 @@ def _ask_one(
         if index == 0:
             note(DISCLAIMER)
         silent += reply.abstained
+        if reply.unfamiliar:
+            note(f"note: {reply.warning()}: its answer means little.")
         if as_json:
             emit_json(reply.to_row())
         elif reply.candidates and not reply.abstained:

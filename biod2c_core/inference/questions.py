@@ -34,6 +34,7 @@ class Reply:
         seconds: Time to answer, as a share of its batch; loading and encoding not included.
         id: Of the question, if it came with one.
         candidates: (answer, confidence) of the n best, the answer of the model first.
+        unfamiliar: Whether the question is in a script that the model was hardly trained on.
     """
 
     question: str
@@ -45,6 +46,7 @@ class Reply:
     seconds: float
     id: str | None = None
     candidates: tuple[tuple[str, float], ...] = ()
+    unfamiliar: bool = False
 
     def __str__(self) -> str:
         if self.answer is None:
@@ -52,7 +54,7 @@ class Reply:
         return self.answer
 
     def to_row(self) -> dict[str, Any]:
-        """As a JSON row; ``id`` and ``candidates`` only where there are any."""
+        """As a JSON row; ``id``, ``candidates`` and ``unfamiliar`` only where there is something."""
         row: dict[str, Any] = dict(vars(self))
         if self.id is None:
             del row["id"]
@@ -61,7 +63,15 @@ class Reply:
         ]
         if not self.candidates:
             del row["candidates"]
+        if not self.unfamiliar:
+            del row["unfamiliar"]
         return row
+
+    def warning(self) -> str:
+        """A line for people where the answer means little; empty where there is nothing to say."""
+        if not self.unfamiliar:
+            return ""
+        return f"{self.question!r} is in a script that {self.model} was hardly trained on"
 
 
 @dataclass(frozen=True)

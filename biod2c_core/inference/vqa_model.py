@@ -227,6 +227,7 @@ class VQAModel:
             candidates=tuple((each.text, self.confidence(each)) for each in listed)
             if options.n_best > 1
             else (),
+            unfamiliar=self.answerer.processor.is_spelled_out(question.text),
         )
 
 

@@ -175,6 +175,16 @@ class BioD2CProcessor(ProcessorMixin):
         )
         return torch.from_numpy(normalized.transpose(2, 0, 1).copy())
 
+    def is_spelled_out(self, question: str) -> bool:
+        """Whether the tokenizer spells a question out byte by byte, as it does a script it never met.
+
+        The language model has hardly been trained on such a script, and its answer means little. Other
+        languages in a script that it knows are not told from its own.
+        """
+        letters = sum(character.isalpha() for character in question)
+        tokens = len(self.tokenizer(question, add_special_tokens=False).input_ids)
+        return letters > 3 and tokens > 1.5 * letters
+
     def question_ids(self, question: str) -> list[int]:
         """Token ids of the bare question (or prompt), for the fusion decoder; never empty.
 

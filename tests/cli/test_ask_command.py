@@ -68,6 +68,16 @@ def test_json_rows(image: Path, checkpoint: Path, tmp_path: Path) -> None:
     assert result.stderr == NOTE
 
 
+def test_a_question_in_a_script_the_model_never_met(image: Path, checkpoint: Path) -> None:
+    result = invoke(image, "有没有肿瘤?", "is there a lesion?", "-m", checkpoint, "--json")
+    assert result.exit_code == 0
+    strange, plain = map(json.loads, result.stdout.splitlines())
+    assert strange["unfamiliar"] is True
+    assert "unfamiliar" not in plain
+    assert "'有没有肿瘤?' is in a script that" in result.stderr
+    assert result.stderr.count("hardly trained on") == 1
+
+
 def test_no_answer_below_the_confidence_asked_for(image: Path, checkpoint: Path) -> None:
     options = ("--min-confidence", 1, "-m", checkpoint, "--device", "cpu")
     result = invoke(image, QUESTION, *options)

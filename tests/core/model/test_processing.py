@@ -15,6 +15,7 @@ from tokenizers.processors import TemplateProcessing
 from transformers import PreTrainedTokenizerFast
 
 from biod2c_core.errors import ConfigError, InputError
+from biod2c_core.model.checkpoints.folder import EMBEDDED, load_processor
 from biod2c_core.model.processing import IGNORED, BioD2CProcessor
 
 Texts = st.text(st.characters(exclude_categories=("Cs",)), min_size=1, max_size=30)
@@ -147,3 +148,22 @@ def test_tokenizer_without_an_end_is_refused() -> None:
     )
     with pytest.raises(ConfigError, match="no end token"):
         BioD2CProcessor(tokenizer)
+
+
+@pytest.mark.parametrize(
+    ("question", "spelled_out"),
+    [
+        ("Is there a pleural effusion?", False),
+        ("hepatosplenomegaly?", False),
+        ("T2?", False),
+        ("Gibt es eine Fraktur?", False),  # another language, in letters that it knows
+        ("有没有肿瘤?", True),
+        ("骨折はありますか?", True),
+        ("골절이 있습니까?", True),
+        ("Есть ли перелом?", True),
+        ("هل يوجد كسر؟", True),
+        ("หัวใจโตไหม", True),
+    ],
+)
+def test_scripts_that_the_embedded_model_never_met(question: str, spelled_out: bool) -> None:
+    assert load_processor(EMBEDDED).is_spelled_out(question) == spelled_out

@@ -92,7 +92,7 @@ class Plan:
         records: Training records.
         tokens: Of the longest record, with the visual tokens.
         steps: Optimiser steps.
-        whole_batch: Samples of an optimiser step.
+        whole_batch: Samples of an optimizer step.
         processes: GPUs or CPU processes.
         memory: GiB of each, by part.
         total: Their sum with the slack.

@@ -31,7 +31,7 @@ def read_scores(path: str | Path, column: str = "score") -> dict[str, float | No
 
     Raises:
         InputError: The file cannot be read, or has no such column.
-        RecordError: An id is missing or repeated, or a score is no number; ``file:line`` is named.
+        RecordError: An id is missing or repeated, or a score is not a number; ``file:line`` is named.
     """
     found: dict[str, float | None] = {}
     for line, row in _rows(Path(path), column):

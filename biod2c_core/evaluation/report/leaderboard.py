@@ -176,7 +176,7 @@ def _scored_questions(item: NamedResult) -> dict[str, ScoredQuestion] | None:
             said = Prediction(row["id"], row["answer"], row["confidence"], line)
             found[record.id] = ScoredQuestion(record, said, dict(row["scores"]))
         except (KeyError, TypeError) as error:
-            raise InputError(f"{path}:{line} is no scored question", "Score again.") from error
+            raise InputError(f"{path}:{line} is not a scored question", "Score again.") from error
     return found
 
 
@@ -267,7 +267,7 @@ def _read_published(path: Path) -> list[dict[str, Any]]:
                     raise ValueError("a score is not between 0 and 1")
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(
-            f"{path} is no list of published numbers ({error})",
+            f"{path} is not a list of published numbers ({error})",
             "It is JSON: [{name, data, profile, scores: {column: 0..1}, reference}, ...].",
         ) from error
     found: list[dict[str, Any]] = rows

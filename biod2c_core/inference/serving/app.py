@@ -128,7 +128,7 @@ class Server:
         """Decode the image, in a thread, and prepare the question.
 
         Raises:
-            RefusedError: It is no usable image, or not decoded in time.
+            RefusedError: It is not a usable image, or not decoded in time.
         """
 
         def prepare() -> Any:

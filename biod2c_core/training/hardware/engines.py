@@ -24,7 +24,7 @@ class Engine:
     """The engine of a run.
 
     Attributes:
-        name: ``single`` (one process), ``ddp`` (each process holds everything), ``zero2`` (optimiser
+        name: ``single`` (one process), ``ddp`` (each process holds everything), ``zero2`` (optimizer
             and gradients are split), ``zero3`` (weights too), ``deepspeed`` (as its file says) or
             ``fsdp`` (as zero3, without DeepSpeed).
         file: DeepSpeed's configuration, for ``deepspeed``.
@@ -45,7 +45,7 @@ class Engine:
 
     @property
     def zero_stage(self) -> int:
-        """What it splits, as ZeRO counts: 0 nothing, 1 the optimiser, 2 gradients too, 3 weights too.
+        """What it splits, as ZeRO counts: 0 nothing, 1 the optimizer, 2 gradients too, 3 weights too.
 
         Raises:
             ConfigError: DeepSpeed's file cannot be read, or names no such stage.
@@ -154,7 +154,7 @@ def engine_arguments(
 def deepspeed_config(name: str, bf16: bool) -> dict[str, Any]:
     """ZeRO-2 or ZeRO-3 without offload; batch sizes and clipping are the run's own.
 
-    The optimiser is the run's AdamW of torch, with the same groups of parameters as in one process,
+    The optimizer is the run's AdamW of torch, with the same groups of parameters as in one process,
     so that DeepSpeed compiles nothing.
     """
     return {
@@ -178,9 +178,9 @@ def _read(file: Path) -> dict[str, Any]:
     except OSError as error:
         raise ConfigError(f"cannot read {file}: {error.strerror}", "Check --deepspeed.") from error
     except ValueError as error:
-        raise ConfigError(f"{file} is no JSON ({error})", "Check --deepspeed.") from error
+        raise ConfigError(f"{file} is not JSON ({error})", "Check --deepspeed.") from error
     if not isinstance(config, dict):
-        raise ConfigError(f"{file} is no JSON object", "Check --deepspeed.")
+        raise ConfigError(f"{file} is not a JSON object", "Check --deepspeed.")
     return config
 
 

@@ -163,7 +163,7 @@ def read_hostfile(path: Path) -> list[tuple[str, int]]:
     """Hosts and their slots.
 
     Raises:
-        InputError: It cannot be read, or a line is no ``HOST slots=N``.
+        InputError: It cannot be read, or a line is not ``HOST slots=N``.
     """
     try:
         lines = path.read_text("utf-8").splitlines()

@@ -40,7 +40,7 @@ class Processor(Protocol):
 
 
 class VQADataset(Dataset[dict[str, Any]]):
-    """Records, tokenised once; the images are left to the collator, once for each in a batch.
+    """Records, tokenized once; the images are left to the collator, once for each in a batch.
 
     Args:
         records: With a question and an answer each.

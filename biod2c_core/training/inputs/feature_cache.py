@@ -73,7 +73,7 @@ class FeatureCache:
             advance: Called with the number of files dealt with.
 
         Raises:
-            ImageError: A file is no usable image.
+            ImageError: A file is not a usable image.
         """
         with AppendLog(self._index_file, wait=True) as index:
             self._read_index(index)

@@ -40,7 +40,7 @@ class Reporter(Protocol):
         """So many more images are done."""
 
     def start(self, total: int, done: int) -> None:
-        """Training begins: optimiser steps in all, and those already done."""
+        """Training begins: optimizer steps in all, and those already done."""
 
     def step(self, done: int, metrics: dict[str, float]) -> None:
         """A step has been done; ``metrics`` holds the latest log line."""

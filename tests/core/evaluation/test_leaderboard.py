@@ -115,7 +115,7 @@ def test_published_numbers_stand_beside_their_own_convention_alone(
     ):
         make_boards([exact], path)
     for wrong in ({"scores": {"closed_accuracy": 50}}, {"reference": ""}, {"scores": 1}):
-        with pytest.raises(InputError, match="is no list of published numbers"):
+        with pytest.raises(InputError, match="is not a list of published numbers"):
             make_boards([ours], published(path, **wrong))
 
 

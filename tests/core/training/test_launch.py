@@ -191,5 +191,5 @@ def test_engines_that_cannot_be_are_refused(
         choose_engine(2, True, None, None, False)
     (tmp_path / "ds.json").write_text("{")
     file = Engine("deepspeed", tmp_path / "ds.json")
-    with pytest.raises(InputError, match="is no JSON"):
+    with pytest.raises(InputError, match="is not JSON"):
         engines.engine_arguments(file, False, True, nn.Identity())

@@ -128,10 +128,17 @@ def atomic_folder(
         with _raising_on_sigterm():
             yield partial
             put_in_place(partial, place)
-    except BaseException:
+    except BaseException as error:
         if not resume or not any(partial.glob("*")):
             shutil.rmtree(partial, ignore_errors=True)
+        if _is_of_the_disk(error):
+            raise OSError(f"{error}") from error
         raise
+
+
+def _is_of_the_disk(error: BaseException) -> bool:
+    """Whether safetensors, which has errors of its own, could not write to the disk."""
+    return type(error).__name__ == "SafetensorError" and "(os error" in str(error)
 
 
 def put_in_place(written: Path, place: Path) -> None:

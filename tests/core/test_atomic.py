@@ -223,3 +223,22 @@ def test_a_folder_goes_nowhere_but_to_a_folder(tmp_path: Path) -> None:
         put_in_place(tmp_path / "written", tmp_path / "file")
     assert (tmp_path / "file").read_text() == "mine"
     assert tree(tmp_path / "written") == WHOLE["new"]
+
+
+def test_a_disk_that_is_full_for_safetensors_is_an_error_of_the_system(tmp_path: Path) -> None:
+    """Its own error is no OSError, and would be taken for a bug."""
+    import resource
+
+    import torch
+    from safetensors.torch import save_file
+
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 16, limits[1]))
+    try:
+        with pytest.raises(OSError, match="os error"), atomic_folder(tmp_path / "out") as folder:
+            save_file({"weight": torch.zeros(1 << 16)}, folder / "model.safetensors")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, ignored)
+    assert list(tmp_path.iterdir()) == []

@@ -116,8 +116,6 @@ def atomic_folder(
     taken = place.exists() and (not place.is_dir() or (not replace and any(place.iterdir())))
     if taken:
         raise InputError(f"{path} exists already", "Give a new folder.")
-    if not resume:
-        shutil.rmtree(partial, ignore_errors=True)
     try:
         partial.mkdir(parents=True, exist_ok=True)
     except (PermissionError, FileExistsError, NotADirectoryError) as error:
@@ -125,15 +123,52 @@ def atomic_folder(
             f"cannot make {path}: {error.strerror}", "Choose another folder."
         ) from error
     try:
-        with _raising_on_sigterm():
+        with _alone_in(partial), _raising_on_sigterm():
+            if not resume:
+                for left in partial.iterdir():
+                    shutil.rmtree(left) if left.is_dir() else left.unlink()
             yield partial
             put_in_place(partial, place)
+    except _InUseError:
+        raise InputError(
+            f"{path} is being written by another run", "Wait for it, or give another folder."
+        ) from None
     except BaseException as error:
         if not resume or not any(partial.glob("*")):
             shutil.rmtree(partial, ignore_errors=True)
         if _is_of_the_disk(error):
             raise OSError(f"{error}") from error
         raise
+
+
+class _InUseError(Exception):
+    """Another process writes the folder."""
+
+
+@contextmanager
+def _alone_in(folder: Path) -> Iterator[None]:
+    """Hold a folder against other processes that would write it; not so where there are no locks."""
+    try:
+        import fcntl
+    except ImportError:  # Windows
+        yield
+        return
+    try:
+        held = os.open(folder, os.O_RDONLY)
+    except FileNotFoundError:  # the other has just put it in place
+        raise _InUseError from None
+    try:
+        try:
+            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise _InUseError from None
+        except OSError:
+            pass  # a file system without locks
+        if not folder.exists() or not os.path.samestat(folder.stat(), os.fstat(held)):
+            raise _InUseError  # likewise
+        yield
+    finally:
+        os.close(held)
 
 
 def _is_of_the_disk(error: BaseException) -> bool:

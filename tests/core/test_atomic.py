@@ -242,3 +242,16 @@ def test_a_disk_that_is_full_for_safetensors_is_an_error_of_the_system(tmp_path:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
         signal.signal(signal.SIGXFSZ, ignored)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs POSIX locks")
+def test_a_folder_that_another_run_writes_is_left_to_it(tmp_path: Path) -> None:
+    with atomic_folder(tmp_path / "out") as first:
+        (first / "file").write_text("mine")
+        with (
+            pytest.raises(InputError, match="is being written by another run"),
+            atomic_folder(tmp_path / "out"),
+        ):
+            pass
+        assert (first / "file").read_text() == "mine"
+    assert (tmp_path / "out" / "file").read_text() == "mine"

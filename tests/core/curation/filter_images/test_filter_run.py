@@ -196,7 +196,7 @@ def test_files_of_others_are_not_overwritten(
     images: Path, output: Path, encoder: ImageEncoder, image_filter: ImageFilter, content: str
 ) -> None:
     output.write_text(content)
-    with pytest.raises(InputError, match="there already"):
+    with pytest.raises(InputError, match="exists already and is not an output of this command"):
         filter_images(list_images(images), output, encoder, image_filter)
     assert output.read_text() == content
 

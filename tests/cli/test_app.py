@@ -223,6 +223,7 @@ def command():
         time.sleep(60)
 
 module.app = command
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
 module.main()
 """
 

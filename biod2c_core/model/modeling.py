@@ -300,19 +300,24 @@ class BioD2CForConditionalGeneration(PreTrainedModel, GenerationMixin):
                 "boxes": boxes,
                 "image_rows": image_rows,
             }
-            targets = labels[:, 1:][labels[:, 1:] != -100]
-            passed = losses.ForwardPass(
-                self.config,
-                self.fusion,
-                cast("nn.Embedding", self.get_input_embeddings()),
-                batch,
-                image,
-                visual,
-                answered,
-                targets,
-            )
+            passed = self._pass_for_losses(batch, image, visual, answered)
             output.loss, output.losses = losses.average(passed, self.loss_weights, loss_counts)
         return output
+
+    def _pass_for_losses(
+        self,
+        batch: dict[str, Tensor | None],
+        image: ImageEncoding,
+        visual: VisualTokens,
+        answered: Tensor,
+    ) -> losses.ForwardPass:
+        """What the losses read of a forward pass."""
+        labels = cast("Tensor", batch["labels"])
+        embedding = cast("nn.Embedding", self.get_input_embeddings())
+        targets = labels[:, 1:][labels[:, 1:] != -100]
+        return losses.ForwardPass(
+            self.config, self.fusion, embedding, batch, image, visual, answered, targets
+        )
 
     def _predict(
         self, tokens: Tensor, input_ids: Tensor, attention_mask: Tensor, labels: Tensor | None

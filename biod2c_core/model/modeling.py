@@ -249,20 +249,18 @@ class BioD2CForConditionalGeneration(PreTrainedModel, GenerationMixin):
             attention_mask: (B, P), 1 where a token is real.
             pixel_values: (B, 3, H, W); or ``grid_features``, (B, N, N, D).
             grid_features: X_v, where the trunk has run before.
-            image_rows: (B,), the image that each row is about, where several share one; by default
-                there is one image per row.
+            image_rows: (B,), the image of each row, where several share one; by default its own.
             question_ids: The question alone, (B, T), for the fusion decoder.
             question_mask: (B, T).
             queue_ids: The text queue, (B, k, L), for L_sem.
             queue_mask: (B, k, L).
             boxes: Where the answer is seen, (B, R, 4), for L_att.
             labels: (B, P), the answer's token ids, -100 elsewhere.
-            loss_counts: Over how many items each loss is averaged; by default those of this batch. See
-                :func:`biod2c_core.model.losses.average`.
+            loss_counts: Of :func:`biod2c_core.model.losses.average`; by default of this batch.
             inputs_embeds: Everything already embedded (decoding steps of ``generate``).
             position_ids: Of ``inputs_embeds`` or ``input_ids`` (decoding steps of ``generate``, which
-                counts the real tokens only because this argument is named here: padding lies
-                between image and text and must not move them apart).
+                counts real tokens only because this argument is named: padding lies between image and
+                text and must not move them apart).
             return_attention: Return the fusion decoder's cross-attention.
             **kwargs: For the language model (cache ...).
 

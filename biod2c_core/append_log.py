@@ -8,7 +8,6 @@ back as they were.
 
 from __future__ import annotations
 
-import errno
 import json
 import os
 import time
@@ -21,17 +20,12 @@ from typing import IO, Any
 
 from biod2c_core.atomic import NOT_UTF8, json_text
 from biod2c_core.errors import InputError
-
-try:
-    import fcntl
-except ImportError:  # Windows: two runs on one file are not told apart
-    fcntl = None  # type: ignore[assignment]
+from biod2c_core.locks import hold
 
 _BLOCK = 2**16  # bytes
 _encode = json.JSONEncoder(  # dumps() would make one a line
     ensure_ascii=False, allow_nan=False, default=str
 ).encode
-_HELD = (errno.EAGAIN, errno.EACCES)  # what a lock that another holds is refused with
 
 
 class AppendLog:
@@ -201,13 +195,5 @@ def lock_alone(file: IO[bytes], path: Path, wait: bool = False) -> None:
     Raises:
         InputError: Another run holds it, and ``wait`` is false.
     """
-    if fcntl is None:
-        return
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        if error.errno not in _HELD:
-            return  # a file system without locks, as some clusters have: as on Windows
-        raise InputError(
-            f"{path} is in use by another run", "Wait for it, or give another output."
-        ) from error
+    if not hold(file, wait):
+        raise InputError(f"{path} is in use by another run", "Wait for it, or give another output.")

@@ -20,6 +20,7 @@ from types import FrameType
 from typing import IO, Any
 
 from biod2c_core.errors import InputError
+from biod2c_core.locks import hold
 
 # How text is written that UTF-8 cannot hold (lone surrogates, which text of strangers may hold): as
 # ``\ud83d``, which in JSON is their spelling, so that they are read back as they were.
@@ -147,10 +148,8 @@ class _InUseError(Exception):
 
 @contextmanager
 def _alone_in(folder: Path) -> Iterator[None]:
-    """Hold a folder against other processes that would write it; not so where there are no locks."""
-    try:
-        import fcntl
-    except ImportError:  # Windows
+    """Hold a folder against other processes that would write it."""
+    if os.name != "posix":  # elsewhere a folder cannot be opened
         yield
         return
     try:
@@ -158,14 +157,9 @@ def _alone_in(folder: Path) -> Iterator[None]:
     except FileNotFoundError:  # the other has just put it in place
         raise _InUseError from None
     try:
-        try:
-            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise _InUseError from None
-        except OSError:
-            pass  # a file system without locks
-        if not folder.exists() or not os.path.samestat(folder.stat(), os.fstat(held)):
-            raise _InUseError  # likewise
+        there = hold(held) and folder.exists()
+        if not there or not os.path.samestat(folder.stat(), os.fstat(held)):
+            raise _InUseError
         yield
     finally:
         os.close(held)

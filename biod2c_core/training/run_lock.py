@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import json
 import os
 import socket
@@ -13,14 +12,9 @@ from pathlib import Path
 from typing import IO
 
 from biod2c_core.errors import InputError
-
-try:
-    import fcntl
-except ImportError:  # Windows: two runs in one folder are not told apart
-    fcntl = None  # type: ignore[assignment]
+from biod2c_core.locks import hold
 
 LOCK = "run.lock"
-_HELD = (errno.EAGAIN, errno.EACCES)  # what a lock that another holds is refused with
 
 
 @contextmanager
@@ -38,7 +32,11 @@ def locked(output: Path) -> Iterator[None]:
             f"cannot make the run folder {output}: {error.strerror}", "Choose another --output."
         ) from error
     with file:
-        _lock(file, output)
+        if not hold(file):
+            raise InputError(
+                f"{output} is in use by another run ({_holder(file)})",
+                "Wait until it has ended, or choose another --output.",
+            )
         file.truncate(0)
         holder = {"pid": os.getpid(), "host": socket.gethostname(), "since": _now()}
         file.write(json.dumps(holder))
@@ -51,20 +49,6 @@ def locked(output: Path) -> Iterator[None]:
 
 def _now() -> str:
     return datetime.now().astimezone().isoformat(timespec="seconds")
-
-
-def _lock(file: IO[str], output: Path) -> None:
-    if fcntl is None:
-        return
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        if error.errno not in _HELD:
-            return  # a file system without locks, as some clusters have: as on Windows
-        raise InputError(
-            f"{output} is in use by another run ({_holder(file)})",
-            "Wait until it has ended, or choose another --output.",
-        ) from error
 
 
 def _holder(file: IO[str]) -> str:

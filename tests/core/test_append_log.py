@@ -14,7 +14,7 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from biod2c_core import append_log
+from biod2c_core import locks
 from biod2c_core.append_log import AppendLog, ends_torn, read_rows, whole_characters
 from biod2c_core.atomic import atomic_open
 from biod2c_core.errors import InputError
@@ -129,10 +129,10 @@ def _refuse(number: int) -> Callable[..., None]:
 def test_a_file_system_without_locks_is_written_all_the_same(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(append_log.fcntl, "flock", _refuse(errno.ENOSYS))
+    monkeypatch.setattr(locks.fcntl, "flock", _refuse(errno.ENOSYS))
     with AppendLog(tmp_path / "log.jsonl") as log:
         log.append([{"a": 1}])
-    monkeypatch.setattr(append_log, "fcntl", None)  # Windows
+    monkeypatch.setattr(locks, "fcntl", None)  # Windows
     with AppendLog(tmp_path / "log.jsonl") as log:
         log.append([{"b": 1}])
     assert values(tmp_path / "log.jsonl") == [{"a": 1}, {"b": 1}]
@@ -170,7 +170,7 @@ def test_lines_are_durable_as_asked(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sync_every: float | None, synced: int
 ) -> None:
     calls: list[int] = []
-    monkeypatch.setattr(append_log.os, "fsync", calls.append)
+    monkeypatch.setattr(os, "fsync", calls.append)
     with AppendLog(tmp_path / "log.jsonl", sync_every=sync_every) as log:
         for number in range(3):
             log.append([[number]])

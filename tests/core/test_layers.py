@@ -17,6 +17,7 @@ LAYERS = [
         "contents",
         "device",
         "foreign",
+        "locks",
         "pages",
         "torchvision_compat",
         "workers",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import io
-import json
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +14,7 @@ from biod2c_core.data.images.dicom import open_dicom
 from biod2c_core.data.images.nifti import count_slices
 from biod2c_core.data.images.recognize import DICOM, NIFTI, PEEK_BYTES, recognize
 from biod2c_core.errors import ImageError, InputError
-from biod2c_core.inference.serving.requests import Limits, bad, data_url_bytes
+from biod2c_core.inference.serving.requests import Limits, bad, data_url_bytes, json_object
 
 MAX_SIDE = 1024  # pixels; the page shows, and sends, no more
 _MAX_NAME = 200  # characters
@@ -49,12 +48,7 @@ def parse_picture(body: bytes) -> PictureRequest:
     Raises:
         RefusedError: It is not such a request.
     """
-    try:
-        value = json.loads(body)
-    except (ValueError, RecursionError):
-        raise bad("the body is not JSON") from None
-    if not isinstance(value, dict):
-        raise bad("the body must be a JSON object")
+    value = json_object(body)
     frame, axis, name = value.get("frame"), value.get("axis", 2), value.get("name", "the file")
     if frame is not None and (isinstance(frame, bool) or not isinstance(frame, int)):
         raise bad("frame must be a whole number")

@@ -101,6 +101,21 @@ def bad(message: str, code: str = "invalid_request") -> RefusedError:
     return RefusedError(400, message, code)
 
 
+def json_object(body: bytes) -> dict[str, Any]:
+    """The object that a body of a request holds.
+
+    Raises:
+        RefusedError: It is not JSON, or something else in it.
+    """
+    try:
+        value = json.loads(body)
+    except (ValueError, RecursionError):
+        raise bad("the body is not JSON") from None
+    if not isinstance(value, dict):
+        raise bad("the body must be a JSON object")
+    return value
+
+
 def parse_chat(body: bytes, limits: Limits, model: str) -> ChatRequest:
     """Read the body of ``/v1/chat/completions``.
 
@@ -115,12 +130,7 @@ def parse_chat(body: bytes, limits: Limits, model: str) -> ChatRequest:
     Raises:
         RefusedError: It is not such a request.
     """
-    try:
-        value = json.loads(body)
-    except (ValueError, RecursionError):
-        raise bad("the body is not JSON") from None
-    if not isinstance(value, dict):
-        raise bad("the body must be a JSON object")
+    value = json_object(body)
     asked = value.get("model", model)
     if asked != model:
         raise unknown_model(asked, model)

@@ -34,6 +34,10 @@ def worker_pool(workers: int, task: str, remedy: str) -> Iterator[ProcessPoolExe
         raise InputError(
             f"a process that {task} died, perhaps for lack of memory", remedy
         ) from error
+    except KeyboardInterrupt:
+        for process in list((pool._processes or {}).values()):
+            process.terminate()  # a task may take hours
+        raise
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
 

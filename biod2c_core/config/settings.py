@@ -202,7 +202,7 @@ class ModelSettings:
     semantic_loss: Annotated[Literal["paper", "released", "off"], _WORD, Switch("open")] = Field(
         default="paper", description="paper (Eq. 3 and 4), released (the authors' code) or off."
     )
-    semantic_temperature: Number = Field(default=0.1, gt=0, description="tau of Eq. (3).")
+    semantic_temperature: Number = Field(default=0.1, ge=1e-4, description="tau of Eq. (3).")
     answer_vote: Annotated[Number, Switch("open", beyond="product of experts")] = Field(
         default=0.0,
         ge=0,

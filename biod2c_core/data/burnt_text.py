@@ -7,12 +7,9 @@ The reader runs offline: its models are files of the package. What it misses is 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
-from functools import partial
+from functools import cache, partial
 from importlib.metadata import version
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -23,6 +20,7 @@ from biod2c_core.append_log import AppendLog
 from biod2c_core.data.images import load_image, resolve_image
 from biod2c_core.data.records import ShareBox
 from biod2c_core.errors import ImageError, MissingDependencyError, RecordError
+from biod2c_core.workers import worker_pool
 
 MIN_CONFIDENCE = 0.5
 PACKAGE = "rapidocr-onnxruntime"
@@ -205,17 +203,14 @@ def _from_json(row: dict[str, Any]) -> FoundText:
     return FoundText(row["text"], ShareBox(tuple(row["box"])), row["confidence"])
 
 
-_reader: ReadsText | None = None  # of a worker process
+@cache
+def _reader_of(make: Callable[[], ReadsText]) -> ReadsText:
+    """The one reader of a worker process."""
+    return make()
 
 
-def _start_worker(make: Callable[[], ReadsText]) -> None:
-    global _reader
-    _reader = make()
-
-
-def _read_in_worker(root: Path, name: str) -> list[FoundText] | str:
-    assert _reader is not None
-    return _read(_reader, root, name)
+def _read_in_worker(make: Callable[[], ReadsText], root: Path, name: str) -> list[FoundText] | str:
+    return _read(_reader_of(make), root, name)
 
 
 def _read(reader: ReadsText, root: Path, name: str) -> list[FoundText] | str:
@@ -239,20 +234,9 @@ def _read_all(
     if workers <= 1 or len(names) <= 1:
         yield from (_read(reader, root, name) for name in names)
         return
-    with _pool(workers, make) as pool:
-        yield from pool.map(partial(_read_in_worker, root), names, chunksize=1)
-
-
-@contextmanager
-def _pool(workers: int, make: Callable[[], ReadsText]) -> Iterator[ProcessPoolExecutor]:
-    # Spawned, not forked: a fork of a process with threads (torch) can hang.
-    pool = ProcessPoolExecutor(
-        workers, mp_context=get_context("spawn"), initializer=_start_worker, initargs=(make,)
-    )
-    try:
-        yield pool
-    finally:
-        pool.shutdown(cancel_futures=True)  # stopped, what is waiting is not read first
+    remedy = "Run the same command again with fewer --workers; what was read is kept."
+    with worker_pool(workers, "reads text", remedy) as pool:
+        yield from pool.map(partial(_read_in_worker, make, root), names, chunksize=1)
 
 
 def mask_text(picture: Image.Image, texts: Sequence[FoundText]) -> Image.Image:

@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from PIL import Image
+
 from biod2c_core.atomic import atomic_folder, atomic_open
 from biod2c_core.data.burnt_text import (
     MIN_CONFIDENCE,
@@ -22,9 +24,14 @@ from biod2c_core.data.burnt_text import (
 )
 from biod2c_core.data.formats import image_root, read_records
 from biod2c_core.data.images import load_image, resolve_image
-from biod2c_core.data.images.recognize import PEEK_BYTES, PICTURE, recognize
+from biod2c_core.data.images.recognize import (
+    PEEK_BYTES,
+    PICTURE,
+    PILLOW_FORMATS,
+    recognize,
+)
 from biod2c_core.data.records import write_records
-from biod2c_core.errors import ImageError, InputError
+from biod2c_core.errors import InputError
 
 JOURNAL_SUFFIX = ".text.jsonl"
 PNG = ".png"
@@ -211,7 +218,7 @@ def _is_plain_picture(path: Path) -> bool:
     if not _is_picture(path):
         return False
     try:
-        load_image(path, frame=1)
-    except ImageError:
-        return True
-    return False
+        with Image.open(path, formats=PILLOW_FORMATS) as picture:
+            return getattr(picture, "n_frames", 1) == 1
+    except Exception:  # of many kinds: it is masked and written anew, as what was looked at
+        return False

@@ -127,7 +127,7 @@ def total_loss(losses: Mapping[str, Tensor], weights: Mapping[str, float]) -> Te
 
     Args:
         losses: The terms by name, scalars, ``nll`` among them.
-        weights: Of the terms but ``nll``; ``sem`` is lambda.
+        weights: Of the terms but ``nll``, 0 where none is given; ``sem`` is lambda.
 
     Returns:
         A scalar.
@@ -135,5 +135,5 @@ def total_loss(losses: Mapping[str, Tensor], weights: Mapping[str, float]) -> Te
     total = losses["nll"]
     for name, loss in losses.items():
         if name != "nll":
-            total = total + weights[name] * loss
+            total = total + weights.get(name, 0.0) * loss
     return total

@@ -190,7 +190,7 @@ class BioD2CTrainer(Trainer):
         Several processes meet records again to fill up their last batches: these do not count.
         """
         if rows is not None:
-            again = rows <= self._last_row
+            again = self._met_before(rows)
             self._last_row = max(self._last_row, int(rows.max()))
             inputs["labels"][again] = IGNORED
             for name in ("queue_mask", "boxes"):
@@ -200,6 +200,15 @@ class BioD2CTrainer(Trainer):
         self._check(float(output.loss), rows)
         self._meter.add_validation(inputs, output.losses)
         return output
+
+    def _met_before(self, rows: Tensor) -> Tensor:
+        """Which records of a validation batch do not count here, (B,), bool.
+
+        Filled up are the last batches with the first records, also those of other processes.
+        """
+        seen = torch.cat([rows.new_tensor([self._last_row]), rows[:-1]]).cummax(0).values
+        owner = rows // self.args.per_device_eval_batch_size % self.args.world_size
+        return (rows <= seen) | (owner != self.args.process_index)
 
     def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
         """As in transformers; the losses are means over the whole validation set.

@@ -103,6 +103,7 @@ def move_polluted(items: Iterable[Item], output: Path, root: Path, target: Path)
         InputError: The folder lies inside ``root`` or is in use, or images lie in tar shards.
         ImageError: An image lies outside ``root``.
     """
+    target = Path(os.path.abspath(target))  # noqa: PTH100 (without "..", but links stay)
     inner, outer = target.resolve(), root.resolve()
     if inner == outer or outer in inner.parents:
         raise InputError(
@@ -142,6 +143,7 @@ def undo_moves(folder: Path) -> UndoReport:
     Raises:
         InputError: Nothing was moved to this folder, or it is in use.
     """
+    folder = Path(os.path.abspath(folder))  # noqa: PTH100 (likewise)
     if not (folder / MOVES).is_file():
         raise InputError(
             f"{folder} holds no {MOVES}, so nothing was moved to it",

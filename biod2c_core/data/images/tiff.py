@@ -239,7 +239,14 @@ def _as_bytes(
     places: tuple[int, ...],
     lengths: tuple[int, ...],
 ) -> io.BytesIO:
-    """A TIFF file of 8-bit pixels that holds the strips or tiles as they are."""
+    """A TIFF file of 8-bit pixels that holds the strips or tiles as they are.
+
+    Raises:
+        ImageError: They are longer together than what they decode to may be: many strips may name the
+            same bytes.
+    """
+    if sum(lengths) > MAX_SAMPLE_BYTES:
+        raise ImageError("a TIFF with strips that are too long together", "Save it again.")
     body = io.BytesIO()
     starts = []
     for place, length in zip(places, lengths, strict=True):

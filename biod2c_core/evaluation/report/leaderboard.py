@@ -7,7 +7,6 @@ flipped for whole images, corrected by Holm's method over the board.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -22,6 +21,7 @@ from biod2c_core.evaluation.report.published import TABLE_1, TABLE_1_DATA, TABLE
 from biod2c_core.evaluation.report.tables import BEST, Cell, Table, interval, labels_of, number
 from biod2c_core.evaluation.score.score import ScoredQuestion
 from biod2c_core.evaluation.statistics.intervals import PairedTest, holm, paired_test
+from biod2c_core.foreign import read_json
 
 LEVEL = 0.05
 _PROFILE_OF_THE_PAPER = "multimedeval"
@@ -137,7 +137,8 @@ def _board(items: Sequence[NamedResult], published: Sequence[Mapping[str, Any]])
         if any(item.result["scores"].get(key, {}).get("questions") for item in items)
     }
     answered = {item.name: _scored_questions(item) for item in items}
-    best = {key: _best(items, key) for key in labels}
+    ranked = first["profile"].get("ranked", list(labels))
+    best = {key: _best(items, key) for key in labels if key in ranked}
     tests = _tests(answered, best)
     entries = [
         Entry(
@@ -257,7 +258,7 @@ def _published_entries(
 
 def _read_published(path: Path) -> list[dict[str, Any]]:
     try:
-        rows = json.loads(path.read_text("utf-8"))
+        rows = read_json(path)
         for row in rows:
             wanted = ("name", "data", "profile", "reference")
             if any(not isinstance(row[key], str) or not row[key] for key in wanted):

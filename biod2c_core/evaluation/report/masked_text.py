@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
-from biod2c_core.evaluation.score.profiles import get_profile
 
-
-def masked_notes(result: dict[str, Any]) -> list[str]:
+def masked_notes(result: dict[str, Any], labels: Mapping[str, str]) -> list[str]:
     """What masking text has changed, one sentence a column; nothing where it was not asked for.
 
     Args:
         result: ``result.json``.
+        labels: Column to its name.
     """
     masked = result.get("masked_text")
     if masked is None:
         return []
-    labels = {metric.key: metric.label for metric in get_profile(result["profile"]["name"]).metrics}
     found = [
         f"Text masked in {masked['images_with_text']:,} of {masked['images']:,} images "
         f"({masked['questions']:,} questions), over all questions:"

@@ -92,6 +92,9 @@ def score_table(result: dict[str, Any]) -> Table:
             str(estimate["questions"]),
         ]
         rows.append([Cell(text) for text in texts])
+    for key, value in result.get("totals", {}).items():
+        label = result["profile"]["totals"][key]
+        rows.append([Cell(text) for text in (label, number(value), "", *[""] * len(beside_it), "")])
     rows += _judge_rows(result.get("judge"), len(beside_it))
     columns = ["metric", "value", "95% interval", *beside_it, "questions"]
     return Table(result_title(result), columns, rows, notes(result))
@@ -141,7 +144,7 @@ def notes(result: dict[str, Any]) -> list[str]:
             )
     if (result.get("predictions") or {}).get("shuffle_seed") is not None:
         found.append("Control run: each question was asked about another question's image.")
-    return found + masked_notes(result)
+    return found + masked_notes(result, labels_of(result))
 
 
 _MARKDOWN = str.maketrans({"|": "\\|", "\n": " ", "<": "&lt;", ">": "&gt;"})

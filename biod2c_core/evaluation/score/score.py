@@ -90,6 +90,8 @@ class Evaluation:
                 "summary": self.profile.summary,
                 "source": self.profile.source,
                 "columns": {metric.key: metric.label for metric in self.profile.metrics},
+                "ranked": [metric.key for metric in self.profile.metrics if metric.ranked],
+                "totals": {metric.key: metric.label for metric in self.profile.total_metrics},
                 "judge": dict(self.judged_by) if self.judged_by else None,
             },
             "data": describe_split(self.records),

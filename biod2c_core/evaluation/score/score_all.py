@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from biod2c_core.data.records import Record
 from biod2c_core.evaluation.predict.predictions_file import Prediction, check_complete
-from biod2c_core.evaluation.score.profiles import Profile
+from biod2c_core.evaluation.score.profiles import Profile, is_ours
 from biod2c_core.evaluation.score.score import check_scorable
 
 _REPORT_EVERY = 256
@@ -74,10 +74,13 @@ def score_all(
         places.append({metric.key: width + i for i, metric in enumerate(profile.metrics)})
         width += len(profile.metrics)
     values = np.full((len(records), width), np.nan)
+    # conventions of ours look at nothing else of a record; one of another package may
+    known = all(is_ours(profile) for profile in profiles)
     same: dict[tuple[object, ...], int] = {}
     for row, record in enumerate(records):
         answer = predictions[record.id].answer
-        key = (record.answer, record.answer_type, answer, *record.tags.items())
+        further = () if known else (record.question, record.image, record.source, record.caption)
+        key = (record.answer, record.answer_type, answer, *record.tags.items(), *further)
         if (first := same.setdefault(key, row)) != row:
             values[row] = values[first]
         else:

@@ -77,6 +77,7 @@ class Analysis:
                 "seed": SEED,
             },
             "scores": _to_dicts(self.estimates),
+            "totals": self.evaluation.totals(),
             "judge": self.judged.to_dict() if self.judged else None,
             "masked_text": self.masked.to_dict() if self.masked else None,
             "baselines": {name: _to_dicts(columns) for name, columns in self.baselines.items()},

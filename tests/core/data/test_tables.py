@@ -57,6 +57,18 @@ def test_other_code_pages_are_not_guessed(encoding: str, tmp_path: Path) -> None
     assert "broken character" in bad[0]
 
 
+def test_bytes_that_are_not_utf_16_are_refused_with_their_row(tmp_path: Path) -> None:
+    half = "\ud83e".encode("utf-16-le", "surrogatepass")  # the first half of a pair alone
+    lines = (
+        "\ufeffimage,question,answer\nx.png,q,".encode("utf-16-le"),
+        "\ny.png,q,a\n".encode("utf-16-le"),
+    )
+    (tmp_path / "a.csv").write_bytes(half.join(lines))
+    records, bad, _ = read_all(tmp_path / "a.csv")
+    assert [record.answer for record in records] == ["a"]
+    assert "bytes that are not utf-16" in bad[0]
+
+
 def test_the_line_of_excel_that_names_the_delimiter(tmp_path: Path) -> None:
     layouts.write(tmp_path / "a.csv", "sep=;\r\nimage;question, perhaps;question\r\nx.png;no;q\r\n")
     (record,), _, _ = read_all(tmp_path / "a.csv")

@@ -44,6 +44,13 @@ def evaluate(profile: str, rows: Sequence[tuple[str, str, str]]) -> Evaluation:
     return score(records, predictions, get_profile(profile))
 
 
+def one_of(profile: str, gold: str) -> str:
+    """A gold answer as a model would say it; VQA-Med writes several, with ``#`` between them."""
+    if profile != "vqa-med":
+        return gold
+    return next((part for part in gold.split("#") if part.strip()), gold)
+
+
 def means(evaluation: Evaluation) -> dict[str, float | None]:
     keys = [metric.key for metric in evaluation.profile.metrics]
     return {key: evaluation.mean(key).value for key in keys}
@@ -111,7 +118,7 @@ UNSURE_OF_ITSELF = {
 @settings(max_examples=50)
 @given(rows=st.lists(st.tuples(golds, kinds), min_size=1, max_size=5))
 def test_the_gold_answer_is_right(profile: str, rows: list[tuple[str, str]]) -> None:
-    evaluation = evaluate(profile, [(gold, gold, kind) for gold, kind in rows])
+    evaluation = evaluate(profile, [(gold, one_of(profile, gold), kind) for gold, kind in rows])
     for key, value in means(evaluation).items():
         if value is not None and key not in UNSURE_OF_ITSELF.get(profile, ()):
             assert value == pytest.approx(1, abs=1e-7), key

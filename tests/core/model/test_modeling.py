@@ -317,7 +317,7 @@ def test_question_longer_than_the_visual_tokens_is_cut(
     [
         ({"fusion": "maybe"}, "fusion is 'maybe'. Use one of: on, off"),
         ({"semantic_loss": "kl"}, "semantic_loss is 'kl'"),
-        ({"semantic_temperature": 0.0}, "semantic_temperature is 0.0. It must be above 0"),
+        ({"semantic_temperature": 0.0}, "semantic_temperature is 0.0, expected at least 0.0001"),
     ],
 )
 def test_configuration_refuses_what_the_paper_has_no_name_for(

@@ -59,7 +59,7 @@ def iter_csv(path: Path, notes: Notes | None = None) -> Iterator[tuple[int, Any]
             raise InputError(f"{path} has no header", "The first line must name the columns.")
         if twice := next((name for name in header if name and header.count(name) > 1), None):
             raise RecordError(path, 1 + above, f"two columns are named {twice!r}", "Rename one.")
-        for line, row in _rows(reader, header):
+        for line, row in _rows(reader, header, encoding):
             if notes is not None and encoding == WESTERN:
                 notes.add(ENCODING, f"{WESTERN}, {path.name}")
             yield line + above, row
@@ -77,7 +77,7 @@ def _delimiter(header: str) -> str:
     return max(DELIMITERS, key=columns)
 
 
-def _rows(reader: Any, header: list[str]) -> Iterator[tuple[int, Any]]:
+def _rows(reader: Any, header: list[str], encoding: str) -> Iterator[tuple[int, Any]]:
     while True:
         try:
             values = next(reader, None)
@@ -89,6 +89,8 @@ def _rows(reader: Any, header: list[str]) -> Iterator[tuple[int, Any]]:
         if len(values) > len(header):
             problem = f"{len(values)} fields where the header names {len(header)}"
             yield reader.line_num, ValueError(problem)
+        elif not encoding.startswith("utf-8") and "\ufffd" in "".join(values):
+            yield reader.line_num, ValueError(f"bytes that are not {encoding}")
         elif "".join(values).strip():
             if len(values) < len(header):
                 values += [""] * (len(header) - len(values))

@@ -71,7 +71,8 @@ def _looks_western(runs: list[bytes]) -> bool:
 def open_text(path: Path) -> tuple[IO[str], str]:
     """Open a text file, universal newlines off, and say its encoding.
 
-    Bytes that do not decode become lone surrogates, which the check of a record refuses.
+    Bytes that do not decode become lone surrogates, which the check of a record refuses; in another
+    encoding than UTF-8 they become U+FFFD, and :func:`~.csv_rows.iter_csv` refuses the row.
 
     Raises:
         InputError: The file cannot be opened.

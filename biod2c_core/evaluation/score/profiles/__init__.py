@@ -44,6 +44,11 @@ def profile_names() -> tuple[str, ...]:
     return (*_MODULES, *_ADDED)
 
 
+def is_ours(profile: Profile) -> bool:
+    """Whether a profile is shipped with the package."""
+    return profile.name in _MODULES
+
+
 def register_profile(profile: Profile) -> None:
     """Add a convention from outside the package, for ``--profile`` and ``all``.
 

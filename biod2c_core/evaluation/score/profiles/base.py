@@ -27,11 +27,13 @@ class Metric:
         key: Name in JSON.
         label: Short heading for people.
         meaning: One sentence that defines it.
+        ranked: Whether more of it is better, so that systems can be compared by it.
     """
 
     key: str
     label: str
     meaning: str
+    ranked: bool = True
 
 
 @dataclass(frozen=True)

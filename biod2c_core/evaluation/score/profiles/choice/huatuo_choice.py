@@ -46,9 +46,14 @@ PROFILE = Profile(
     summary="HuatuoGPT-Vision's choices (from a fork)",
     metrics=(
         Metric("choice_accuracy", "choice ACC", "Multiple choice: the letter found is right."),
-        Metric("stage_1", "by letter", "Share of answers decided by a letter."),
-        Metric("stage_2", "by text", "Share of answers decided by a choice's text."),
-        Metric("stage_3", "by similarity", "Share of answers decided by the nearest choice."),
+        Metric("stage_1", "by letter", "Share of answers decided by a letter.", ranked=False),
+        Metric("stage_2", "by text", "Share of answers decided by a choice's text.", ranked=False),
+        Metric(
+            "stage_3",
+            "by similarity",
+            "Share of answers decided by the nearest choice.",
+            ranked=False,
+        ),
     ),
     prepare=rule_for_choices(score_question),
     source="xk-huang/HuatuoGPT-Vision 02207cf, scorer.py (a fork)",

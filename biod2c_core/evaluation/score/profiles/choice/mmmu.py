@@ -52,7 +52,9 @@ PROFILE = Profile(
     metrics=(
         Metric("choice_accuracy", "choice ACC", "Unparsed answers count as a random letter would."),
         Metric("choice_accuracy_parsed", "choice ACC (parsed)", "Unparsed answers are wrong."),
-        Metric("unparsed", "unparsed", "Share of answers in which no choice is found."),
+        Metric(
+            "unparsed", "unparsed", "Share of answers in which no choice is found.", ranked=False
+        ),
     ),
     prepare=rule_for_choices(score_question),
     source=f"{COMMIT}, utils/MMMU/eval_utils.py",

@@ -58,7 +58,12 @@ PROFILE = Profile(
     summary="VLMEvalKit's exact matching, multiple choice",
     metrics=(
         Metric("choice_accuracy", "choice ACC", "Multiple choice: the matched letter is right."),
-        Metric("unmatched", "unmatched", "Share of answers that match no choice; wrong here."),
+        Metric(
+            "unmatched",
+            "unmatched",
+            "Share of answers that match no choice; wrong here.",
+            ranked=False,
+        ),
     ),
     prepare=rule_for_choices(score_question),
     source="open-compass/VLMEvalKit e8e78f0, vlmeval/utils/matching_util.py",

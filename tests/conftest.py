@@ -6,11 +6,18 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 import biod2c_core  # noqa: F401 (first of all: makes torchvision importable beside a CPU torch)
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # no test may reach for the network by accident
+
+# The same examples in every run, so that a red run means a change; new ones are drawn by
+# `pytest --hypothesis-profile=explore`.
+settings.register_profile("fixed", derandomize=True, deadline=None)
+settings.register_profile("explore", deadline=None)
+settings.load_profile("fixed")
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 

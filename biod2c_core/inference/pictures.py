@@ -36,7 +36,9 @@ def find_pictures(choices: Sequence[ImageChoice]) -> list[ImageChoice]:
     """
     found: dict[str, ImageChoice] = {}
     for choice in choices:
-        if choice.slice_index is not None or not Path(choice.path).is_dir():
+        # Path.is_dir raises for a name that is too long
+        is_folder = os.path.isdir(choice.path)  # noqa: PTH112
+        if choice.slice_index is not None or not is_folder:
             found.setdefault(choice.path, choice)
             continue
         names = list(_below(choice.path))

@@ -69,9 +69,11 @@ def set_aside(checkpoints: Path, step: int) -> str:
         if number == step or _has_exploded(path)
     ]
     for path in bad:
+        if not path.exists():  # another process has done it
+            continue
         place = path.with_name(f"{ASIDE}-{path.name.rpartition('-')[2]}")
         shutil.rmtree(place, ignore_errors=True)  # of an earlier attempt
-        with suppress(OSError):  # another process has done it
+        with suppress(OSError):  # or does it now
             path.rename(place)
     if not bad:
         return ""

@@ -20,7 +20,7 @@ from biod2c_core.data.formats.rows.csv_rows import is_csv, iter_csv
 
 
 def _detect(path: Path) -> bool:
-    return is_csv(path) and not missing_columns(find_columns(first_names(iter_csv(path), 1)))
+    return is_csv(path) and not missing_columns(find_columns(first_names(iter_csv(path))))
 
 
 def _read(path: Path, options: ReadOptions) -> Iterator[Row]:

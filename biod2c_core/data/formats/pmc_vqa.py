@@ -54,7 +54,7 @@ def _files(path: Path) -> list[Path]:
 
 def _detect(path: Path) -> bool:
     files = _files(path)
-    names = {name.lower() for name in first_names(iter_csv(files[0]), 1)} if files else set()
+    names = {name.lower() for name in first_names(iter_csv(files[0]))} if files else set()
     return {"figure_path", "choice a"} <= names
 
 

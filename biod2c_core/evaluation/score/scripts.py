@@ -41,30 +41,20 @@ def spaced(text: str) -> str:
     if not has_other_script(text):
         return text
     parts: list[str] = []
+    alone = False  # the last character is a word, with the marks that follow it
     for character in _compatible(text):
-        if character.isascii():
-            parts.append(character)
-            continue
         category = unicodedata.category(character)
         if category[0] == "M":
-            # a vowel or tone belongs to the character before it, even where that got its blank
-            if parts[-1:] == [" "] and _takes_marks("".join(parts[-2:-1])):
-                parts.insert(-1, character)
-            else:
-                parts.append(character)
-        elif category[0] in "PZC":
-            parts.append(" ")
-        elif _WITHOUT_BLANKS.match(character):
-            parts += [" ", character, " "]
-        else:
             parts.append(character)
-    return " ".join("".join(parts).split())
-
-
-def _takes_marks(character: str) -> bool:
-    return bool(character) and (
-        unicodedata.category(character)[0] == "M" or _WITHOUT_BLANKS.match(character) is not None
-    )
+        elif category[0] in "PZC" and not character.isascii():
+            parts.append(" ")
+            alone = False
+        else:
+            starts = _WITHOUT_BLANKS.match(character) is not None
+            parts += [" ", character] if alone or starts else [character]
+            alone = starts
+    # marks that came from spacing accents stand in any order
+    return unicodedata.normalize("NFC", " ".join("".join(parts).split()))
 
 
 def _compatible(text: str) -> Iterator[str]:

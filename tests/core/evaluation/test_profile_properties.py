@@ -28,6 +28,9 @@ WORDS = [
 answers = st.lists(st.sampled_from(WORDS), max_size=6).map(" ".join) | st.text(max_size=30)
 # rouge-score knows only a-z and 0-9, so an answer without any has no words for it
 golds = answers.map(lambda text: f"{text} lung").filter(str.strip)
+# MedEvalKit takes what follows these for the answer; a gold that holds one is not what it says
+MARKERS = ("answer", "boxed", "\u7b54\u6848")
+unmarked = golds.filter(lambda text: not any(marker in text.lower() for marker in MARKERS))
 kinds = st.sampled_from(["OPEN", "CLOSED", ""])
 rows = st.lists(st.tuples(golds, answers, kinds), min_size=1, max_size=8)
 
@@ -91,7 +94,7 @@ def test_blanks_written_twice_do_not_matter(profile: str, rows: list[tuple[str, 
 
 # Flaws that profiles keep: LLaVA-Med's closed rule knows only yes and no, its "exact match" counts a
 # gold's repeated words once, BLEU of an order that a short text does not have is 0, MedEvalKit finds the
-# "no" inside "yes, not ..." and reads "answer is", BiomedGPT lowers the case of the gold alone.
+# "no" inside "yes, not ...", BiomedGPT lowers the case of the gold alone.
 _LLAVA_MED = {
     *("closed_accuracy", "closed_accuracy_by_type", "closed_accuracy_2023", "open_exact"),
     *("open_accuracy_by_type", "open_order_2", "open_order_3", "open_bleu_4"),
@@ -116,7 +119,7 @@ UNSURE_OF_ITSELF = {
 
 @profiles
 @settings(max_examples=50)
-@given(rows=st.lists(st.tuples(golds, kinds), min_size=1, max_size=5))
+@given(rows=st.lists(st.tuples(unmarked, kinds), min_size=1, max_size=5))
 def test_the_gold_answer_is_right(profile: str, rows: list[tuple[str, str]]) -> None:
     evaluation = evaluate(profile, [(gold, one_of(profile, gold), kind) for gold, kind in rows])
     for key, value in means(evaluation).items():

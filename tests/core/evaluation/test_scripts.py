@@ -7,7 +7,7 @@ from __future__ import annotations
 import unicodedata
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from biod2c_core.data.formats.fields.yes_no import polarity, yes_or_no
@@ -133,6 +133,8 @@ def test_exact_on_english_is_what_it_was(gold: str) -> None:
 
 
 @given(text=st.text(max_size=20))
+@example("\u00af\u00b8\u0400")  # two spacing accents, whose marks have an order
+@example("\u00a8\uffff\u00af\u0400")  # a mark behind a blank behind a mark
 def test_cutting_twice_is_cutting_once(text: str) -> None:
     assert spaced(spaced(text)) == spaced(text)
     assert 0 <= rouge_1(text, text) <= 1 + 1e-9

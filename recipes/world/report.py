@@ -244,9 +244,12 @@ def main() -> None:
         + "---|" * 8
     )
     for row in rows:
+        between = f"{row['low']:.2f} to {row['high']:.2f}"
+        others = " | ".join(
+            f"{row[name]:.3f}" for name in ("shuffled", "majority", "wrong and sure")
+        )
         print(
-            f"| {row['task']} | {row['n']} | {row['pictures']} | {row['right']:.3f} | "
-            f"{row['low']:.2f} to {row['high']:.2f} | {row['shuffled']:.3f} | {row['majority']:.3f} | {row['wrong and sure']:.3f} |"
+            f"| {row['task']} | {row['n']} | {row['pictures']} | {row['right']:.3f} | {between} | {others} |"
         )
     print(json.dumps({"consistency": agreement, "vqa_rad": rad}, indent=1))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
 from typing import Any
 
 import torch
@@ -29,7 +30,7 @@ def model_config(
 
 
 def build_model(
-    settings: ModelSettings, seed: int
+    settings: ModelSettings, seed: int, language_dtype: torch.dtype = torch.float32
 ) -> tuple[BioD2CForConditionalGeneration, BioD2CProcessor]:
     """Assemble a model for stage 1.
 
@@ -37,9 +38,10 @@ def build_model(
         settings: The preset's model section; ``language_model`` must name a folder, a GGUF file or a
             hub model.
         seed: Of the random fusion weights.
+        language_dtype: Of the language model's weights, which are read in it, once.
 
     Returns:
-        The model in float32 on the CPU, and its processor.
+        The model on the CPU, all but the language model in float32, and its processor.
 
     Raises:
         ConfigError: No language model is named.
@@ -50,10 +52,11 @@ def build_model(
             "no language model is named", "Give --set model.language_model=FOLDER_OR_HUB_NAME."
         )
     tower = resolve_tower(settings.vision)
-    tokenizer, language_model = load_language_model(settings.language_model)
+    tokenizer, language_model = load_language_model(settings.language_model, language_dtype)
     torch.manual_seed(seed)
-    model = BioD2CForConditionalGeneration(model_config(settings, language_model.config, tower))
-    model.language_model = language_model
+    # a copy: transformers takes the attention's implementation away from a configuration inside another
+    config = model_config(settings, deepcopy(language_model.config), tower)
+    model = BioD2CForConditionalGeneration(config, language_model)
     model.generation_config = language_model.generation_config
     if tower.weights:
         load_trunk(model.vision, tower.weights)

@@ -68,6 +68,10 @@ class BioD2CForConditionalGeneration(PreTrainedModel, GenerationMixin):
     """The model of the paper around any causal language model of transformers.
 
     ``generate`` takes the same inputs as ``forward`` and returns only the new tokens.
+
+    Args:
+        config: Of all parts.
+        language_model: With its weights; by default one of ``config.text_config`` with random ones.
     """
 
     config: BioD2CConfig
@@ -80,7 +84,7 @@ class BioD2CForConditionalGeneration(PreTrainedModel, GenerationMixin):
     _supports_flash_attn = True
     _tied_weights_keys: Any = None
 
-    def __init__(self, config: BioD2CConfig) -> None:
+    def __init__(self, config: BioD2CConfig, language_model: Any = None) -> None:
         super().__init__(config)
         self.vision = VisionTower(**config.vision)
         if getattr(config.text_config, "is_encoder_decoder", False):
@@ -88,7 +92,7 @@ class BioD2CForConditionalGeneration(PreTrainedModel, GenerationMixin):
                 f"{config.text_config.model_type!r} is an encoder-decoder model",
                 "BioD2C needs a causal (decoder-only) language model.",
             )
-        self.language_model = AutoModelForCausalLM.from_config(config.text_config)
+        self.language_model = language_model or AutoModelForCausalLM.from_config(config.text_config)
         embedding = self.language_model.get_input_embeddings()
         self.fusion = build_fusion(config, grid_shape(self.vision), embedding.embedding_dim)
         if config.lora:

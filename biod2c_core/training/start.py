@@ -22,8 +22,8 @@ from biod2c_core.errors import ConfigError
 from biod2c_core.model.backbones.language_model import pretrained_arguments
 from biod2c_core.model.build import build_model, model_config
 from biod2c_core.model.checkpoints.folder import (
-    load_model,
     load_model_config,
+    load_model_to_train,
     load_processor,
     locate,
 )
@@ -139,7 +139,10 @@ def describe_model(config: TrainingConfig, checkpoint: str | None) -> BioD2CConf
 
 
 def start_model(
-    config: TrainingConfig, checkpoint: str | None, seed: int
+    config: TrainingConfig,
+    checkpoint: str | None,
+    seed: int,
+    language_dtype: torch.dtype = torch.float32,
 ) -> tuple[BioD2CForConditionalGeneration, BioD2CProcessor]:
     """The model that a run trains, and its processor.
 
@@ -147,11 +150,12 @@ def start_model(
         config: From :func:`resolve_config`.
         checkpoint: The model to start from; by default it is built from the configuration's parts.
         seed: Of what is new in it.
+        language_dtype: Of the language model's own weights, which are frozen.
     """
     if checkpoint is None:
-        return build_model(config.model, seed)
+        return build_model(config.model, seed, language_dtype)
     folder = locate(checkpoint)
-    model = load_model(folder)
+    model = load_model_to_train(folder, language_dtype)
     torch.manual_seed(seed)  # as build_model does: new parts are drawn next
     for name, switch in switches().items():
         value = getattr(config.model, name)

@@ -31,7 +31,11 @@ from biod2c_core.training.checkpointing import (
     last_complete_checkpoint,
     storage_error,
 )
-from biod2c_core.training.hardware.base_weights import hold_base_weights, unpack_base_weights
+from biod2c_core.training.hardware.base_weights import (
+    base_dtype,
+    hold_base_weights,
+    unpack_base_weights,
+)
 from biod2c_core.training.hardware.engines import (
     Engine,
     EngineFlags,
@@ -179,7 +183,8 @@ def _train(
     if run.settings.bf16 != run.config.stage(run.stage).bf16:
         reporter.note("no bfloat16 arithmetic here: training in float32")
     transformers_logging.disable_progress_bar()
-    model, processor = start_model(run.config, run.checkpoint, run.settings.seed)
+    language_dtype = base_dtype(run.settings)
+    model, processor = start_model(run.config, run.checkpoint, run.settings.seed, language_dtype)
     prepare_stage(model, run.stage, run.settings, run.config.model.lora)
     sizes = count_parameters(model)  # four bits and engines that split a model hide them later
     hold_base_weights(model, run.settings)

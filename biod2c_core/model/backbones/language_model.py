@@ -6,6 +6,7 @@ import importlib.util
 from pathlib import Path
 from typing import Any
 
+import torch
 from transformers import AutoModelForCausalLM
 
 from biod2c_core.errors import CheckpointError, ConfigError, MissingDependencyError
@@ -18,12 +19,13 @@ from biod2c_core.model.checkpoints.pretrained import (
 )
 
 
-def load_language_model(name: str) -> tuple[Any, Any]:
-    """Tokenizer and model in float32 on the CPU.
+def load_language_model(name: str, dtype: torch.dtype = torch.float32) -> tuple[Any, Any]:
+    """Tokenizer and model on the CPU.
 
     Args:
         name: A folder with configuration, tokenizer and safetensors weights; a GGUF file (its weights
             are unpacked); or a hub name.
+        dtype: Of the weights, whatever that of the file is.
 
     Raises:
         ConfigError: It is an encoder-decoder model.
@@ -42,7 +44,7 @@ def load_language_model(name: str) -> tuple[Any, Any]:
                 "BioD2C needs a causal (decoder-only) language model.",
             )
         tokenizer = pretrained_tokenizer(place, **options)
-        model = pretrained_language_model(place, config, **options)
+        model = pretrained_language_model(place, config, dtype, **options)
     return tokenizer, _unpacked(model) if "gguf_file" in options else model
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -111,8 +111,31 @@ def load_model_config(folder: Path) -> BioD2CConfig:
     return config
 
 
+class _TrainedInFloat32(BioD2CForConditionalGeneration):
+    """Loads in float32 what training changes, whatever the type of the frozen language model."""
+
+    _keep_in_fp32_modules_strict: ClassVar[set[str]] = {"vision", "fusion", "lora_A", "lora_B"}
+
+
+def load_model_to_train(
+    folder: Path, language_dtype: torch.dtype
+) -> BioD2CForConditionalGeneration:
+    """:func:`load_model` with the language model's own weights in another type than all others.
+
+    Args:
+        folder: Of the checkpoint.
+        language_dtype: In which they are read, once; fusion, adapters and trunk are in float32.
+    """
+    model = load_model(folder, language_dtype, kind=_TrainedInFloat32)
+    model.__class__ = BioD2CForConditionalGeneration  # under whose name it is saved
+    return model
+
+
 def load_model(
-    folder: Path, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu"
+    folder: Path,
+    dtype: torch.dtype = torch.float32,
+    device: torch.device | str = "cpu",
+    kind: type[BioD2CForConditionalGeneration] = BioD2CForConditionalGeneration,
 ) -> BioD2CForConditionalGeneration:
     """Load the weights of a checkpoint folder; every tensor must be there and none may be left over.
 
@@ -124,7 +147,7 @@ def load_model(
     try:
         with loading(f"checkpoint {folder} cannot be loaded", _DAMAGED):
             config = load_model_config(folder)
-            loaded: Any = BioD2CForConditionalGeneration.from_pretrained(
+            loaded: Any = kind.from_pretrained(
                 folder, config=config, dtype=dtype, output_loading_info=True, **NO_CODE
             )
             model, report = loaded

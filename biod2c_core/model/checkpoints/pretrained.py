@@ -49,8 +49,10 @@ def pretrained_tokenizer(place: str | Path, **options: Any) -> Any:
     return AutoTokenizer.from_pretrained(str(place), **NO_CODE, **options)
 
 
-def pretrained_language_model(place: str | Path, config: Any, **options: Any) -> Any:
-    """A causal language model in float32, from safetensors (or, with ``gguf_file``, GGUF).
+def pretrained_language_model(
+    place: str | Path, config: Any, dtype: torch.dtype, **options: Any
+) -> Any:
+    """A causal language model, from safetensors (or, with ``gguf_file``, GGUF).
 
     Raises:
         CheckpointError: It is larger than its weights.
@@ -60,9 +62,7 @@ def pretrained_language_model(place: str | Path, config: Any, **options: Any) ->
         options["use_safetensors"] = True
         if Path(place).is_dir():
             check_weights(config, Path(place))
-    return AutoModelForCausalLM.from_pretrained(
-        str(place), dtype=torch.float32, **NO_CODE, **options
-    )
+    return AutoModelForCausalLM.from_pretrained(str(place), dtype=dtype, **NO_CODE, **options)
 
 
 def pretrained_encoder(place: str | Path) -> Any:

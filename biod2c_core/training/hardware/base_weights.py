@@ -12,6 +12,11 @@ from biod2c_core.errors import ConfigError, MissingDependencyError
 from biod2c_core.model.modeling import BioD2CForConditionalGeneration
 
 
+def base_dtype(settings: StageSettings) -> torch.dtype:
+    """The type in which the frozen language model is read; four bits are made of bfloat16."""
+    return torch.float32 if settings.base_weights == "float32" else torch.bfloat16
+
+
 def hold_base_weights(model: BioD2CForConditionalGeneration, settings: StageSettings) -> None:
     """Round the frozen weights of the language model as a stage asks for, in place.
 

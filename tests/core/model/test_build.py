@@ -16,6 +16,7 @@ from transformers import AutoModelForCausalLM
 from biod2c_core.config import load_config
 from biod2c_core.errors import CheckpointError, ConfigError
 from biod2c_core.model.build import build_model, load_trunk
+from biod2c_core.model.checkpoints.folder import load_model, load_model_to_train
 
 
 def test_the_language_model_keeps_its_weights_and_the_fusion_follows_the_seed(llama: Path) -> None:
@@ -31,6 +32,33 @@ def test_the_language_model_keeps_its_weights_and_the_fusion_follows_the_seed(ll
     assert {p.dtype for p in model.parameters()} == {torch.float32}
     assert processor.image_size == tiny_models.IMAGE_SIZE
     assert processor.max_question_tokens == tiny_models.VISUAL_TOKENS
+
+
+def test_the_language_model_is_built_once_and_read_in_its_type(
+    llama: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def built_again(*_: object, **__: object) -> None:
+        raise AssertionError("a second language model takes its memory once more")
+
+    monkeypatch.setattr(AutoModelForCausalLM, "from_config", built_again)
+    model, _ = build_model(tiny_models.model_settings(llama), 3, torch.bfloat16)
+    stored = load_file(llama / "model.safetensors")
+    for name, value in model.language_model.named_parameters():
+        assert value.dtype == torch.bfloat16
+        if name in stored:
+            assert torch.equal(value, stored[name].to(torch.bfloat16))
+    for part in (model.fusion, model.vision):
+        assert {value.dtype for value in part.parameters()} == {torch.float32}
+
+
+def test_a_checkpoint_is_read_in_two_types(checkpoint: Path) -> None:
+    whole = load_model(checkpoint)
+    model = load_model_to_train(checkpoint, torch.bfloat16)
+    assert type(model) is type(whole)
+    for name, value in model.named_parameters():
+        expected = torch.bfloat16 if name.startswith("language_model.") else torch.float32
+        assert value.dtype == expected, name
+        assert torch.equal(value, whole.get_parameter(name).to(expected))
 
 
 def test_settings_reach_the_configuration(llama: Path) -> None:

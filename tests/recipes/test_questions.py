@@ -220,3 +220,9 @@ def test_no_source_is_on_two_sides_unless_it_is_the_only_one(data_root: Path) ->
         assert len(parts[source]) == 1 or "by" in rule
     for part in ("development", "final"):
         assert sum(found == {part} for found in parts.values()) >= 8
+
+
+def test_whoever_is_trained_on_is_credited() -> None:
+    for source, rule in FOLDERS.items():
+        trained = rule.get("part", "train") == "train"
+        assert ("credit" in rule) == trained, source

@@ -72,8 +72,8 @@ def test_a_question_in_a_script_the_model_never_met(image: Path, checkpoint: Pat
     result = invoke(image, "有没有肿瘤?", "is there a lesion?", "-m", checkpoint, "--json")
     assert result.exit_code == 0
     strange, plain = map(json.loads, result.stdout.splitlines())
-    assert strange["unfamiliar"] is True
-    assert "unfamiliar" not in plain
+    assert strange["unknown_script"] is True
+    assert "unknown_script" not in plain
     assert "'有没有肿瘤?' is in a script that" in result.stderr
     assert result.stderr.count("hardly trained on") == 1
 

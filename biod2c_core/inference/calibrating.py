@@ -30,7 +30,7 @@ if TYPE_CHECKING:  # loads torch, which bad input never waits for
     from biod2c_core.model.familiarity import Reference
     from biod2c_core.model.generation import Answerer
 
-MOST_TRAINING_PICTURES = 3000  # of which the reference is made
+MOST_TRAINING_PICTURES = 1500  # of which the reference is made
 _BATCH = 32
 _TRAIN = "train"
 
@@ -98,7 +98,7 @@ def calibrate(
     if folder == EMBEDDED and not Path(checkpoint).exists():
         raise InputError(
             f"{checkpoint} is part of the installed package, which is not written to",
-            "Make a copy of one's own with 'biod2c export -o FOLDER' and name that.",
+            "Make a copy with 'biod2c export FOLDER', and name that.",
         )
     answerer = Answerer.load(checkpoint, device)
     trained = _trained(answerer, train, progress)
@@ -137,7 +137,7 @@ def _check_enough(usable: Group, given: Group) -> None:
     trained = sum(record.split == _TRAIN for record in given.records)
     more = f" ({trained} more are of the split train)" if trained else ""
     raise InputError(
-        f"{len(usable.records)} held-out records with answers are too few to calibrate on{more}",
+        f"{len(usable.records)} records with answers are too few to calibrate on{more}",
         f"Give at least {2 * LEAST_RECORDS}.",
     )
 

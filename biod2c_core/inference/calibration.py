@@ -27,7 +27,7 @@ METHODS: tuple[Method, ...] = ("temperature", "isotonic")
 LEAST_RECORDS = 20
 _BINS = 10
 _LEAST_FAMILIARITY = 0.001  # what less than this means cannot be told from a thousand pictures
-_WEIGHTS = (0.0, *(round(0.05 * 1.3**step, 3) for step in range(18)))  # of unfamiliarity, to 4.3
+_WEIGHTS = (0.0, *(round(0.05 * 1.5**step, 3) for step in range(12)))  # of unfamiliarity, to 4.3
 
 
 @dataclass(frozen=True)
@@ -114,10 +114,10 @@ def discounted(confidence: float, familiarity: float, weight: float) -> float:
 
     Args:
         confidence: In [0, 1].
-        familiarity: In [0, 1]; 1 changes nothing.
+        familiarity: In [0, 1].
         weight: Not negative; 0 changes nothing.
     """
-    if weight == 0 or familiarity >= 1:
+    if weight == 0:
         return confidence
     unfamiliarity = -math.log(max(familiarity, _LEAST_FAMILIARITY))
     return _sigmoid(_logit(confidence) - weight * unfamiliarity)

@@ -24,7 +24,7 @@ FILE = "familiarity.safetensors"
 MOST_PICTURES = 700  # of training that are kept
 LEAST_PICTURES = 20  # left-out ones that a share is made of
 _MOST_BYTES = 64 * 2**20
-_SAME = 1e-3  # a left-out picture that lies nearer than this to one of training is that picture
+_SAME = 1e-4  # a left-out picture that lies nearer than this to one of training is that picture
 _REMEDY = "Run 'biod2c calibrate' with --train again, or remove the file."
 
 

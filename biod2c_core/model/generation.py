@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -187,10 +187,11 @@ class Answerer:
         counted = self._counted(result.sequences)
         confidences = self._confidences(result.sequences, log_p, counted)
         lengths = counted.sum(-1).tolist()
+        rows = zip(texts, confidences, result.sequences.tolist(), lengths, strict=True)
+        answers = [Answer(text.strip(), c, tuple(ids[:n])) for text, c, ids, n in rows]
         known = self.familiarity(image)
-        familiar = [known[index] for index, _ in questions]
-        rows = zip(texts, confidences, result.sequences.tolist(), lengths, familiar, strict=True)
-        return [Answer(text.strip(), c, tuple(ids[:n]), f) for text, c, ids, n, f in rows]
+        pairs = zip(answers, questions, strict=True)
+        return [replace(answer, familiarity=known[row]) for answer, (row, _) in pairs]
 
     def familiarity(self, image: ImageEncoding) -> list[float | None]:
         """How familiar each encoded image is, 0 to 1; None where the checkpoint has no reference."""

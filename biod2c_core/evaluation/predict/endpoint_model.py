@@ -28,6 +28,7 @@ class EndpointAnswer:
 
     text: str
     confidence: None = None
+    familiarity: None = None
 
 
 def image_url(image: Image.Image) -> str:

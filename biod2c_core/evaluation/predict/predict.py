@@ -41,6 +41,11 @@ class AnswerLike(Protocol):
         """In [0, 1], or None where the model gives none."""
         ...
 
+    @property
+    def familiarity(self) -> float | None:
+        """Of the picture, in [0, 1], or None where the model gives none."""
+        ...
+
 
 @dataclass(frozen=True)
 class NoAnswer:
@@ -221,5 +226,6 @@ def _answer(
         if isinstance(answer, NoAnswer):
             failures.append(answer.reason)
         else:
-            found.append(Prediction(record.id, answer.text, answer.confidence))
+            known = answer.familiarity
+            found.append(Prediction(record.id, answer.text, answer.confidence, familiarity=known))
     return found

@@ -37,7 +37,7 @@ def calibrate(
         list[Path] | None,
         typer.Option(
             help="Records with answers about pictures of sources that training never met (JSONL): "
-            "confidence is fitted on these too; repeatable."
+            "confidence is fitted on these instead of RECORDS; repeatable."
         ),
     ] = None,
     method: Annotated[str, typer.Option(help="isotonic or temperature.")] = "isotonic",

@@ -30,7 +30,7 @@ if TYPE_CHECKING:  # loads torch, which bad input never waits for
     from biod2c_core.model.familiarity import Reference
     from biod2c_core.model.generation import Answerer
 
-MOST_TRAINING_PICTURES = 1500  # of which the reference is made
+MOST_TRAINING_PICTURES = 1200  # of which the reference is made
 _BATCH = 32
 _TRAIN = "train"
 
@@ -66,7 +66,8 @@ def calibrate(
     ``train`` are not held out, and never fitted on.
 
     Args:
-        held_out: With gold answers, about pictures like those of training that training did not have.
+        held_out: About pictures like those of training that training did not have; with gold answers,
+            where there are no ``new_sources``.
         checkpoint: A folder or a hub name.
         device: ``auto``, ``cpu`` ...
         method: One of ``METHODS``.
@@ -74,13 +75,14 @@ def calibrate(
         train: Whose pictures were trained on; at most ``MOST_TRAINING_PICTURES`` are looked at. Without
             them the reference that the checkpoint has is used, if it has one.
         new_sources: With gold answers, about pictures of sources that training never met. Confidence is
-            fitted on these too; what is familiar is not measured by them.
+            then fitted on these alone, as what it is asked about will come from new sources too; what is
+            familiar is still measured by the held-out ones.
         progress: Given what is done and how often, a context whose value is called with what is done.
 
     Returns:
         What was written: the fits, and over all answers how many there are, how many are right, the
         expected calibration error before and after, the risk-coverage curve and the recommended least
-        confidence (each answer by a fit on the other half of the images).
+        confidence (each answer by a fit on the other half of the sources, or of the images).
 
     Raises:
         InputError: The method is unknown, there are too few records or pictures, or an image cannot be
@@ -89,8 +91,10 @@ def calibrate(
     chosen = next((name for name in METHODS if name == method), None)
     if chosen is None:
         raise InputError(f"unknown method {method!r}", f"Use one of: {', '.join(METHODS)}.")
-    groups = [_usable(group) for group in (held_out, *new_sources)]
-    _check_enough(groups[0], held_out)
+    given = [*new_sources] or [held_out]
+    groups = [_usable(group) for group in given]
+    left_out = sum(r.split == _TRAIN for group in (held_out, *new_sources) for r in group.records)
+    _check_enough(sum(len(group.records) for group in groups), left_out)
     from biod2c_core.model.checkpoints.folder import EMBEDDED, locate
     from biod2c_core.model.generation import Answerer
 
@@ -105,15 +109,17 @@ def calibrate(
     seen, summaries = _ask(answerer, groups, progress)
     reference = answerer.reference
     if trained is not None:
-        reference = _fit_reference(trained, summaries, groups[0])
+        keys = {(held_out.root, r.image) for r in held_out.records if r.split != _TRAIN}
+        own = _summaries(answerer, sorted(keys), "Looking at held-out pictures", progress)
+        reference = _fit_reference(trained, own)
     answers = _answered(seen, summaries, reference, same_answer)
     written = {
         "weights": answerer.identity,
         "records": len(answers),
-        "training_rows_left_out": sum(len(g.records) for g in (held_out, *new_sources))
-        - sum(len(g.records) for g in groups),
+        "new_sources": bool(new_sources),
+        "training_rows_left_out": left_out,
         **fit_answers(answers, chosen).to_dict(),
-        **_quality(answers, cross_fitted(answers, chosen)),
+        **_quality(answers, cross_fitted(answers, chosen, by_source=bool(new_sources))),
     }
     if reference is not None:
         written["reference"] = {
@@ -131,15 +137,13 @@ def _usable(group: Group) -> Group:
     return Group(rows, group.root)
 
 
-def _check_enough(usable: Group, given: Group) -> None:
-    if len(usable.records) >= 2 * LEAST_RECORDS:
-        return
-    trained = sum(record.split == _TRAIN for record in given.records)
-    more = f" ({trained} more are of the split train)" if trained else ""
-    raise InputError(
-        f"{len(usable.records)} records with answers are too few to calibrate on{more}",
-        f"Give at least {2 * LEAST_RECORDS}.",
-    )
+def _check_enough(usable: int, left_out: int) -> None:
+    if usable < 2 * LEAST_RECORDS:
+        more = f" ({left_out} more are of the split train)" if left_out else ""
+        raise InputError(
+            f"{usable} records with answers are too few to calibrate on{more}",
+            f"Give at least {2 * LEAST_RECORDS}.",
+        )
 
 
 Key = tuple[Path, str]  # root and image
@@ -150,14 +154,18 @@ def _trained(answerer: Answerer, train: Sequence[Group], progress: Progress) -> 
     keys = sorted({(group.root, record.image) for group in train for record in group.records})
     if not keys:
         return None
-    import torch
-
     random.Random(0).shuffle(keys)
     keys = keys[:MOST_TRAINING_PICTURES]
+    return _summaries(answerer, keys, "Looking at pictures of training", progress)
+
+
+def _summaries(answerer: Answerer, keys: Sequence[Key], what: str, progress: Progress) -> Tensor:
+    """Summaries of pictures, (P, F)."""
+    import torch
+
     found = []
-    with progress("Looking at pictures of training", len(keys)) as advance:
-        for start in range(0, len(keys), _BATCH):
-            batch = keys[start : start + _BATCH]
+    with progress(what, len(keys)) as advance:
+        for batch in _batches(keys):
             found.append(answerer.encode([_load(key) for key in batch]).summary.cpu())
             advance(len(batch))
     return torch.cat(found)
@@ -202,13 +210,10 @@ def _batches(asked: Sequence[Any]) -> Iterator[Sequence[Any]]:
         yield asked[start : start + _BATCH]
 
 
-def _fit_reference(trained: Tensor, summaries: dict[Key, Tensor], held_out: Group) -> Reference:
-    import torch
-
+def _fit_reference(trained: Tensor, held_out: Tensor) -> Reference:
     from biod2c_core.model.familiarity import Reference
 
-    keys = sorted({(held_out.root, record.image) for record in held_out.records})
-    return Reference.fit(trained, torch.stack([summaries[key] for key in keys]))
+    return Reference.fit(trained, held_out)
 
 
 def _answered(
@@ -226,6 +231,7 @@ def _answered(
     return [
         Answered(
             image=str(key[0] / key[1]),
+            source=record.source,
             text=text,
             confidence=confidence,
             familiarity=known.get(key),

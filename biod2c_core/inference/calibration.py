@@ -9,6 +9,7 @@ only with the weights that it was fitted for.
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import groupby
@@ -41,6 +42,7 @@ class Curve:
         familiarity_weight: What one unit of unfamiliarity, -ln(familiarity), takes from logit(c) first; 0
             leaves familiarity out.
         familiar_from: The least familiarity that enough answers were there to fit on.
+        guess: The probability that an answer is right of which nothing is known: 0.5 for yes or no.
         records: How many answers it was fitted on.
     """
 
@@ -49,13 +51,14 @@ class Curve:
     points: tuple[tuple[float, float], ...] = ()
     familiarity_weight: float = 0.0
     familiar_from: float = UNLIKE
+    guess: float = 0.0
     records: int = 0
 
     def __call__(self, confidence: float, familiarity: float | None = None) -> float:
         """The probability that an answer is right, in [0, 1].
 
         Of pictures less familiar than those that it was fitted on nothing is known: there it falls with the
-        familiarity, to that of an answer of no confidence.
+        familiarity, to that of a guess.
 
         Args:
             confidence: The probability that the model gives to the answer.
@@ -66,7 +69,7 @@ class Curve:
         fitted = max(familiarity, self.familiar_from)
         known = self._rise(discounted(confidence, fitted, self.familiarity_weight))
         if familiarity < fitted:
-            least = self._rise(0.0)
+            least = min(self.guess, known)
             known = least + (known - least) * familiarity / fitted
         return round(known, 4)
 
@@ -239,6 +242,7 @@ class Answered:
 
     Attributes:
         image: What it is about.
+        source: Where the image comes from; empty where that is not known.
         text: The answer.
         confidence: The probability that the model gives to it.
         familiarity: Of the image; None where the checkpoint has no reference.
@@ -246,6 +250,7 @@ class Answered:
     """
 
     image: str
+    source: str
     text: str
     confidence: float
     familiarity: float | None
@@ -261,7 +266,8 @@ def fit_answers(answers: Sequence[Answered], method: Method) -> Calibration:
     kinds = [[a for a in answers if is_yes_no(a.text) == wanted] for wanted in (True, False)]
     if min(map(len, kinds)) < LEAST_RECORDS:
         kinds = [list(answers)] * 2
-    return Calibration(*(_fit_kind(kind, method) for kind in kinds))
+    yes_no, other = (_fit_kind(kind, method) for kind in kinds)
+    return Calibration(replace(yes_no, guess=0.5), other)
 
 
 def _fit_kind(answers: Sequence[Answered], method: Method) -> Curve:
@@ -270,16 +276,41 @@ def _fit_kind(answers: Sequence[Answered], method: Method) -> Curve:
     return fit([a.confidence for a in answers], [a.right for a in answers], method, familiarities)
 
 
-def cross_fitted(answers: Sequence[Answered], method: Method) -> list[float]:
+def cross_fitted(
+    answers: Sequence[Answered], method: Method, by_source: bool = False
+) -> list[float]:
     """Each answer's calibrated confidence by a fit on the answers about the other half of the images.
+
+    Args:
+        answers: At least twice as many as a fit needs.
+        method: See :class:`Curve`.
+        by_source: Keep the images of a source in one half, where there are sources enough.
 
     Raises:
         InputError: There are too few answers in a half.
     """
-    names = sorted({answer.image for answer in answers})
-    half = {name: place % 2 for place, name in enumerate(names)}
-    fits = [fit_answers([a for a in answers if half[a.image] != h], method) for h in (0, 1)]
-    return [fits[half[a.image]].curve(a.text)(a.confidence, a.familiarity) for a in answers]
+    half = _halves([answer.source for answer in answers]) if by_source else None
+    half = (
+        half
+        or _halves([answer.image for answer in answers])
+        or [i % 2 for i in range(len(answers))]
+    )
+    parts = [[a for a, h in zip(answers, half, strict=True) if h != own] for own in (0, 1)]
+    fits = [fit_answers(part, method) for part in parts]
+    return [
+        fits[h].curve(a.text)(a.confidence, a.familiarity)
+        for a, h in zip(answers, half, strict=True)
+    ]
+
+
+def _halves(names: Sequence[str]) -> list[int] | None:
+    """0 or 1 for each, the same for the same name; None where a half would be too small to fit on."""
+    counts = Counter(names)
+    sizes, half = [0, 0], {}
+    for name in sorted(counts, key=lambda name: (-counts[name], name)):
+        half[name] = int(sizes[1] < sizes[0])
+        sizes[half[name]] += counts[name]
+    return [half[name] for name in names] if min(sizes) >= LEAST_RECORDS else None
 
 
 def load_calibration(folder: Path, identity: str) -> Calibration | None:
@@ -325,11 +356,12 @@ def _curve(value: Any) -> Curve:
         points,
         weight,
         float(value.get("familiar_from", UNLIKE)),
+        float(value.get("guess", 0)),
         int(value.get("records", 0)),
     )
     probabilities = [curve(step / 10, UNLIKE) for step in range(11)]
     rising = probabilities == sorted(probabilities) and points == tuple(sorted(points))
     bounded = 0 <= probabilities[0] <= probabilities[-1] <= 1 and 0 <= weight < math.inf
-    if not (rising and bounded and 0 <= curve.familiar_from <= 1):
+    if not (rising and bounded and 0 <= curve.familiar_from <= 1 and 0 <= curve.guess <= 1):
         raise ValueError("not a rising function")
     return curve

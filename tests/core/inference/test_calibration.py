@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -70,7 +71,7 @@ def test_overconfidence_is_taken_back(method: str) -> None:
     right = [generator.random() < p for p in chance]
     confidences = [p**0.3 for p in chance]
     answers = [
-        Answered(f"{index:04}", "lung", confidence, None, good)
+        Answered(f"{index:04}", "", "lung", confidence, None, good)
         for index, (confidence, good) in enumerate(zip(confidences, right, strict=True))
     ]
     after = cross_fitted(answers, method)  # type: ignore[arg-type]
@@ -156,6 +157,7 @@ ANSWERS = st.lists(
     st.builds(
         Answered,
         image=st.sampled_from("abcd"),
+        source=st.just(""),
         text=st.sampled_from(["yes", "No.", "lung", "ct"]),
         confidence=st.floats(0, 1),
         familiarity=st.one_of(st.just(0.0), st.floats(0, 1)),
@@ -183,32 +185,32 @@ def test_confidence_rises_with_probability_and_with_familiarity(
 def test_familiarity_counts_as_far_as_it_tells() -> None:
     """Two answers of probability .9: on familiar pictures right, on others wrong in nine of ten."""
     answers = [
-        Answered(str(i), "ct", 0.9, 0.5 if i % 2 else 0.0, i % 2 > 0 or i % 20 == 0)
+        Answered(str(i), "", "ct", 0.9, 0.5 if i % 2 else 0.0, i % 2 > 0 or i % 20 == 0)
         for i in range(400)
     ]
     curve = fit_answers(answers, "isotonic").other
     assert curve(0.9, 0.5) > 0.95
     assert curve(0.9, 0.0) == pytest.approx(0.1, abs=0.02)
     assert curve.holds(0.0)
-    blind = [
-        Answered(a.image, a.text, a.confidence, i / 400, a.right) for i, a in enumerate(answers)
-    ]
+    blind = [replace(a, familiarity=i / 400) for i, a in enumerate(answers)]
     assert fit_answers(blind, "isotonic").other.familiarity_weight < 0.3
 
 
 def test_nothing_is_claimed_below_the_least_familiarity_that_was_fitted() -> None:
-    answers = [Answered(str(i), "ct", 0.9, 0.2 + i / 1000, i % 10 > 0) for i in range(200)]
+    answers = [Answered(str(i), "", "ct", 0.9, 0.2 + i / 1000, i % 10 > 0) for i in range(200)]
     curve = fit_answers(answers, "isotonic").other
     assert curve.familiar_from == pytest.approx(0.2 + (LEAST_RECORDS - 1) / 1000)
     assert (curve.holds(0.3), curve.holds(0.1)) == (True, False)
     assert curve(0.9, 0.3) == pytest.approx(0.9, abs=0.03)
     assert curve(0.9, 0.1) < 0.5
-    assert curve(0.9, 0.0) == curve(0.0, 1.0)
+    assert curve(0.9, 0.0) == 0.0
+    said = [replace(answer, text="yes") for answer in answers]
+    assert fit_answers(said, "isotonic").yes_no(0.9, 0.0) == 0.5  # a guess
 
 
 def test_yes_and_no_are_calibrated_apart() -> None:
     answers = [
-        Answered(str(i), "yes" if i % 2 else "lung", 0.9, None, i % 2 > 0) for i in range(100)
+        Answered(str(i), "", "yes" if i % 2 else "lung", 0.9, None, i % 2 > 0) for i in range(100)
     ]
     fitted = fit_answers(answers, "isotonic")
     assert fitted.curve("Yes.")(0.9) > 0.95
@@ -216,6 +218,18 @@ def test_yes_and_no_are_calibrated_apart() -> None:
     assert (
         fit_answers(answers[::2], "isotonic").yes_no(0.9) < 0.05
     )  # one kind alone serves for both
+
+
+def test_no_source_tells_about_itself() -> None:
+    """Each of two sources is judged by the other; all answers of one are right, none of the other."""
+    answers = [
+        Answered(str(i), "ab"[i % 2], "ct", 0.9 + i / 10_000, None, i % 2 > 0) for i in range(200)
+    ]
+    right = [answer.right for answer in answers]
+    assert expected_error(cross_fitted(answers, "isotonic", by_source=True), right) > 0.9
+    assert expected_error(cross_fitted(answers, "isotonic"), right) < 0.2
+    alone = [replace(answer, source="a") for answer in answers]  # one source: by image
+    assert expected_error(cross_fitted(alone, "isotonic", by_source=True), right) < 0.2
 
 
 def test_a_file_of_an_earlier_version_is_used(tmp_path: Path) -> None:
@@ -291,5 +305,16 @@ def test_a_reference_tells_pictures_of_training_from_others(own: Path, tmp_path:
     )  # a tie may fall either way
     shown = model.attention_map(tmp_path / "noise.png", "is there a lesion?").map
     assert (shown.confidence, shown.calibrated) == (reply.confidence, False)
+    noise_rows = [Record(str(i), "noise.png", f"is it {i}?", "yes") for i in range(40)]
+    elsewhere = [Group(noise_rows, tmp_path)]
+    met = calibrate(
+        Group(held_out, tmp_path), str(own), "cpu", "isotonic", odd, new_sources=elsewhere
+    )
+    assert (met["records"], met["new_sources"], met["reference"]) == (
+        40,
+        True,
+        written["reference"],
+    )
+    assert load(own, "cpu").ask(tmp_path / "noise.png", "is it 3?").calibrated
     again = calibrate(Group(held_out, tmp_path), str(own), "cpu", "temperature", odd)
     assert again["reference"] == written["reference"]  # that of before goes on to be used

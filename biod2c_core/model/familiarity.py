@@ -24,7 +24,7 @@ FILE = "familiarity.safetensors"
 MOST_PICTURES = 700  # of training that are kept
 LEAST_PICTURES = 20  # left-out ones that a share is made of
 _MOST_BYTES = 64 * 2**20
-_SAME = 1e-4  # a left-out picture that lies nearer than this to one of training is that picture
+_SAME = 1e-3  # a left-out picture that lies nearer than this to one of training is that picture
 _REMEDY = "Run 'biod2c calibrate' with --train again, or remove the file."
 
 
@@ -57,7 +57,7 @@ class Reference:
             InputError: There are too few of either.
         """
         mean, deviation = trained.mean(0), trained.std(0, correction=0).clamp_min(1e-6)
-        features = _spread(_directions(trained, mean, deviation)).half().float()
+        features = _restored(_rounded(_spread(_directions(trained, mean, deviation))))
         whole = cls(mean, deviation, features, torch.zeros(1))
         distances = whole.distance(left_out)
         distances = distances[distances > _SAME].sort().values
@@ -96,7 +96,7 @@ class Reference:
             folder: Of the checkpoint.
             identity: :func:`biod2c_core.model.checkpoints.folder.fingerprint` of it.
         """
-        tensors = {**vars(self), "features": self.features.half()}
+        tensors = {**vars(self), "features": _rounded(self.features)}
         content = save(
             {name: value.contiguous() for name, value in tensors.items()}, {"weights": identity}
         )
@@ -106,6 +106,16 @@ class Reference:
 
 def _directions(summary: Tensor, mean: Tensor, deviation: Tensor) -> Tensor:
     return F.normalize((summary - mean) / deviation, dim=-1)
+
+
+def _rounded(directions: Tensor) -> Tensor:
+    """In a byte a number: which way a row points hardly changes, and its length is known."""
+    largest = directions.abs().amax(1, keepdim=True).clamp_min(1e-6)
+    return (127 * directions / largest).round().char()
+
+
+def _restored(rounded: Tensor) -> Tensor:
+    return F.normalize(rounded.float(), dim=-1)
 
 
 def _spread(directions: Tensor) -> Tensor:
@@ -168,13 +178,12 @@ def _checked(tensors: dict[str, Tensor], width: int) -> Reference:
     }
     for name, shape in wanted.items():
         value = tensors[name]
-        if tuple(value.shape) != shape or 0 in shape or not value.is_floating_point():
-            raise ValueError(
-                f"{name} is {tuple(value.shape)} {value.dtype}, not {shape} of numbers"
-            )
-        tensors[name] = value.float()
-        if not tensors[name].isfinite().all():
+        dtype = torch.int8 if name == "features" else torch.float32
+        if tuple(value.shape) != shape or 0 in shape or value.dtype != dtype:
+            raise ValueError(f"{name} is {tuple(value.shape)} {value.dtype}, not {shape} {dtype}")
+        if not value.isfinite().all():
             raise ValueError(f"{name} holds NaN or infinity")
     if tensors["deviation"].min() <= 0:
         raise ValueError("a deviation is not above 0")
-    return Reference(**{**tensors, "distances": tensors["distances"].sort().values})
+    tensors |= {"features": _restored(features), "distances": distances.sort().values}
+    return Reference(**tensors)

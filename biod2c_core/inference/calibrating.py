@@ -108,10 +108,12 @@ def calibrate(
     trained = _trained(answerer, train, progress)
     seen, summaries = _ask(answerer, groups, progress)
     reference = answerer.reference
-    if trained is not None:
-        keys = {(held_out.root, r.image) for r in held_out.records if r.split != _TRAIN}
-        own = _summaries(answerer, sorted(keys), "Looking at held-out pictures", progress)
-        reference = _fit_reference(trained, own)
+    if trained:
+        own = sorted({(held_out.root, r.image) for r in held_out.records if r.split != _TRAIN})
+        unseen = [key for key in own if key not in summaries]  # where new sources are asked about
+        more = _summaries(answerer, unseen, "Looking at held-out pictures", progress)
+        summaries |= dict(zip(unseen, more, strict=True))
+        reference = _fit_reference(trained, [summaries[key] for key in own])
     answers = _answered(seen, summaries, reference, same_answer)
     written = {
         "weights": answerer.identity,
@@ -126,7 +128,7 @@ def calibrate(
             "pictures": len(reference.features),
             "left_out_pictures": len(reference.distances),
         }
-    if trained is not None and reference is not None:
+    if trained and reference is not None:
         reference.save(folder, answerer.identity)
     write_json(folder / FILE, written)
     return written
@@ -149,26 +151,26 @@ def _check_enough(usable: int, left_out: int) -> None:
 Key = tuple[Path, str]  # root and image
 
 
-def _trained(answerer: Answerer, train: Sequence[Group], progress: Progress) -> Tensor | None:
-    """Summaries of pictures of training, (P, F), a fixed random choice where there are many."""
+def _trained(answerer: Answerer, train: Sequence[Group], progress: Progress) -> list[Tensor]:
+    """Summaries of pictures of training, a fixed random choice where there are many."""
     keys = sorted({(group.root, record.image) for group in train for record in group.records})
-    if not keys:
-        return None
     random.Random(0).shuffle(keys)
     keys = keys[:MOST_TRAINING_PICTURES]
     return _summaries(answerer, keys, "Looking at pictures of training", progress)
 
 
-def _summaries(answerer: Answerer, keys: Sequence[Key], what: str, progress: Progress) -> Tensor:
-    """Summaries of pictures, (P, F)."""
-    import torch
-
-    found = []
+def _summaries(
+    answerer: Answerer, keys: Sequence[Key], what: str, progress: Progress
+) -> list[Tensor]:
+    """Summaries of pictures, (F,) each."""
+    found: list[Tensor] = []
+    if not keys:
+        return found
     with progress(what, len(keys)) as advance:
         for batch in _batches(keys):
-            found.append(answerer.encode([_load(key) for key in batch]).summary.cpu())
+            found += answerer.encode([_load(key) for key in batch]).summary.cpu()
             advance(len(batch))
-    return torch.cat(found)
+    return found
 
 
 def _load(key: Key) -> Any:
@@ -210,10 +212,12 @@ def _batches(asked: Sequence[Any]) -> Iterator[Sequence[Any]]:
         yield asked[start : start + _BATCH]
 
 
-def _fit_reference(trained: Tensor, held_out: Tensor) -> Reference:
+def _fit_reference(trained: Sequence[Tensor], held_out: Sequence[Tensor]) -> Reference:
+    import torch
+
     from biod2c_core.model.familiarity import Reference
 
-    return Reference.fit(trained, held_out)
+    return Reference.fit(torch.stack([*trained]), torch.stack([*held_out]))
 
 
 def _answered(

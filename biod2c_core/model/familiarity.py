@@ -25,7 +25,7 @@ MOST_PICTURES = 700  # of training that are kept
 LEAST_PICTURES = 20  # left-out ones that a share is made of
 _MOST_BYTES = 64 * 2**20
 _SAME = 1e-3  # a left-out picture that lies nearer than this to one of training is that picture
-_REMEDY = "Run 'biod2c calibrate' with --train again, or remove the file."
+_REMEDY = "Remove it, and let 'biod2c calibrate' with --train make another."
 
 
 @dataclass(frozen=True)

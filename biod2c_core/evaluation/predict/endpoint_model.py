@@ -28,7 +28,6 @@ class EndpointAnswer:
 
     text: str
     confidence: None = None
-    familiarity: None = None
 
 
 def image_url(image: Image.Image) -> str:

@@ -41,11 +41,6 @@ class AnswerLike(Protocol):
         """In [0, 1], or None where the model gives none."""
         ...
 
-    @property
-    def familiarity(self) -> float | None:
-        """Of the picture, in [0, 1], or None where the model gives none."""
-        ...
-
 
 @dataclass(frozen=True)
 class NoAnswer:
@@ -226,6 +221,6 @@ def _answer(
         if isinstance(answer, NoAnswer):
             failures.append(answer.reason)
         else:
-            known = answer.familiarity
+            known = getattr(answer, "familiarity", None)  # only checkpoints tell it
             found.append(Prediction(record.id, answer.text, answer.confidence, familiarity=known))
     return found

@@ -19,7 +19,6 @@ from biod2c_core.evaluation.predict.sharding import Job, predict_on
 class Said:
     text: str
     confidence: float = 0.5
-    familiarity: float | None = None
 
 
 @dataclass

@@ -97,44 +97,61 @@ class Output:
     def __post_init__(self) -> None:
         from biod2c_core.inference.answer_rows import RowFormat
 
+        self.model = ""
         self.rows: list[list[str]] = []
         self.failed = self.silent = self.count = 0
+        self.unlike: set[str] = set()  # pictures unlike those of training
         self._format = RowFormat(self.kind, self.options.n_best)
         if self.file is None and self._format.head is not None:
             emit(self._format.head)
 
     def add(self, image: str, reply: Reply) -> None:
         """Write an answer, or keep it for the table."""
+        from biod2c_core.inference.questions import is_unlike, script_warning
+
+        self.model = reply.model
         self.count += 1
         self.silent += reply.abstained
-        if reply.unfamiliar:
-            note(f"note: {reply.warning()}: its answer means little.")
+        if is_unlike(reply.familiarity):
+            self.unlike.add(image)
+        if reply.unknown_script:
+            note(f"note: {script_warning(reply.model, reply.question)}.")
         if self.file is not None:
             self.file.add(image, reply)
         elif self.kind == "table":
             listed = () if reply.abstained else reply.candidates
             texts = [f"{text} ({value:.2f})" for text, value in listed] or [str(reply)]
-            confidence = f"{reply.confidence:.2f}"
+            known = reply.familiarity
             self.rows.append(
-                [image, reply.question, "\n".join(one_line(text) for text in texts), confidence]
+                [
+                    *(image, reply.question, "\n".join(one_line(text) for text in texts)),
+                    *(f"{reply.confidence:.2f}", "" if known is None else f"{known:.2f}"),
+                ]
             )
         else:
             emit(self._format.line(image, reply))
 
     def finish(self, pictures: int, asked: int) -> None:
-        """Print the table, and say what is missing.
+        """Print the table, and say what is missing and which pictures the model does not know.
 
         Raises:
             PartialResultError: A picture could not be read, or a question was not answered.
         """
+        from biod2c_core.inference.questions import UNLIKE
+
         if self.rows:
-            columns = ["picture", "question", "answer", "confidence"]
+            columns = ["picture", "question", "answer", "confidence", "familiarity"]
             print_table("", columns, self.rows, left=3)
         if self.file is not None:
             self.file.sync()
             kept = asked - self.count
             before = f", {kept} were there" if kept else ""
             note(f"wrote {self.count} answers to {self.file.path}{before}")
+        if self.unlike:
+            note(
+                f"note: {len(self.unlike)} of {pictures} pictures are unlike those that {self.model} was "
+                f"trained on (familiarity below {UNLIKE}), the first {min(self.unlike)}."
+            )
         problems = []
         if self.failed:
             problems.append(f"{self.failed} of {pictures} pictures could not be read")
@@ -180,10 +197,13 @@ def ask_many(
     if len(pictures) == 1:
         pictures[0].load()  # one bad picture alone: said before a model is loaded
 
+    from biod2c_core.inference.questions import about_picture
     from biod2c_core.inference.vqa_model import VQAModel
 
     loaded = VQAModel.load(model, device)
     note(warning)
+    if loaded.answerer.reference is None:
+        note(f"note: {about_picture(loaded.answerer.name, None)[0]}.")
     with ExitStack() as stack:
         file = None
         if output is not None:
@@ -199,6 +219,7 @@ def _manifest(model: VQAModel, options: AskOptions, choice: ImageChoice) -> dict
         "model": model.answerer.name,
         "identity": model.answerer.identity,
         "calibrated": model.calibration is not None,
+        "familiarity": model.answerer.reference is not None,
         **vars(options),
         "frame": choice.frame,
         "axis": choice.axis,

@@ -37,6 +37,7 @@ class Chat:
         self.as_json = as_json
         self.history: list[tuple[ImageChoice, Reply]] = []
         self._last: tuple[Question, Answer] | None = None
+        self._said: set[tuple[str, str]] = set()  # picture and warning
 
     def say(self, line: str) -> bool:
         """Act on one line; returns whether the session goes on.
@@ -60,6 +61,10 @@ class Chat:
         for reply, answer in self.session.ask([question], self.options):
             self.history.append((self.image, reply))
             self._last = (question, answer)
+            for warning in reply.warnings():
+                if (self.image.path, warning) not in self._said:
+                    self._said.add((self.image.path, warning))
+                    note(f"note: {warning}.")
             if self.as_json:
                 emit_json(_row(self.image, reply))
             elif reply.abstained:
@@ -130,9 +135,12 @@ def run_chat(
 ) -> None:
     """Read lines from stdin until /quit or the end; a bad line is answered and the next one read."""
     from biod2c_core.inference.ask import open_session
+    from biod2c_core.inference.questions import about_picture
 
     session = open_session(image, model, device)
     note(warning)
+    if session.model.answerer.reference is None:
+        note(f"note: {about_picture(session.model.answerer.name, None)[0]}.")
     chat = Chat(session, image, options, as_json)
     person = sys.stdin.isatty()
     if person:

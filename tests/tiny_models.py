@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -251,6 +252,19 @@ class Silent:
     def step(self, done: int, metrics: dict[str, float]) -> None:
         """A step is done."""
         self.done.append(done)
+
+
+def with_reference(checkpoint: Path, folder: Path) -> Path:
+    """A copy of a checkpoint, to which all pictures are unlike those of training."""
+    from biod2c_core.model.checkpoints.folder import fingerprint
+    from biod2c_core.model.familiarity import Reference
+
+    shutil.copytree(checkpoint, folder)
+    width = 2 * GRID[-1]
+    first = torch.nn.functional.one_hot(torch.tensor([0]), width).float()
+    reference = Reference(torch.zeros(width), torch.ones(width), first, torch.full((20,), 1e-3))
+    reference.save(folder, fingerprint(folder))
+    return folder
 
 
 @pytest.fixture(scope="session")

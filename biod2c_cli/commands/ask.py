@@ -116,14 +116,17 @@ def _ask_one(
 ) -> None:
     """The answers alone, a line each."""
     from biod2c_core.inference.ask import ask as answers
+    from biod2c_core.inference.questions import about_picture, script_warning
 
     silent = 0
     for index, reply in enumerate(answers(chosen, asked, options, model, device, attn)):
         if index == 0:
             note(DISCLAIMER)
+            for line in about_picture(reply.model, reply.familiarity):
+                note(f"note: {line}.")
         silent += reply.abstained
-        if reply.unfamiliar:
-            note(f"note: {reply.warning()}: its answer means little.")
+        if reply.unknown_script:
+            note(f"note: {script_warning(reply.model, reply.question)}.")
         if as_json:
             emit_json(reply.to_row())
         elif reply.candidates and not reply.abstained:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from biod2c_cli.console import emit, emit_json
+from biod2c_cli.console import emit, emit_json, note
 from biod2c_cli.options import AsJson, Device, Model, numbers
 from biod2c_cli.picture_options import Axis, Frame, ImageFile, Slice, Window, choose_image
 
@@ -65,6 +65,7 @@ def attn_map(
     Prints each answer, and with boxes their share of the map and whether its maximum falls inside.
     """
     from biod2c_core.inference.attention.report import AttentionRequest, make_report
+    from biod2c_core.inference.questions import about_picture
 
     request = AttentionRequest(
         questions=questions,
@@ -79,7 +80,10 @@ def attn_map(
         npy=npy,
     )
     chosen = choose_image(image, frame, axis, slice_, window)
-    for row in make_report(chosen, request, model, device):
+    rows = make_report(chosen, request, model, device)
+    for line in about_picture(model or "biod2c-tiny", rows[0].get("familiarity")):
+        note(f"note: {line}.")
+    for row in rows:
         if as_json:
             emit_json(row)
             continue

@@ -18,7 +18,17 @@ from biod2c_core.inference.questions import Question, Reply
 
 FORMATS = {".jsonl": "json", ".csv": "csv"}  # by the suffix of the file
 MANIFEST_SUFFIX = ".manifest.json"
-_COLUMNS = ("image", "id", "question", "answer", "confidence", "calibrated", "abstained", "model")
+_COLUMNS = (
+    "image",
+    "id",
+    "question",
+    "answer",
+    "confidence",
+    "calibrated",
+    "abstained",
+    "model",
+    "familiarity",
+)
 
 
 class RowFormat:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 
 from biod2c_core.inference.forced_decoding import score_answer
@@ -41,7 +43,9 @@ def other_answers(
         text = answerer.processor.tokenizer.decode(ids, skip_special_tokens=True).strip()
         if text != given.text and text not in found:
             log_p = score_answer(answerer, image, question, ids).log_p
-            found[text] = Answer(text, probability(float(log_p.sum())), ids)
+            found[text] = replace(
+                given, text=text, confidence=probability(float(log_p.sum())), ids=ids
+            )
     return sorted(found.values(), key=lambda answer: -answer.confidence)[:count]
 
 

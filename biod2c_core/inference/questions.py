@@ -10,6 +10,8 @@ from typing import Any
 from biod2c_core.data.records import iter_jsonl
 from biod2c_core.errors import InputError, RecordError
 
+UNLIKE = 0.05  # familiarity: less familiar than nineteen of twenty left-out pictures
+
 
 @dataclass(frozen=True)
 class Question:
@@ -28,13 +30,16 @@ class Reply:
         answer: The model's answer; None where it is not sure enough.
         confidence: How sure it is, in [0, 1].
         calibrated: Whether the confidence is the share of such answers that were right on held-out
-            records; otherwise it is the probability that the model gives to the answer.
+            records; otherwise it is the probability that the model gives to the answer, or, of a
+            calibrated checkpoint, less for a picture of which the calibration knows nothing.
         abstained: Whether the confidence was below what was asked for.
         model: The name of the checkpoint.
         seconds: Time to answer, as a share of its batch; loading and encoding not included.
         id: Of the question, if it came with one.
         candidates: (answer, confidence) of the n best, the answer of the model first.
-        unfamiliar: Whether the question is in a script that the model was hardly trained on.
+        familiarity: Of the picture: the share of left-out training pictures that lie farther from what
+            the model was trained on, in [0, 1]; None where the checkpoint has no reference.
+        unknown_script: Whether the question is in a script that the model was hardly trained on.
     """
 
     question: str
@@ -46,7 +51,8 @@ class Reply:
     seconds: float
     id: str | None = None
     candidates: tuple[tuple[str, float], ...] = ()
-    unfamiliar: bool = False
+    familiarity: float | None = None
+    unknown_script: bool = False
 
     def __str__(self) -> str:
         if self.answer is None:
@@ -54,7 +60,7 @@ class Reply:
         return self.answer
 
     def to_row(self) -> dict[str, Any]:
-        """As a JSON row; ``id``, ``candidates`` and ``unfamiliar`` only where there is something."""
+        """As a JSON row; what is optional only where there is something."""
         row: dict[str, Any] = dict(vars(self))
         if self.id is None:
             del row["id"]
@@ -63,15 +69,52 @@ class Reply:
         ]
         if not self.candidates:
             del row["candidates"]
-        if not self.unfamiliar:
-            del row["unfamiliar"]
+        if self.familiarity is None:
+            del row["familiarity"]
+        if not self.unknown_script:
+            del row["unknown_script"]
         return row
 
-    def warning(self) -> str:
-        """A line for people where the answer means little; empty where there is nothing to say."""
-        if not self.unfamiliar:
-            return ""
-        return f"{self.question!r} is in a script that {self.model} was hardly trained on"
+    def warnings(self) -> list[str]:
+        """Lines for people where the answer means little, first of the picture, then of the question."""
+        return warnings_about(self.model, self.question, self.familiarity, self.unknown_script)
+
+
+def is_unlike(familiarity: float | None) -> bool:
+    """Whether a picture of this familiarity is unlike those of training; of unknown ones it is not said."""
+    return familiarity is not None and familiarity < UNLIKE
+
+
+def warnings_about(
+    model: str, question: str, familiarity: float | None, unknown_script: bool
+) -> list[str]:
+    """Lines for people where an answer means little; arguments as the attributes of :class:`Reply`."""
+    lines = about_picture(model, familiarity) if familiarity is not None else []
+    return [*lines, script_warning(model, question)] if unknown_script else lines
+
+
+def script_warning(model: str, question: str) -> str:
+    """The line about a question in a script that the model hardly knows."""
+    return (
+        f"{question!r} is in a script that {model} was hardly trained on: its answer means little"
+    )
+
+
+def about_picture(model: str, familiarity: float | None) -> list[str]:
+    """What people should know of a picture: that it is unlike those of training, or that none can tell.
+
+    Args:
+        model: The name of the checkpoint.
+        familiarity: Of the picture; None where the checkpoint has no reference.
+    """
+    if familiarity is None:
+        return [
+            f"{model} has no reference of its training pictures, so nothing is said of those unlike them "
+            "(see 'biod2c calibrate --train')"
+        ]
+    if is_unlike(familiarity):
+        return [f"this picture is unlike those that {model} was trained on"]
+    return []
 
 
 @dataclass(frozen=True)

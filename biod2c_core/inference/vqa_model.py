@@ -56,7 +56,8 @@ class VQAModel:
 
     def __repr__(self) -> str:
         kind = "calibrated" if self.calibration else "not calibrated"
-        return f"<BioD2C model {self.answerer.name} on {self.answerer.model.device}, {kind}>"
+        knows = "" if self.answerer.reference else ", without a reference of familiar pictures"
+        return f"<BioD2C model {self.answerer.name} on {self.answerer.model.device}, {kind}{knows}>"
 
     @overload
     def ask(  # type: ignore[overload-overlap]  # a str is a sequence of str, too
@@ -182,14 +183,15 @@ class VQAModel:
             answers = self.answerer.answer_encoded(encoding, pairs)
             seconds = (time.monotonic() - began) / len(batch)
             for (row, question), answer in zip(batch, answers, strict=True):
-                image = ImageEncoding(*(part[row : row + 1] for part in encoding))
+                image = encoding.rows(slice(row, row + 1))
                 yield self._reply(image, question, answer, options, seconds), answer
 
-    def confidence(self, answer: Answer) -> float:
-        """How sure the model is, calibrated where that is possible."""
-        return (
-            answer.confidence if self.calibration is None else self.calibration(answer.confidence)
-        )
+    def confidence(self, answer: Answer) -> tuple[float, bool]:
+        """How sure the model is of an answer, and whether that is calibrated for such a picture."""
+        if self.calibration is None:
+            return answer.confidence, False
+        curve = self.calibration.curve(answer.text)
+        return curve(answer.confidence, answer.familiarity), curve.holds(answer.familiarity)
 
     def explain(
         self, image: Image.Image, question: str, answer: Answer, view: View | None = None
@@ -199,8 +201,10 @@ class VQAModel:
             view = View("fusion" if self.answerer.model.fusion.enabled else "language")
         pixels = self.answerer.processor.pixels(image)
         shown = explain_answer(self.answerer, pixels, question, answer, view)
-        calibrated = self.calibration is not None
-        return replace(shown, confidence=self.confidence(answer), calibrated=calibrated)
+        confidence, calibrated = self.confidence(answer)
+        return replace(
+            shown, confidence=confidence, calibrated=calibrated, familiarity=answer.familiarity
+        )
 
     def _reply(
         self,
@@ -213,21 +217,22 @@ class VQAModel:
         listed = [answer]
         if options.n_best > 1:
             listed += other_answers(self.answerer, image, question.text, answer, options.n_best - 1)
-        confidence = self.confidence(answer)
+        confidence, calibrated = self.confidence(answer)
         abstained = confidence < options.min_confidence
         return Reply(
             question=question.text,
             answer=None if abstained else answer.text,
             confidence=confidence,
-            calibrated=self.calibration is not None,
+            calibrated=calibrated,
             abstained=abstained,
             model=self.answerer.name,
             seconds=round(seconds, 3),
             id=question.id,
-            candidates=tuple((each.text, self.confidence(each)) for each in listed)
+            candidates=tuple((each.text, self.confidence(each)[0]) for each in listed)
             if options.n_best > 1
             else (),
-            unfamiliar=self.answerer.processor.is_spelled_out(question.text),
+            familiarity=answer.familiarity,
+            unknown_script=self.answerer.processor.is_spelled_out(question.text),
         )
 
 

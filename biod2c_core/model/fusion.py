@@ -32,10 +32,17 @@ class ImageEncoding(NamedTuple):
     Attributes:
         blocks: X'_v, the multi-scale features, (B, M, D).
         tokens: Proj of the resampled X_v, the first term of Eq. (2), (B, V, d).
+        summary: Mean and maximum of X_v over the grid, (B, 2 D), float32; what
+            :mod:`biod2c_core.model.familiarity` compares pictures by.
     """
 
     blocks: Tensor
     tokens: Tensor
+    summary: Tensor
+
+    def rows(self, chosen: slice) -> ImageEncoding:
+        """Some of the images."""
+        return ImageEncoding(*(part[chosen] for part in self))
 
 
 class VisualTokens(NamedTuple):
@@ -249,7 +256,11 @@ class FeatureFusion(nn.Module):
         blocks, cells = self.pool(grid_features)
         queries = self.queries.expand(cells.shape[0], -1, -1)
         resampled, _ = self.decoder(queries, cells)
-        return ImageEncoding(blocks, self.project(resampled))
+        summary = torch.cat(
+            [grid_features.mean((1, 2), dtype=torch.float32), grid_features.amax((1, 2)).float()],
+            -1,
+        )
+        return ImageEncoding(blocks, self.project(resampled), summary)
 
     def fuse(
         self,

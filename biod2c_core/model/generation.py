@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -16,6 +16,7 @@ from biod2c_core.device import resolve_device
 from biod2c_core.errors import InputError
 from biod2c_core.model.backbones.quantization import bits_from_environment, quantize_language_model
 from biod2c_core.model.checkpoints.folder import fingerprint, load_model, load_processor, locate
+from biod2c_core.model.familiarity import Reference, load_reference
 from biod2c_core.model.fusion import ImageEncoding
 from biod2c_core.model.modeling import BioD2CForConditionalGeneration
 from biod2c_core.model.processing import BioD2CProcessor
@@ -37,11 +38,14 @@ class Answer:
         confidence: The probability that the model gives to it: the product of those of its tokens,
             the end token included; in [0, 1].
         ids: The generated token ids, up to and including the first end token.
+        familiarity: Of the picture, see :mod:`biod2c_core.model.familiarity`; None where the checkpoint
+            has no reference.
     """
 
     text: str
     confidence: float
     ids: tuple[int, ...] = ()
+    familiarity: float | None = None
 
 
 class Answerer:
@@ -53,6 +57,7 @@ class Answerer:
         name: What to call it in results.
         identity: A hash that tells checkpoints apart.
         folder: Where it was loaded from; None for a model that was made in memory.
+        reference: What it knows of its training pictures, if anything.
     """
 
     def __init__(
@@ -62,12 +67,14 @@ class Answerer:
         name: str,
         identity: str,
         folder: Path | None = None,
+        reference: Reference | None = None,
     ) -> None:
         self.model = model
         self.processor = processor
         self.name = name
         self.identity = identity
         self.folder = folder
+        self.reference = reference
 
     @classmethod
     def load(cls, checkpoint: str | Path | None = None, device: str = "auto") -> Answerer:
@@ -89,7 +96,9 @@ class Answerer:
         if bits:
             quantize_language_model(model.language_model, bits)
         name = "biod2c-tiny" if checkpoint is None else str(checkpoint)
-        return cls(model, load_processor(folder), name, fingerprint(folder), folder)
+        identity = fingerprint(folder)
+        reference = load_reference(folder, identity, 2 * model.fusion.queries.shape[1])
+        return cls(model, load_processor(folder), name, identity, folder, reference)
 
     def answer(
         self,
@@ -179,7 +188,16 @@ class Answerer:
         confidences = self._confidences(result.sequences, log_p, counted)
         lengths = counted.sum(-1).tolist()
         rows = zip(texts, confidences, result.sequences.tolist(), lengths, strict=True)
-        return [Answer(text.strip(), c, tuple(ids[:n])) for text, c, ids, n in rows]
+        answers = [Answer(text.strip(), c, tuple(ids[:n])) for text, c, ids, n in rows]
+        known = self.familiarity(image)
+        pairs = zip(answers, questions, strict=True)
+        return [replace(answer, familiarity=known[row]) for answer, (row, _) in pairs]
+
+    def familiarity(self, image: ImageEncoding) -> list[float | None]:
+        """How familiar each encoded image is, 0 to 1; None where the checkpoint has no reference."""
+        if self.reference is None:
+            return [None] * len(image.summary)
+        return [*self.reference.familiarity(image.summary)]
 
     def _check_length(self, prompt: int, answer: int) -> None:
         config = self.model.config

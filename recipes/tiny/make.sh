@@ -62,5 +62,6 @@ report "$out/$variant-settle/model" "$out/$variant-scores"
 
 if [ "$variant" = official ]; then
   merge "$out/biod2c-tiny" "$out/official-settle/model"
-  biod2c calibrate "$out/data/validation.jsonl" --model "$out/biod2c-tiny"
+  biod2c calibrate "$out/data/validation.jsonl" --model "$out/biod2c-tiny" \
+    --train "$out/data/official_train.jsonl" --train "$out/data/official_vqa_rad.jsonl"
 fi

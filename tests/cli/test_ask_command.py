@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import shutil
 import struct
@@ -16,10 +17,18 @@ from typer.testing import CliRunner, Result
 from biod2c_cli.app import app
 from biod2c_cli.console import one_line
 from biod2c_core.data.images import load_image
+from biod2c_core.inference.questions import about_picture
 from biod2c_core.model.generation import Answerer
 
 QUESTION = "is there a lesion?"
 NOTE = "note: research software, no medical device: do not use its answers for diagnosis.\n"
+UNLIKE = "note: this picture is unlike those that {} was trained on.\n"
+
+
+def no_reference(checkpoint: Path) -> str:
+    (line,) = about_picture(str(checkpoint), None)
+    assert "has no reference of its training pictures" in line
+    return f"note: {line}.\n"
 
 
 def invoke(*arguments: object) -> Result:
@@ -48,7 +57,7 @@ def test_the_answer_alone_goes_to_stdout(image: Path, checkpoint: Path) -> None:
     )
     assert result.exit_code == 0
     assert result.stdout == f"{answer.text}\n"
-    assert result.stderr == NOTE
+    assert result.stderr == NOTE + no_reference(checkpoint)
 
 
 def test_json_rows(image: Path, checkpoint: Path, tmp_path: Path) -> None:
@@ -65,15 +74,37 @@ def test_json_rows(image: Path, checkpoint: Path, tmp_path: Path) -> None:
     assert first["model"] == str(checkpoint)
     assert [first["question"], second["id"]] == [QUESTION, "q2"]
     assert first["candidates"][0]["answer"] == first["answer"]
-    assert result.stderr == NOTE
+    assert result.stderr == NOTE + no_reference(checkpoint)
+
+
+def test_a_picture_unlike_those_of_training_is_said_once(
+    image: Path, checkpoint: Path, tmp_path: Path
+) -> None:
+    own = tiny_models.with_reference(checkpoint, tmp_path / "own")
+    options = ("-m", own, "--device", "cpu")
+    result = invoke(image, QUESTION, "where is the arrow?", "--json", *options)
+    assert result.stderr == NOTE + UNLIKE.format(own)
+    rows = [json.loads(line) for line in result.stdout.splitlines()]
+    assert [row["familiarity"] for row in rows] == [0.0, 0.0]
+    lines = f"{QUESTION}\n{QUESTION}\n"
+    arguments = ["ask", str(image), "--chat", *map(str, options)]
+    assert CliRunner().invoke(app, arguments, input=lines).stderr == NOTE + UNLIKE.format(own)
+    drawn = ["attn-map", str(image), QUESTION, "-o", str(tmp_path / "map.png"), "--json"]
+    shown = CliRunner().invoke(app, [*drawn, *map(str, options)])
+    assert shown.stderr == UNLIKE.format(own)
+    assert json.loads(shown.stdout)["familiarity"] == 0.0
+    many = invoke(image, tmp_path / "other.png", QUESTION, "--csv", *options)
+    assert many.exit_code == 3  # the second is missing
+    assert f"note: 1 of 2 pictures are unlike those that {own} was trained on" in many.stderr
+    assert next(csv.DictReader(many.stdout.splitlines()))["familiarity"] == "0.0"
 
 
 def test_a_question_in_a_script_the_model_never_met(image: Path, checkpoint: Path) -> None:
     result = invoke(image, "有没有肿瘤?", "is there a lesion?", "-m", checkpoint, "--json")
     assert result.exit_code == 0
     strange, plain = map(json.loads, result.stdout.splitlines())
-    assert strange["unfamiliar"] is True
-    assert "unfamiliar" not in plain
+    assert strange["unknown_script"] is True
+    assert "unknown_script" not in plain
     assert "'有没有肿瘤?' is in a script that" in result.stderr
     assert result.stderr.count("hardly trained on") == 1
 
@@ -161,10 +192,22 @@ def test_calibrate(image: Path, checkpoint: Path, data: Path, tmp_path: Path) ->
     rows = [json.loads(line) for line in data.read_text().splitlines()] * 4
     numbered = [{**row, "id": str(index)} for index, row in enumerate(rows)]
     records.write_text("".join(json.dumps(row) + "\n" for row in numbered))
-    arguments = ["calibrate", records, "--image-root", data.parent, "-m", folder, "--device", "cpu"]
+    arguments = ["calibrate", records, "--image-root", data.parent, "--device", "cpu"]
+    unnamed = CliRunner().invoke(app, [str(each) for each in arguments])
+    assert "none is given. Name it with --model." in refused(unnamed)
+    arguments += ["-m", folder, "--plot", tmp_path / "risk.png"]
     result = CliRunner().invoke(app, [str(each) for each in arguments])
     assert result.exit_code == 0, result.stderr
-    assert json.loads(result.stdout)["records"] == 48
+    printed = json.loads(result.stdout)
+    assert printed["records"] == 48
+    assert printed["risk_coverage"][0] == {
+        **{"min_confidence": 0.0, "answers": 48, "coverage": 1.0},
+        "accuracy": printed["answers"]["all"]["accuracy"],
+    }
+    assert "no --min-confidence leaves 95 % right answers" in result.stderr
+    assert (tmp_path / "risk.png").read_bytes().startswith(b"\x89PNG")
+    few = CliRunner().invoke(app, ["calibrate", str(records), "-m", "x", "--plot", "risk.gif"])
+    assert "risk.gif is not the name of a PNG" in refused(few)
     options = ("--json", "-m", folder, "--device", "cpu")
     assert json.loads(invoke(image, QUESTION, *options).stdout)["calibrated"] is True
 

@@ -185,6 +185,10 @@ function addAnswer(about, question, answer, extras) {
   const kind = extras.calibrated ? "confidence" : "confidence (not calibrated)";
   item.append(`${question} — `, Object.assign(document.createElement("b"), { textContent: answer }));
   item.append(document.createElement("br"), bar, `${kind} ${extras.confidence.toFixed(2)}`);
+  if (extras.familiarity !== undefined) item.append(`, familiarity ${extras.familiarity.toFixed(2)}`);
+  if (extras.warning) {
+    item.append(Object.assign(document.createElement("p"), { className: "warning", textContent: extras.warning }));
+  }
   item.append(Object.assign(document.createElement("small"), { textContent: about.name }));
   item.append(Object.assign(document.createElement("img"), { src: about.thumbnail, alt: about.name }));
   item.tabIndex = 0;

@@ -221,5 +221,6 @@ def _answer(
         if isinstance(answer, NoAnswer):
             failures.append(answer.reason)
         else:
-            found.append(Prediction(record.id, answer.text, answer.confidence))
+            known = getattr(answer, "familiarity", None)  # only checkpoints tell it
+            found.append(Prediction(record.id, answer.text, answer.confidence, familiarity=known))
     return found

@@ -1,10 +1,11 @@
 """The predictions file: JSONL, one row per question, appended to and never rewritten.
 
-A row is ``{"id": ..., "answer": ..., "confidence": ...}``; more keys are allowed and kept out of
-scoring. The rows of LLaVA-Med's answer files (``question_id``, ``text``) are read as they are, and so
-are CSV files and JSON arrays of such rows. A row from which two answers could be meant is refused.
-Beside a file that ``predict`` writes stands ``FILE.manifest.json``, which says by which model and on
-what data, so that a run with another model or other data is refused instead of mixed in.
+A row is ``{"id": ..., "answer": ..., "confidence": ..., "familiarity": ...}``; more keys are allowed and
+kept out of scoring, as the familiarity is. The rows of LLaVA-Med's answer files (``question_id``,
+``text``) are read as they are, and so are CSV files and JSON arrays of such rows. A row from which two
+answers could be meant is refused. Beside a file that ``predict`` writes stands
+``FILE.manifest.json``, which says by which model and on what data, so that a run with another model or
+other data is refused instead of mixed in.
 """
 
 from __future__ import annotations
@@ -44,18 +45,22 @@ class Prediction:
         answer: The text; empty where the model gave none.
         confidence: In [0, 1], or None where unknown.
         line: Line in its file, from 1; 0 for one that was never in a file.
+        familiarity: Of its picture, in [0, 1], or None where unknown.
     """
 
     id: str
     answer: str
     confidence: float | None = None
     line: int = 0
+    familiarity: float | None = None
 
     def to_row(self) -> dict[str, Any]:
         """The prediction as a row of its file."""
         row: dict[str, Any] = {"id": self.id, "answer": self.answer}
         if self.confidence is not None and math.isfinite(self.confidence):
             row["confidence"] = self.confidence
+        if self.familiarity is not None:
+            row["familiarity"] = self.familiarity
         return row
 
 
@@ -105,7 +110,10 @@ def _parse(row: Any, line: int, is_text: bool = False) -> Prediction:
     if is_text:
         name, text = whole_number(name), whole_number(text)
     name, text = whole_characters(name), whole_characters(text)
-    return Prediction(name, text, _confidence(row.get("confidence"), is_text), line)
+    confidence = _confidence(row.get("confidence"), is_text)
+    known = row.get("familiarity")
+    familiarity = known if isinstance(known, float) and 0 <= known <= 1 else None
+    return Prediction(name, text, confidence, line, familiarity)
 
 
 def _plain_keys(row: dict[str, Any]) -> dict[str, Any]:

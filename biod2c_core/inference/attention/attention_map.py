@@ -59,6 +59,7 @@ class AttentionMap:
         tokens: The answer's tokens as text, without its end.
         token_values: (tokens, H, W), the map of each token.
         calibrated: Whether the confidence is calibrated.
+        familiarity: Of the image, 0 to 1; None where the checkpoint has no reference.
     """
 
     question: str
@@ -69,3 +70,4 @@ class AttentionMap:
     tokens: tuple[str, ...] = ()
     token_values: np.ndarray = field(default_factory=lambda: np.zeros((0, 1, 1)))
     calibrated: bool = False
+    familiarity: float | None = None

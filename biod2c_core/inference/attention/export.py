@@ -103,6 +103,7 @@ def map_row(
         "answer": shown.answer,
         "confidence": shown.confidence,
         "calibrated": shown.calibrated,
+        **({} if shown.familiarity is None else {"familiarity": shown.familiarity}),
         **view,
         "image_size": list(size),
         "peak": [round(x, 1), round(y, 1)],

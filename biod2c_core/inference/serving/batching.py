@@ -18,9 +18,10 @@ from transformers import StoppingCriteria, StoppingCriteriaList
 from biod2c_core.errors import BioD2CError
 from biod2c_core.inference.attention.attention_map import View
 from biod2c_core.inference.attention.explain import explain_answer
-from biod2c_core.inference.calibration import Calibration
+from biod2c_core.inference.questions import warnings_about
 from biod2c_core.inference.serving.metrics import Metrics
 from biod2c_core.inference.serving.requests import Limits, RefusedError, queue_full
+from biod2c_core.inference.vqa_model import VQAModel
 from biod2c_core.model.fusion import ImageEncoding
 from biod2c_core.model.generation import Answer, Answerer
 
@@ -42,6 +43,8 @@ class Finished:
         text: The answer.
         confidence: In [0, 1].
         calibrated: Whether the confidence is calibrated.
+        familiarity: Of the image, 0 to 1; None where the checkpoint has no reference.
+        warning: A line for people where the answer means little.
         prompt_tokens: Number of visual tokens and of tokens of the prompt.
         tokens: Number of tokens of the answer.
         cut: Whether it ends because it may not be longer.
@@ -51,6 +54,8 @@ class Finished:
     text: str
     confidence: float
     calibrated: bool
+    familiarity: float | None
+    warning: str
     prompt_tokens: int
     tokens: int
     cut: bool
@@ -128,21 +133,19 @@ class Engine:
     """Owns a model; :meth:`submit` may be called from any thread.
 
     Args:
-        answerer: The loaded model.
-        calibration: Of its confidence.
+        model: The loaded model.
         limits: Length of queue and batches.
         metrics: Where to count.
     """
 
     def __init__(
         self,
-        answerer: Answerer,
-        calibration: Calibration | None,
+        model: VQAModel,
         limits: Limits,
         metrics: Metrics,
     ) -> None:
-        self.answerer = answerer
-        self.calibration = calibration
+        self.model = model
+        self.answerer = model.answerer
         self.limits = limits
         self.metrics = metrics
         self._waiting: deque[Job] = deque()
@@ -247,21 +250,27 @@ class Engine:
     def _finish(self, job: Job, answer: Answer) -> None:
         if job.stream:
             send_rest(job, answer.text)
-        confidence = self.calibration or float
+        confidence, calibrated = self.model.confidence(answer)
         ends = (
             answer.ids[-1:] and answer.ids[-1] in self.answerer.processor.tokenizer.all_special_ids
         )
         job.publish(
             Finished(
                 text=answer.text,
-                confidence=confidence(answer.confidence),
-                calibrated=self.calibration is not None,
+                confidence=confidence,
+                calibrated=calibrated,
+                familiarity=answer.familiarity,
+                warning="; ".join(self._warnings(job.question, answer)),
                 prompt_tokens=self._prompt_tokens(job.question),
                 tokens=len(answer.ids),
                 cut=not ends and len(answer.ids) >= job.max_tokens,
                 attention=self._map(job, answer) if job.attention else None,
             )
         )
+
+    def _warnings(self, question: str, answer: Answer) -> list[str]:
+        strange = self.answerer.processor.is_spelled_out(question)
+        return warnings_about(self.answerer.name, question, answer.familiarity, strange)
 
     def _prompt_tokens(self, question: str) -> int:
         visual: int = self.answerer.model.config.num_visual_tokens
@@ -284,7 +293,8 @@ class Engine:
             batch = torch.stack([pixels[name] for name in missing]).to(model.device, model.dtype)
             encoded = model.encode_image(batch)
             for row, name in enumerate(missing):
-                known[name] = ImageEncoding(*(part[row : row + 1].clone() for part in encoded))
+                one = encoded.rows(slice(row, row + 1))
+                known[name] = ImageEncoding(*(part.clone() for part in one))
         self.metrics.add("biod2c_images_encoded_total", len(missing))
         self.metrics.add("biod2c_encodings_reused_total", len(jobs) - len(missing))
         for name in names:
@@ -293,6 +303,4 @@ class Engine:
         while len(self._encodings) > CACHED_IMAGES:
             self._encodings.popitem(last=False)
         rows = [known[name] for name in names]
-        return ImageEncoding(
-            torch.cat([row.blocks for row in rows]), torch.cat([row.tokens for row in rows])
-        )
+        return ImageEncoding(*(torch.cat(parts) for parts in zip(*rows, strict=True)))

@@ -23,9 +23,14 @@ def reason_of(answer: Finished) -> str:
 
 
 def extras_of(answer: Finished) -> dict[str, Any]:
-    """What OpenAI's format has no place for: confidence and attention."""
-    extras = {"confidence": answer.confidence, "calibrated": answer.calibrated}
-    return extras if answer.attention is None else {**extras, "attention": answer.attention}
+    """What OpenAI's format has no place for: confidence, familiarity and attention."""
+    optional = {
+        "familiarity": answer.familiarity,
+        "warning": answer.warning or None,
+        "attention": answer.attention,
+    }
+    given = {name: value for name, value in optional.items() if value is not None}
+    return {"confidence": answer.confidence, "calibrated": answer.calibrated, **given}
 
 
 def error_of(error: RefusedError) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from biod2c_core.errors import ConfigError, InputError, MissingDependencyError
+from biod2c_core.inference.questions import about_picture
 from biod2c_core.inference.serving.requests import Limits
 
 
@@ -103,7 +104,7 @@ def serve(
     from biod2c_core.inference.vqa_model import VQAModel
 
     model = VQAModel.load(checkpoint, device)
-    engine = Engine(model.answerer, model.calibration, options.limits, Metrics())
+    engine = Engine(model, options.limits, Metrics())
     access = Access(options.key) if options.loopback else Access(options.key, ())
     config = uvicorn.Config(
         make_app(engine, access),
@@ -122,4 +123,6 @@ def serve(
         bound.listen(BACKLOG)  # whoever hears of the address may connect
         announce(f"http://{host}:{bound.getsockname()[1]}/")
         tell = logging.getLogger("uvicorn.error").warning
+        if model.answerer.reference is None:
+            tell(about_picture(model.answerer.name, None)[0])
         DrainingServer(config, engine.close, tell).run(sockets=[bound])

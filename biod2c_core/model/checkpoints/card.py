@@ -11,6 +11,7 @@ from safetensors import safe_open
 
 from biod2c_core.errors import InputError
 from biod2c_core.foreign import read_json
+from biod2c_core.model.checkpoints.limits import weight_files
 
 _LIMITS = """- Research software, no medical device: do not use its answers for diagnosis or treatment.
 - It answers every question, also one that the image cannot answer, and about images unlike its training data;
@@ -132,7 +133,7 @@ def _parts(folder: Path) -> str:
 def _count(folder: Path) -> tuple[int, list[str]]:
     """Parameters and their types, from the headers of the weight files."""
     total, kinds = 0, set()
-    for path in sorted(folder.glob("*.safetensors")):
+    for path in weight_files(folder):
         with safe_open(path, framework="pt") as file:
             for name in file.keys():  # noqa: SIM118 (no mapping)
                 view = file.get_slice(name)

@@ -14,7 +14,7 @@ from biod2c_core.contents import file_checksum
 from biod2c_core.errors import BioD2CError, CheckpointError, ConfigError
 from biod2c_core.foreign import read_json
 from biod2c_core.model.checkpoints.downloads import download
-from biod2c_core.model.checkpoints.limits import check_folder, check_weights
+from biod2c_core.model.checkpoints.limits import check_folder, check_weights, weight_files
 from biod2c_core.model.checkpoints.pretrained import NO_CODE, loading
 from biod2c_core.model.configuration import BioD2CConfig
 from biod2c_core.model.modeling import BioD2CForConditionalGeneration
@@ -56,7 +56,7 @@ def locate(checkpoint: str | Path | None) -> Path:
             is_run = (inside / name).is_file()
             hint = f"Did you mean {inside}?" if is_run else "Is this the folder of a BioD2C model?"
             raise CheckpointError(f"checkpoint {folder} has no {name}", hint)
-    if not any(folder.glob("*.safetensors")):
+    if not weight_files(folder):
         raise CheckpointError(
             f"checkpoint {folder} has no weights (*.safetensors)",
             "Other weight formats are not loaded.",
@@ -82,7 +82,7 @@ def fingerprint(folder: Path) -> str:
         16 hexadecimal digits.
     """
     digest = hashlib.sha256((folder / "config.json").read_bytes())
-    for path in sorted(folder.glob("*.safetensors")):
+    for path in weight_files(folder):
         digest.update(f"{path.name} {file_checksum(path)}".encode())
     return digest.hexdigest()[:16]
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from biod2c_core.errors import CheckpointError
 from biod2c_core.foreign import parse_json, read_json
+from biod2c_core.model import familiarity
 
 MOST_BYTES = 16 * 2**20  # of a configuration
 MOST_TOKENIZER_BYTES = 256 * 2**20
@@ -37,6 +38,11 @@ _CONFIGURATIONS = (
     "generation_config.json",
 )
 _REMEDY = "It is damaged, or made to do harm; get the checkpoint from whoever trained it."
+
+
+def weight_files(folder: Path) -> list[Path]:
+    """The weights of a checkpoint folder, in order; what it knows of its training pictures is none."""
+    return [path for path in sorted(folder.glob("*.safetensors")) if path.name != familiarity.FILE]
 
 
 def check_folder(folder: Path) -> None:
@@ -99,7 +105,7 @@ def check_weights(config: Any, folder: Path) -> None:
     inner = _number(config, "intermediate_size", "moe_intermediate_size")
     heads = _number(config, "num_attention_heads") * _number(config, "head_dim")
     needed = width * _number(config, "vocab_size") + layers * width * max(inner, heads, 1)
-    stored = sum(path.stat().st_size for path in folder.glob("*.safetensors"))
+    stored = sum(path.stat().st_size for path in weight_files(folder))
     if stored and needed > 2 * stored:
         raise CheckpointError(
             f"{folder / 'config.json'} describes a language model of at least {needed:,} numbers "

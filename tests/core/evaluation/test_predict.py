@@ -191,6 +191,15 @@ def test_the_file_of_another_system_is_never_appended_to(tmp_path: Path) -> None
     assert not manifest_path(path).exists()
 
 
+def test_the_familiarity_of_a_picture_is_kept_beside_the_answer(tmp_path: Path) -> None:
+    with PredictionLog(tmp_path / "p.jsonl", {"identity": "m"}) as log:
+        log.append([Prediction("1", "lung", 0.5, familiarity=0.25), Prediction("2", "lung", 0.5)])
+    rows = [json.loads(line) for line in (tmp_path / "p.jsonl").read_text().splitlines()]
+    assert [row.get("familiarity") for row in rows] == [0.25, None]
+    found = read_predictions(tmp_path / "p.jsonl")
+    assert [found[name].familiarity for name in "12"] == [0.25, None]
+
+
 def test_half_characters_of_an_answer_never_end_a_run(tmp_path: Path) -> None:
     """Neither of our own answers nor of another system's: no endpoint or tokenizer takes them."""
     with PredictionLog(tmp_path / "p.jsonl", {"identity": "m"}) as log:

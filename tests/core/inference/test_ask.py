@@ -11,7 +11,7 @@ from PIL import Image
 
 from biod2c_core.errors import CheckpointError, ImageError, InputError, RecordError
 from biod2c_core.inference.ask import ask
-from biod2c_core.inference.calibration import Calibration
+from biod2c_core.inference.calibration import Calibration, Curve
 from biod2c_core.inference.image_choice import ImageChoice
 from biod2c_core.inference.questions import AskOptions, Question, gather_questions
 from biod2c_core.inference.session import ImageSession
@@ -64,7 +64,8 @@ def test_the_image_is_encoded_once_however_many_the_questions(
 
 
 def test_the_confidence_is_calibrated_and_decides_on_abstention(checkpoint: Path) -> None:
-    session = make_session(checkpoint, Calibration("isotonic", points=((0.0, 0.25), (1.0, 0.25))))
+    level = Curve("isotonic", points=((0.0, 0.25), (1.0, 0.25)))
+    session = make_session(checkpoint, Calibration(level, level))
     ((reply, answer),) = session.ask(QUESTIONS[:1], AskOptions(min_confidence=0.3))
     assert (reply.answer, reply.confidence, reply.calibrated) == (None, 0.25, True)
     assert reply.abstained

@@ -21,6 +21,7 @@ from biod2c_core.inference.serving.connections import DrainingServer, guarded_pr
 from biod2c_core.inference.serving.metrics import Metrics
 from biod2c_core.inference.serving.requests import Limits
 from biod2c_core.inference.serving.server import listen
+from biod2c_core.inference.vqa_model import VQAModel
 from biod2c_core.model.generation import Answerer
 
 
@@ -46,7 +47,7 @@ def live_server(
 ) -> Iterator[Live]:
     answerer = Answerer.load(str(checkpoint), "cpu")
     answerer.name = "tiny"
-    engine = Engine(answerer, None, limits or Limits(seconds=120), Metrics())
+    engine = Engine(VQAModel(answerer), limits or Limits(seconds=120), Metrics())
     bound = listen("127.0.0.1", 0)
     config = uvicorn.Config(
         make_app(engine, Access(key)),

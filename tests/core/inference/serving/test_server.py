@@ -54,6 +54,17 @@ def test_the_openai_client_gets_the_models_answer(
         assert extras["calibrated"] is False
 
 
+def test_a_picture_unlike_those_of_training(checkpoint: Path, tmp_path: Path) -> None:
+    with live_server(tiny_models.with_reference(checkpoint, tmp_path / "own")) as running:
+        asked = urllib.request.Request(
+            f"{running.url}/v1/chat/completions", body(), {"Content-Type": "application/json"}
+        )
+        with urllib.request.urlopen(asked, timeout=120) as reply:
+            extras = json.load(reply)["biod2c"]
+    assert extras["familiarity"] == 0.0
+    assert extras["warning"] == "this picture is unlike those that tiny was trained on"
+
+
 def test_streaming_gives_the_same_text_in_pieces(client: openai.OpenAI, answerer: Answerer) -> None:
     for question in QUESTIONS:
         stream = client.chat.completions.create(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable
 from dataclasses import is_dataclass
 from pathlib import Path
@@ -12,7 +11,7 @@ from pydantic import TypeAdapter, ValidationError
 from pydantic.fields import FieldInfo
 
 from biod2c_core.config.settings import TrainingConfig, current_name, settings_of
-from biod2c_core.errors import ConfigError
+from biod2c_core.errors import ConfigError, nearest
 from biod2c_core.foreign import parse_yaml, read_yaml
 
 PRESETS = Path(__file__).parents[1] / "presets"
@@ -195,8 +194,8 @@ def _join(place: str, name: str) -> str:
 
 def _unknown(what: str, name: str, known: list[str]) -> ConfigError:
     near = [each for each in known if _initials(each) == name]  # lr: learning_rate
-    near = near or difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-    hint = f"Did you mean {near[0]!r}?" if near else f"Known: {', '.join(known)}."
+    meant = near[0] if near else nearest(name, known, cutoff=0.5)
+    hint = f"Known: {', '.join(known)}." if meant is None else f"Did you mean {meant!r}?"
     return ConfigError(f"unknown {what} {name!r}", hint)
 
 

@@ -12,10 +12,9 @@ from PIL import Image
 from torch import Tensor
 from transformers import AutoProcessor, BatchFeature, ProcessorMixin
 
-from biod2c_core.errors import CheckpointError, ConfigError, InputError
+from biod2c_core.errors import CheckpointError, ConfigError, InputError, is_panic
 from biod2c_core.model.chat.templates import apply_chat_template
 from biod2c_core.model.checkpoints.limits import MOST_IMAGE_SIDE
-from biod2c_core.model.checkpoints.pretrained import is_panic
 from biod2c_core.model.configuration import BioD2CConfig
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -182,7 +181,7 @@ class BioD2CProcessor(ProcessorMixin):
         languages in a script that it knows are not told from its own.
         """
         letters = sum(character.isalpha() for character in question)
-        tokens = len(self.tokenizer(question, add_special_tokens=False).input_ids)
+        tokens = len(self._ids(question, add_special_tokens=False))
         return letters > 3 and tokens > 1.5 * letters
 
     def question_ids(self, question: str) -> list[int]:

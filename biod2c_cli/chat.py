@@ -115,7 +115,12 @@ class Chat:
 
 def _row(image: ImageChoice, reply: Reply) -> dict[str, Any]:
     """An answer with the picture that it is about."""
-    chosen = {"frame": image.frame, "axis": image.axis, "slice": image.slice_index}
+    chosen = {
+        "frame": image.frame,
+        "axis": image.axis,
+        "slice": image.slice_index,
+        "window": image.window,
+    }
     given = {name: value for name, value in chosen.items() if value is not None}
     return {"image": image.path, **given, **reply.to_row()}
 

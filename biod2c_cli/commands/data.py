@@ -140,7 +140,8 @@ def _print_findings(report: ValidationReport) -> None:
         [kind, f"{count:,}", f"{examples[kind].where[0]}: {examples[kind].detail}"[:100]]
         for kind, count in report.counts().items()
     ]
-    console.print_table(title, ["finding", "count", "first"], rows or [["none", "0", ""]])
+    nothing = ["none", "0", "copies are found by path or by looks; crops and mirror images are not"]
+    console.print_table(title, ["finding", "count", "first"], rows or [nothing])
 
 
 @app.command()

@@ -18,7 +18,7 @@ from biod2c_core.inference.attention.explain import explain_answer
 from biod2c_core.inference.attention.export import AttentionFigure
 from biod2c_core.inference.calibration import Calibration, load_calibration
 from biod2c_core.inference.candidates import other_answers
-from biod2c_core.inference.image_choice import AnyImage, open_picture
+from biod2c_core.inference.image_choice import AnyImage, is_there, open_picture
 from biod2c_core.inference.questions import AskOptions, Question, Reply, check_question
 from biod2c_core.model.fusion import ImageEncoding
 from biod2c_core.model.generation import Answer, Answerer
@@ -106,6 +106,7 @@ class VQAModel:
         """
         options = AskOptions(n_best, min_confidence)
         images, questions = _listed(image), _listed(question)
+        _check_not_swapped(images, questions)
         replies = list(self._ask_pairs(images, _pair(images, questions), options))
         return replies if images is image or questions is question else replies[0]
 
@@ -146,6 +147,7 @@ class VQAModel:
             ConfigError: The model has no fusion, and the method needs it.
         """
         view = View(find_method(method)) if method is not None else None
+        _check_not_swapped([image], [question])
         picture, asked = open_picture(image), check_question(question)
         (answer,) = self.answerer.answer([picture], [asked])
         return AttentionFigure(self.explain(picture, asked, answer, view), picture)
@@ -233,6 +235,21 @@ class VQAModel:
 
 def _listed(given: Any) -> Sequence[Any]:
     return given if isinstance(given, list | tuple) else [given]
+
+
+def _check_not_swapped(images: Sequence[Any], questions: Sequence[Any]) -> None:
+    """Say so where a file is given for a question, and text that is not a file for an image.
+
+    Raises:
+        InputError: They are swapped.
+    """
+    for image, question in zip(images, questions, strict=False):
+        texts = isinstance(image, str) and isinstance(question, str | Path)
+        if texts and not is_there(image) and is_there(question):
+            raise InputError(
+                f"{image!r} is not a file, and {str(question)!r} is one",
+                "The image comes first, the question behind it.",
+            )
 
 
 def _pair(images: Sequence[AnyImage], questions: Sequence[str]) -> list[tuple[int, Question]]:

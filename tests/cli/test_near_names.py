@@ -32,7 +32,7 @@ def test_a_format_that_is_misspelt(tmp_path: Path) -> None:
     result = CliRunner().invoke(app, ["data", "stats", str(tmp_path), "--format", "slak"])
     assert result.exit_code == 2
     assert "unknown format 'slak'." in result.stderr
-    assert "Did you mean 'slake'? Name one of: " in result.stderr
+    assert "image-folder. Did you mean 'slake'?" in result.stderr
 
 
 @pytest.mark.parametrize("command", ["evaluate {} -o run", "train --data {} -o run -m biod2c-tiny"])

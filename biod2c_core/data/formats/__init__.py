@@ -100,7 +100,7 @@ def find_format(path: str | Path, name: str | None = None) -> Format:
             )
         seen = _fields_seen(path) if name is None else ""
         hint = did_you_mean((name or "").lower(), FORMATS)
-        raise InputError(given + seen, f"{hint} Name one of: {', '.join(FORMATS)}.".lstrip())
+        raise InputError(given + seen, f"Name one of: {', '.join(FORMATS)}. {hint}".rstrip())
     return found
 
 

@@ -40,7 +40,7 @@ DeepSpeed = Annotated[
 ]
 Fsdp = Annotated[bool, typer.Option("--fsdp", help="Use torch's FSDP instead of DeepSpeed.")]
 DryRun = Annotated[
-    bool, typer.Option("--dry-run", help="Print configuration, steps and memory; train nothing.")
+    bool, typer.Option("--dry-run", help="Print parameters, steps and memory; train nothing.")
 ]
 GpuMemory = Annotated[
     float | None,

@@ -14,6 +14,7 @@ import torch
 from typer.testing import CliRunner, Result
 
 from biod2c_cli.app import app
+from biod2c_cli.training_run import plan_run
 from biod2c_core.config import dump_config, load_config
 from biod2c_core.model.checkpoints.folder import load_model
 from biod2c_core.training.checkpointing import last_complete_checkpoint
@@ -222,10 +223,10 @@ def test_data_and_output_may_stand_in_the_file(run_file: Path, tmp_path: Path) -
     settings = load_config(str(tmp_path / "run" / "config.yaml")).stage1
     assert (settings.max_steps, settings.seed, settings.batch_size) == (1, 6, 4)
     assert json.loads((tmp_path / "run" / "run.json").read_text())["stage"] == 1
-    other = invoke(
-        run_file, "-o", tmp_path / "other", "--stage", 2, "-m", tmp_path / "run" / "model"
-    )
-    assert other.stdout == f"{tmp_path / 'other' / 'model'}\n"  # flags win
+    other = plan_run(str(run_file), 2, "paper", "m", None, Path("v.jsonl"), tmp_path)
+    assert (other.stage, other.checkpoint, other.output) == (2, "m", tmp_path)  # flags win
+    assert (other.validation, other.config.stage1.seed) == (Path("v.jsonl"), 5)
+    assert other.config.model == load_config("paper").model
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from biod2c_cli.console import emit, note, one_line, print_table, progress
-from biod2c_core.errors import InputError, PartialResultError
+from biod2c_core.errors import InputError, PartialResultError, counted
 
 if TYPE_CHECKING:
     from biod2c_core.inference.answer_rows import AnswerFile
@@ -133,7 +133,7 @@ class Output:
             self.file.sync()
             kept = asked - self.count
             before = f", {kept} were there" if kept else ""
-            note(f"wrote {self.count} answers to {self.file.path}{before}")
+            note(f"wrote {counted(self.count, 'answer')} to {self.file.path}{before}")
         problems = []
         if self.failed:
             problems.append(f"{self.failed} of {pictures} pictures could not be read")

@@ -109,8 +109,9 @@ def scrub_text(
     else:
         print_text(report.found.to_json())
         console.emit(
-            f"{counted(report.records, 'record')} and {counted(report.found.images, 'image')} written to {output}, "
-            f"{len(report.found.texts):,} of them masked; what was read: {journal_of(output)}"
+            f"{counted(report.records, 'record')} and {counted(report.found.images, 'image')} "
+            f"written to {output}, {len(report.found.texts):,} of them masked; "
+            f"what was read: {journal_of(output)}"
         )
     if report.renamed:
         first, new = next(iter(report.renamed.items()))

@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from biod2c_core.errors import InputError
+from biod2c_core.errors import InputError, counted
 from biod2c_core.inference.attention.attention_map import AttentionMap, View, find_method
 from biod2c_core.inference.attention.explain import explain_answer
 from biod2c_core.inference.attention.export import AttentionFigure
@@ -265,7 +265,7 @@ def _pair(images: Sequence[AnyImage], questions: Sequence[str]) -> list[tuple[in
         return [(index, asked[0]) for index in range(len(images))]
     if len(images) != len(asked):
         raise InputError(
-            f"{len(images)} images do not go with {len(asked)} questions",
+            f"{counted(len(images), 'image')} do not go with {counted(len(asked), 'question')}",
             "Give as many of one as of the other, or a single one of either.",
         )
     return list(enumerate(asked))

@@ -12,7 +12,7 @@ from PIL import Image
 from torch import Tensor
 from transformers import AutoProcessor, BatchFeature, ProcessorMixin
 
-from biod2c_core.errors import CheckpointError, ConfigError, InputError, is_panic
+from biod2c_core.errors import CheckpointError, ConfigError, InputError, counted, is_panic
 from biod2c_core.model.chat.templates import apply_chat_template
 from biod2c_core.model.checkpoints.limits import MOST_IMAGE_SIDE
 from biod2c_core.model.configuration import BioD2CConfig
@@ -311,7 +311,8 @@ def _one_each(images: Image.Image | str | Sequence[Any], questions: int) -> list
         single += several
     if len(single) != questions:
         raise InputError(
-            f"{questions} questions and {len(single)} images given", "Give one image for each."
+            f"{counted(questions, 'question')} and {counted(len(single), 'image')} given",
+            "Give one image for each.",
         )
     from transformers.image_utils import load_image  # loads torchvision
 

@@ -226,7 +226,7 @@ def test_a_judge_and_people(data: Path, tmp_path: Path, monkeypatch: pytest.Monk
     with FakeEndpoint(reply=judge_reply, script=["refusal"]) as endpoint:
         partial = invoke(*args, "--base-url", endpoint.base_url)
     assert partial.exit_code == 3
-    assert "left 1 answers unscored (refusal 1)" in partial.stderr
+    assert "left 1 answer unscored (refusal 1)" in partial.stderr
     assert "judge: score / 10" in partial.stdout
     judge = json.loads((run / "result.json").read_text())["judge"]
     assert (judge["scored"], judge["unscored"]) == (3, 1)

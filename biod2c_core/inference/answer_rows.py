@@ -12,7 +12,7 @@ from types import TracebackType
 from typing import Any
 
 from biod2c_core.append_log import lock_alone
-from biod2c_core.atomic import NOT_UTF8, write_json
+from biod2c_core.atomic import NOT_UTF8, make_folder, write_json
 from biod2c_core.errors import InputError
 from biod2c_core.foreign import escape_formula
 from biod2c_core.inference.questions import Question, Reply
@@ -106,7 +106,7 @@ class AnswerFile:
         self.path = path
         self.format = RowFormat(FORMATS[check_answer_path(path).suffix.lower()], n_best)
         self._check_same_run(manifest)
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(path.parent)
         self._file = path.open("a+b")
         try:
             lock_alone(self._file, path)

@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from biod2c_core.append_log import AppendLog
+from biod2c_core.atomic import make_folder
 from biod2c_core.contents import cache_folder, file_checksum
 from biod2c_core.data.images import check_image_file, load_image
 from biod2c_core.model.processing import BioD2CProcessor
@@ -47,7 +48,7 @@ class FeatureCache:
         self.processor = processor
         self.shape = grid_shape(tower)
         self.folder = folder / _key(tower, processor)
-        self.folder.mkdir(parents=True, exist_ok=True)
+        make_folder(self.folder)
         self._data = self.folder / "rows.f16"
         self._index_file = self.folder / "index.jsonl"
         self._rows: dict[str, int] = {}

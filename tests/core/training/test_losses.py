@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from biod2c_core.data.records import Record, write_records
+from biod2c_core.errors import ConfigError
 from biod2c_core.model import losses
 from biod2c_core.model.losses import LOSSES, count_items
 from biod2c_core.training.train import train
@@ -190,5 +191,5 @@ def test_a_loss_of_another_package_is_a_term_like_the_others(
     monkeypatch.setitem(model.loss_weights, "size", 2.0)
     output = model(**batch)
     torch.testing.assert_close(output.loss, plain.loss + 2.0 * output.losses["size"])
-    with pytest.raises(Exception, match="a loss is called 'size' already"):
+    with pytest.raises(ConfigError, match="a loss is called 'size' already"):
         losses.register_loss(losses.LOSSES["size"])

@@ -37,8 +37,9 @@ def test_a_format_that_is_misspelt(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("command", ["evaluate {} -o run", "train --data {} -o run -m biod2c-tiny"])
 def test_a_folder_of_files_with_other_names_says_which_it_holds(
-    command: str, tmp_path: Path
+    command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.chdir(tmp_path)
     for name in ("captions", "questions"):
         row = {"id": "1", "image": "a.png", "question": "Is it?", "answer": "yes", "split": "test"}
         (tmp_path / f"{name}.jsonl").write_text(json.dumps(row) + "\n", encoding="utf-8")

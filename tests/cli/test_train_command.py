@@ -266,11 +266,11 @@ def test_what_the_checkpoint_has_decided_cannot_stand_in_the_file(
     assert f"model.scales cannot be changed, the checkpoint {checkpoint} has decided it" in line
 
 
-def test_the_embedded_model_is_named_where_there_is_none(data: Path) -> None:
-    assert "--model biod2c-tiny" in refused(invoke("-d", data, "-o", "run"))
+def test_the_embedded_model_is_named_where_there_is_none(data: Path, tmp_path: Path) -> None:
+    assert "--model biod2c-tiny" in refused(invoke("-d", data, "-o", tmp_path / "run"))
 
 
-def test_a_hub_name_says_at_once_that_the_hub_is_asked(data: Path) -> None:
-    result = invoke("-d", data, "-o", "run", "-m", "owner/model")
+def test_a_hub_name_says_at_once_that_the_hub_is_asked(data: Path, tmp_path: Path) -> None:
+    result = invoke("-d", data, "-o", tmp_path / "run", "-m", "owner/model")
     assert result.exit_code == 2
     assert result.stderr.startswith("no folder owner/model here; asking the hub\nerror: ")

@@ -99,10 +99,7 @@ class LaunchFlags:
             return launch.launch_on_hosts(self.hostfile, _without_hostfile(sys.argv[1:]), count)
         if self.gpus:
             launch.check_gpus(self.gpus)
-        engine = choose_engine(
-            *(self.total_processes, bool(self.gpus), flags.zero, flags.deepspeed, flags.fsdp),
-            preset=preset,
-        )
+        engine = choose_engine(self.total_processes, bool(self.gpus), flags, preset=preset)
         if self.total_processes == 1 and not engine.splits:
             return None
         nodes = launch.Nodes(self.nodes, self.node_rank, self.master)

@@ -35,9 +35,7 @@ def show_plan(
         gpu_memory = _memory_here()
     on_gpu = not launch_flags.processes and (bool(launch_flags.gpus) or _is_gpu(device))
     engine = choose_engine(
-        *(launch_flags.total_processes, on_gpu, flags.zero, flags.deepspeed, flags.fsdp),
-        preset=run.config.zero,
-        elsewhere=True,
+        launch_flags.total_processes, on_gpu, flags, preset=run.config.zero, elsewhere=True
     )
     plan = make_plan(
         *(run.config, run.stage, run.data, run.checkpoint),

@@ -7,7 +7,6 @@ import signal
 import sys
 import threading
 import traceback
-from difflib import get_close_matches
 from functools import partial
 from importlib import import_module
 from types import FrameType
@@ -19,7 +18,7 @@ from typer.main import get_command
 
 from biod2c_cli import console
 from biod2c_cli.options import PLAIN
-from biod2c_core.errors import BioD2CError
+from biod2c_core.errors import BioD2CError, did_you_mean, is_panic
 
 DEBUG_FLAG = "--debug"
 
@@ -56,8 +55,7 @@ class Commands(TyperGroup):
     def get_command(self, ctx: Any, name: str) -> Any:
         """Import one command."""
         if name not in COMMANDS:
-            near = get_close_matches(name, COMMANDS, n=1)
-            hint = f"Did you mean {near[0]!r}?" if near else f"See '{ctx.info_name} --help'."
+            hint = did_you_mean(name, COMMANDS, f"See '{ctx.info_name} --help'.")
             ctx.fail(f"No such command {name!r}. {hint}")
         module = import_module(f"biod2c_cli.commands.{name.replace('-', '_')}")
         if hasattr(module, "app"):
@@ -108,7 +106,7 @@ class Commands(TyperGroup):
             self._report(f"unexpected {type(error).__name__}: {error}. {hint}", error)
             raise typer.Exit(1) from None
         except BaseException as error:
-            if type(error).__name__ != "PanicException":  # of the tokenizers library, by its files
+            if not is_panic(error):  # of the tokenizers library, by its files
                 raise
             remedy = "It is damaged, or made to do harm; get it from whoever made it."
             self._report(f"error: a tokenizer fails on a text ({error}). {remedy}", error)

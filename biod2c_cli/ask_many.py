@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from biod2c_cli.console import emit, note, one_line, print_table, progress
-from biod2c_core.errors import InputError, PartialResultError
+from biod2c_core.errors import InputError, PartialResultError, counted
 
 if TYPE_CHECKING:
     from biod2c_core.inference.answer_rows import AnswerFile
@@ -22,16 +22,10 @@ if TYPE_CHECKING:
 def is_picture(argument: str) -> bool:
     """Whether an argument names a picture or a folder: it is there, or is spelled like one."""
     from biod2c_core.data.images import IMAGE_SUFFIXES
-    from biod2c_core.inference.image_choice import STDIN
+    from biod2c_core.inference.image_choice import STDIN, is_there
 
-    if argument == STDIN or argument.lower().endswith(IMAGE_SUFFIXES):
-        return True
-    if not argument.strip():
-        return False
-    try:
-        return Path(argument).exists()
-    except (OSError, ValueError):  # longer than a name may be, or with a NUL
-        return False
+    spelled = argument == STDIN or argument.lower().endswith(IMAGE_SUFFIXES)
+    return spelled or is_there(argument)
 
 
 def sort_arguments(
@@ -55,6 +49,11 @@ def sort_arguments(
         raise InputError(
             f"{first!r} is not a file, and {pictures[0]!r} is one",
             "Pictures come first, the question last: biod2c ask IMAGE... QUESTION.",
+        )
+    if not is_picture(first):
+        raise InputError(
+            f"{first!r} is not a file, so there is no picture to ask about",
+            "Give the picture first, then the question: biod2c ask IMAGE... QUESTION.",
         )
     questions = [argument for argument in rest if not is_picture(argument)]
     if asked_by_option:
@@ -146,7 +145,7 @@ class Output:
             self.file.sync()
             kept = asked - self.count
             before = f", {kept} were there" if kept else ""
-            note(f"wrote {self.count} answers to {self.file.path}{before}")
+            note(f"wrote {counted(self.count, 'answer')} to {self.file.path}{before}")
         if self.unlike:
             note(
                 f"note: {len(self.unlike)} of {pictures} pictures are unlike those that {self.model} was "

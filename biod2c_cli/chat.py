@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from biod2c_cli.console import emit, emit_json, note, one_line
-from biod2c_core.errors import BioD2CError, InputError
+from biod2c_core.errors import BioD2CError, InputError, counted
 
 if TYPE_CHECKING:
     from biod2c_core.inference.image_choice import ImageChoice
@@ -101,7 +101,7 @@ class Chat:
         with atomic_open(path) as file:
             for image, reply in self.history:
                 file.write(json.dumps(_row(image, reply), ensure_ascii=False) + "\n")
-        note(f"wrote {len(self.history)} answers to {path}")
+        note(f"wrote {counted(len(self.history), 'answer')} to {path}")
 
     def _draw(self, path: Path) -> None:
         from biod2c_core.inference.attention.export import (
@@ -120,7 +120,12 @@ class Chat:
 
 def _row(image: ImageChoice, reply: Reply) -> dict[str, Any]:
     """An answer with the picture that it is about."""
-    chosen = {"frame": image.frame, "axis": image.axis, "slice": image.slice_index}
+    chosen = {
+        "frame": image.frame,
+        "axis": image.axis,
+        "slice": image.slice_index,
+        "window": image.window,
+    }
     given = {name: value for name, value in chosen.items() if value is not None}
     return {"image": image.path, **given, **reply.to_row()}
 

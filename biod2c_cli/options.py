@@ -6,8 +6,10 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from typer import Context
 
 from biod2c_cli import completion
+from biod2c_cli.console import note
 from biod2c_core.errors import InputError
 
 # How every Typer app here is set up: plain help (fast, greppable), our own error lines.
@@ -18,6 +20,16 @@ PLAIN: dict[str, Any] = {
     "context_settings": {"help_option_names": ["-h", "--help"]},
 }
 
+
+def say_hub_is_asked(ctx: Context, model: str | None) -> str | None:
+    """Say at once, before anything large is imported, that a name is looked for on the hub."""
+    from biod2c_core.model.checkpoints.downloads import is_hub_name
+
+    if model is not None and not ctx.resilient_parsing and is_hub_name(model):
+        note(f"no folder {model} here; asking the hub")
+    return model
+
+
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")]
 Model = Annotated[
     str | None,
@@ -26,6 +38,7 @@ Model = Annotated[
         "-m",
         help="Checkpoint folder or hub name; without it the embedded biod2c-tiny.",
         autocompletion=completion.models,
+        callback=say_hub_is_asked,
     ),
 ]
 Device = Annotated[

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from difflib import get_close_matches
 from typing import Any
 
 from typer.core import TyperGroup
+
+from biod2c_core.errors import did_you_mean
 
 
 class SubCommands(TyperGroup):
@@ -15,12 +16,8 @@ class SubCommands(TyperGroup):
         """Find the sub-command that the first argument names."""
         name = args[0]
         if self.get_command(ctx, name) is None:
-            near = get_close_matches(name, self.commands, n=1)
-            if near:
-                hint = f"Did you mean {near[0]!r}?"
-            elif "run" in self.commands:
+            hint = f"Use one of: {', '.join(self.commands)}."
+            if "run" in self.commands:
                 hint = f"Did you mean '{ctx.info_name} run {name}'?"
-            else:
-                hint = f"Use one of: {', '.join(self.commands)}."
-            ctx.fail(f"No such command {name!r}. {hint}")
+            ctx.fail(f"No such command {name!r}. {did_you_mean(name, self.commands, hint)}")
         return super().resolve_command(ctx, args)

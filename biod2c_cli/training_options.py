@@ -40,7 +40,7 @@ DeepSpeed = Annotated[
 ]
 Fsdp = Annotated[bool, typer.Option("--fsdp", help="Use torch's FSDP instead of DeepSpeed.")]
 DryRun = Annotated[
-    bool, typer.Option("--dry-run", help="Print configuration, steps and memory; train nothing.")
+    bool, typer.Option("--dry-run", help="Print parameters, steps and memory; train nothing.")
 ]
 GpuMemory = Annotated[
     float | None,
@@ -99,10 +99,7 @@ class LaunchFlags:
             return launch.launch_on_hosts(self.hostfile, _without_hostfile(sys.argv[1:]), count)
         if self.gpus:
             launch.check_gpus(self.gpus)
-        engine = choose_engine(
-            *(self.total_processes, bool(self.gpus), flags.zero, flags.deepspeed, flags.fsdp),
-            preset=preset,
-        )
+        engine = choose_engine(self.total_processes, bool(self.gpus), flags, preset=preset)
         if self.total_processes == 1 and not engine.splits:
             return None
         nodes = launch.Nodes(self.nodes, self.node_rank, self.master)

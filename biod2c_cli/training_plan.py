@@ -3,31 +3,27 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import typer
 
-from biod2c_cli.console import emit, emit_json
+from biod2c_cli.console import emit, emit_json, note
 from biod2c_cli.training_options import LaunchFlags
-from biod2c_core.config import TrainingConfig, dump_config
+from biod2c_cli.training_run import TrainingRun
 
 if TYPE_CHECKING:
     from biod2c_core.training.hardware.engines import EngineFlags
 
 
 def show_plan(
-    config: TrainingConfig,
-    stage: int,
-    data: list[Path],
-    checkpoint: str | None,
+    run: TrainingRun,
     launch_flags: LaunchFlags,
     flags: EngineFlags,
     device: str,
     gpu_memory: float | None,
     as_json: bool,
 ) -> None:
-    """Print the resolved configuration and :class:`biod2c_core.training.dry_run.Plan`.
+    """Print :class:`biod2c_core.training.dry_run.Plan`; its configuration in JSON alone.
 
     Raises:
         typer.Exit: With code 2, if it will not fit.
@@ -39,17 +35,17 @@ def show_plan(
         gpu_memory = _memory_here()
     on_gpu = not launch_flags.processes and (bool(launch_flags.gpus) or _is_gpu(device))
     engine = choose_engine(
-        *(launch_flags.total_processes, on_gpu, flags.zero, flags.deepspeed, flags.fsdp),
-        preset=config.zero,
-        elsewhere=True,
+        launch_flags.total_processes, on_gpu, flags, preset=run.config.zero, elsewhere=True
     )
     plan = make_plan(
-        config, stage, data, checkpoint, launch_flags.total_processes, engine, gpu_memory
+        *(run.config, run.stage, run.data, run.checkpoint),
+        *(launch_flags.total_processes, engine, gpu_memory),
     )
+    verdict = _verdict(plan.fits, plan.available, plan.help, run.stage)
     if as_json:
-        emit_json(asdict(plan))
+        emit_json({**asdict(plan), "unit": "GiB"})
     else:
-        emit(dump_config(plan.config))
+        emit(f"stage {run.stage} of {run.checkpoint or run.source}")
         emit(f"trainable parameters: {plan.trainable:,} of {plan.parameters:,}")
         emit(f"steps: {plan.steps:,} of {plan.whole_batch} samples; records: {plan.records:,}")
         emit(f"longest sample: {plan.tokens} positions")
@@ -58,19 +54,21 @@ def show_plan(
         for name, size in plan.memory.items():
             emit(f"  {name}: {size:.2f}")
         emit(f"  in all, with allocator overhead: {plan.total:.2f}")
-        _verdict(plan.fits, plan.available, plan.help, stage)
+        emit(verdict)
+        note("all settings of the run: --json")
     if plan.fits is False:
+        if as_json:
+            note(verdict)
         raise typer.Exit(2)
 
 
-def _verdict(fits: bool | None, available: float | None, switches: list[str], stage: int) -> None:
+def _verdict(fits: bool | None, available: float | None, switches: list[str], stage: int) -> str:
     if fits is None:
-        emit("no GPU is here to compare with; name its GiB with --gpu-memory")
-    elif fits:
-        emit(f"fits in {available:.1f} GiB")
-    else:
-        named = ", ".join(each.replace("stageN", f"--set stage{stage}") for each in switches)
-        emit(f"does NOT fit in {available:.1f} GiB; what helps: {named}")
+        return "no GPU is here to compare with; name its GiB with --gpu-memory"
+    if fits:
+        return f"fits in {available:.1f} GiB"
+    named = ", ".join(each.replace("stageN", f"--set stage{stage}") for each in switches)
+    return f"does NOT fit in {available:.1f} GiB; what helps: {named}"
 
 
 def _is_gpu(device: str) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from types import TracebackType
 
@@ -17,7 +16,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-_LINE_EVERY = 30.0  # seconds between plain lines
+from biod2c_cli import console
 
 
 class TrainingProgress:
@@ -31,7 +30,7 @@ class TrainingProgress:
             TimeElapsedColumn(),
             TimeRemainingColumn(),
             console=Console(stderr=True),
-            disable=not sys.stderr.isatty(),
+            disable=not console.stderr_is_terminal(),
         )
         self._task: TaskID | None = None
         self._last_line = time.monotonic()
@@ -52,7 +51,12 @@ class TrainingProgress:
 
     def note(self, text: str) -> None:
         """Write a line above the bar."""
-        self._bar.console.print(text, markup=False, highlight=False, soft_wrap=True)
+        if self._bar.disable:
+            console.note(text)
+        else:
+            self._bar.console.print(
+                console.visible(text), markup=False, highlight=False, soft_wrap=True
+            )
 
     def encoding(self, total: int) -> None:
         """The trunk's features are about to be computed."""
@@ -85,6 +89,7 @@ class TrainingProgress:
         self._done = done
         self._bar.update(self._task, completed=done, description=description)
         now = time.monotonic()
-        if self._bar.disable and (now - self._last_line > _LINE_EVERY or done == self._total):
+        due = now - self._last_line > console.LOG_EVERY
+        if self._bar.disable and (due or done == self._total):
             self._last_line = now
-            print(f"{done}/{self._total} {description}", file=sys.stderr, flush=True)
+            console.note(f"{done}/{self._total} {description}")

@@ -18,7 +18,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Any
 
-from biod2c_core.atomic import NOT_UTF8, json_text
+from biod2c_core.atomic import NOT_UTF8, json_text, make_folder
 from biod2c_core.errors import InputError
 from biod2c_core.locks import hold
 
@@ -46,7 +46,7 @@ class AppendLog:
         self, path: str | Path, *, wait: bool = False, sync_every: float | None = None
     ) -> None:
         self.path = Path(path)
-        self.path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(self.path.parent)
         self._file: IO[bytes] = self.path.open("a+b", buffering=0)
         try:
             lock_alone(self._file, self.path, wait)

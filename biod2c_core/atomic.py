@@ -40,9 +40,14 @@ def atomic_open(path: str | Path, mode: str = "w", *, errors: str = NOT_UTF8) ->
 
     Yields:
         The open temporary file. On an exception it is removed and ``path`` stays as it was.
+
+    Raises:
+        InputError: ``path`` is a folder, or its folder cannot be made.
     """
     target = Path(path)
-    target.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(target.parent)
+    if target.is_dir():
+        raise InputError(f"{target} is a folder, expected a file to write", "Name another file.")
     temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}.partial")
     text = "b" not in mode
     try:
@@ -59,6 +64,21 @@ def atomic_open(path: str | Path, mode: str = "w", *, errors: str = NOT_UTF8) ->
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+def make_folder(folder: str | Path) -> Path:
+    """Make a folder and what it lies in, unless it is there.
+
+    Raises:
+        InputError: A file is in the way, or it may not be made.
+    """
+    try:
+        Path(folder).mkdir(parents=True, exist_ok=True)
+    except (PermissionError, FileExistsError, NotADirectoryError) as error:
+        raise InputError(
+            f"cannot make the folder {folder}: {error.strerror}", "Choose another folder."
+        ) from error
+    return Path(folder)
 
 
 def json_text(value: Any, **options: Any) -> str:
@@ -117,12 +137,7 @@ def atomic_folder(
     taken = place.exists() and (not place.is_dir() or (not replace and any(place.iterdir())))
     if taken:
         raise InputError(f"{path} exists already", "Give a new folder.")
-    try:
-        partial.mkdir(parents=True, exist_ok=True)
-    except (PermissionError, FileExistsError, NotADirectoryError) as error:
-        raise InputError(
-            f"cannot make {path}: {error.strerror}", "Choose another folder."
-        ) from error
+    make_folder(partial)
     try:
         with _alone_in(partial), _raising_on_sigterm():
             if not resume:

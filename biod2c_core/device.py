@@ -24,6 +24,6 @@ def resolve_device(name: str) -> torch.device:
     count = torch.cuda.device_count()
     if device.type == "cuda" and (device.index or 0) >= count:
         raise ConfigError(
-            f"device {name!r} is not here ({count} CUDA devices)", "Use --device auto."
+            f"device {name!r} is not here ({count} CUDA devices)", "Use the device auto, or cpu."
         )
     return device

@@ -19,7 +19,42 @@ code  meaning
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from difflib import get_close_matches
 from pathlib import Path
+
+
+def counted(count: int, noun: str) -> str:
+    """``1 image``, ``2 images``, ``1,000 images``."""
+    return f"{count:,} {noun}" + ("" if count == 1 else "s")
+
+
+def nearest(given: str, known: Iterable[str], cutoff: float = 0.6) -> str | None:
+    """The known name that a mistyped one is most like; None if it is like none.
+
+    Args:
+        given: What was written.
+        known: The names there are.
+        cutoff: How alike they must be, 0 to 1.
+    """
+    return next(iter(get_close_matches(given, list(known), n=1, cutoff=cutoff)), None)
+
+
+def did_you_mean(given: str, known: Iterable[str], otherwise: str = "") -> str:
+    """A remedy: the nearest known name as a question, or ``otherwise``.
+
+    Args:
+        given: What was written.
+        known: The names there are.
+        otherwise: Said where nothing is near.
+    """
+    near = nearest(given, known)
+    return otherwise if near is None else f"Did you mean {near!r}?"
+
+
+def is_panic(error: BaseException) -> bool:
+    """Whether a library written in Rust has panicked: no ``Exception``, but no end of the program."""
+    return type(error).__name__ == "PanicException"
 
 
 class BioD2CError(Exception):

@@ -1,8 +1,9 @@
-"""What a stranger wrote: JSON and YAML, read within limits. Nothing in it is ever run."""
+"""What a stranger wrote: JSON and YAML, read within limits, cells of tables. None of it is ever run."""
 
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,17 @@ MOST_BYTES = 64 * 2**20  # of a JSON or YAML file that is read whole
 MOST_DEPTH = 100  # of lists and objects inside each other
 MOST_NODES = 200_000  # of a YAML file, its aliases written out
 LONGEST_NUMBER = 200  # characters of a number in YAML
+_FORMULA = re.compile(r"'*[=+\-@\t\r]")  # what a spreadsheet would compute, quoted or not
+
+
+def escape_formula(text: str) -> str:
+    """A text for a CSV that people open: an apostrophe keeps a spreadsheet from running a formula."""
+    return f"'{text}" if _FORMULA.match(text) else text
+
+
+def unescape_formula(text: str) -> str:
+    """What :func:`escape_formula` was given."""
+    return text[1:] if text.startswith("'") and _FORMULA.match(text) else text
 
 
 def parse_json(text: str | bytes, most_depth: int = MOST_DEPTH) -> Any:

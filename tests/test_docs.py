@@ -10,14 +10,19 @@ from typing import Any
 
 import pytest
 import torch
+import yaml
 
+import biod2c_core
 from biod2c_core.config import switches
 from biod2c_core.model.checkpoints.folder import EMBEDDED, load_model_config
 from biod2c_core.model.modeling import BioD2CForConditionalGeneration
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 PAGES = sorted(
-    [REPOSITORY / "README.md", REPOSITORY / "SECURITY.md", *(REPOSITORY / "docs").rglob("*.md")]
+    [
+        *(REPOSITORY / name for name in ("README.md", "SECURITY.md", "CONTRIBUTING.md")),
+        *(REPOSITORY / "docs").rglob("*.md"),
+    ]
 )
 TEXTS = sorted(
     [
@@ -140,3 +145,12 @@ def embedded_parameters(**changes: Any) -> int:
         setattr(config, name, value)
     with torch.device("meta"):
         return sum(p.numel() for p in BioD2CForConditionalGeneration(config).parameters())
+
+
+def test_the_citation_names_this_version() -> None:
+    cited = yaml.safe_load((REPOSITORY / "CITATION.cff").read_text("utf-8"))
+    assert cited["version"] == biod2c_core.__version__
+    assert cited["license"] == "Apache-2.0"
+    assert cited["preferred-citation"]["title"] in " ".join(
+        text_of(REPOSITORY / "README.md").split()
+    )

@@ -12,7 +12,7 @@ from biod2c_cli.commands.data_queue import queue
 from biod2c_cli.commands.data_text import MinConfidence, print_text, scrub_text, text_finder
 from biod2c_cli.options import PLAIN, AsJson, ImageRoot
 from biod2c_cli.sub_commands import SubCommands
-from biod2c_core.errors import InputError, PartialResultError
+from biod2c_core.errors import InputError, PartialResultError, counted
 
 if TYPE_CHECKING:
     from biod2c_core.data.stats import Stats
@@ -75,7 +75,7 @@ def import_(
         )
     for line in report.notes:
         console.note(line)
-    done = f"{report.accepted:,} records of format {report.format} written to {output}"
+    done = f"{counted(report.accepted, 'record')} of format {report.format} written to {output}"
     if as_json:
         console.emit_json({**vars(report), "output": output})
     else:
@@ -134,13 +134,14 @@ def validate(
 
 
 def _print_findings(report: ValidationReport) -> None:
-    title = f"{report.records:,} records, {report.images:,} images"
+    title = f"{counted(report.records, 'record')}, {counted(report.images, 'image')}"
     examples = {finding.kind: finding for finding in reversed(report.findings)}
     rows = [
         [kind, f"{count:,}", f"{examples[kind].where[0]}: {examples[kind].detail}"[:100]]
         for kind, count in report.counts().items()
     ]
-    console.print_table(title, ["finding", "count", "first"], rows or [["none", "0", ""]])
+    nothing = ["none", "0", "copies are found by path or by looks; crops and mirror images are not"]
+    console.print_table(title, ["finding", "count", "first"], rows or [nothing])
 
 
 @app.command()
@@ -169,7 +170,7 @@ def stats(
 
 def _print_stats(summary: Stats) -> None:
     plain = summary.to_json()
-    title = f"{plain['records']:,} records, {plain['images']:,} images"
+    title = f"{counted(plain['records'], 'record')}, {counted(plain['images'], 'image')}"
     rows = [
         [f"{name}: {key}", f"{count:,}", f"{count / max(1, plain['records']):.1%}"]
         for name in ("splits", "sources", "answer_types", "modalities", "organs")

@@ -10,7 +10,7 @@ import typer
 
 from biod2c_cli import console
 from biod2c_cli.options import AsJson, ImageRoot
-from biod2c_core.errors import InputError, PartialResultError
+from biod2c_core.errors import InputError, PartialResultError, counted
 
 if TYPE_CHECKING:
     from biod2c_core.data.burnt_text import TextReport
@@ -72,7 +72,7 @@ def print_text(found: list[dict[str, Any]]) -> None:
     ]
     if not rows:
         return
-    title = f"Text in {len(found):,} images: {len(rows):,} lines"
+    title = f"Text in {counted(len(found), 'image')}: {counted(len(rows), 'line')}"
     title += f", the first {MOST_LINES}" if len(rows) > MOST_LINES else ""
     columns = ["image", "text", "left top right bottom", "confidence"]
     console.print_table(title, columns, rows[:MOST_LINES])
@@ -109,12 +109,15 @@ def scrub_text(
     else:
         print_text(report.found.to_json())
         console.emit(
-            f"{report.records:,} records and {report.found.images:,} images written to {output}, "
-            f"{len(report.found.texts):,} of them masked; what was read: {journal_of(output)}"
+            f"{counted(report.records, 'record')} and {counted(report.found.images, 'image')} "
+            f"written to {output}, {len(report.found.texts):,} of them masked; "
+            f"what was read: {journal_of(output)}"
         )
     if report.renamed:
         first, new = next(iter(report.renamed.items()))
-        console.note(f"written as PNG: {len(report.renamed):,} images, the first {first} as {new}")
+        console.note(
+            f"written as PNG: {counted(len(report.renamed), 'image')}, the first {first} as {new}"
+        )
     if report.left_out:
         name, problem = next(iter(report.found.unreadable.items()))
         raise PartialResultError(

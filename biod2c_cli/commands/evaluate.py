@@ -11,7 +11,7 @@ from typer.core import TyperGroup
 
 from biod2c_cli import completion, console
 from biod2c_cli.options import PLAIN, AsJson, Device, ImageRoot, Model
-from biod2c_core.errors import InputError
+from biod2c_core.errors import InputError, counted
 
 if TYPE_CHECKING:
     from biod2c_core.evaluation.evaluate import Request
@@ -356,7 +356,7 @@ def agree(
     if as_json:
         console.emit_json(found.to_dict())
         return
-    title = f"A {first} against B {second}: {found.answers} answers"
+    title = f"A {first} against B {second}: {counted(found.answers, 'answer')}"
     console.print_table(title, ["measure", "value", "95% interval"], agreement_rows(found))
     if found.only_first or found.only_second:
         console.note(f"scored in A alone: {found.only_first}, in B alone: {found.only_second}")

@@ -10,7 +10,7 @@ import typer
 from biod2c_cli import console
 from biod2c_cli.options import PLAIN, AsJson, Device, ImageRoot
 from biod2c_cli.sub_commands import SubCommands
-from biod2c_core.errors import PartialResultError
+from biod2c_core.errors import PartialResultError, counted
 
 if TYPE_CHECKING:
     from biod2c_core.curation.filter_images.fit import FitReport
@@ -167,7 +167,7 @@ def run(
     else:
         state = output if report.complete else f"{output} (other shards are missing)"
         console.emit(
-            f"{report.images:,} images: {report.clean:,} clean, {report.polluted:,} polluted, "
+            f"{counted(report.images, 'image')}: {report.clean:,} clean, {report.polluted:,} polluted, "
             f"{report.failed:,} unreadable: {state}"
         )
     if report.failed:
@@ -193,7 +193,7 @@ def undo(
     if as_json:
         console.emit_json(undone.to_json())
     else:
-        console.emit(f"{undone.restored:,} images moved back")
+        console.emit(f"{counted(undone.restored, 'image')} moved back")
     for name, reason in undone.kept.items():
         console.note(f"{name} stays: {reason}")
     if undone.kept:

@@ -11,7 +11,7 @@ import typer
 
 from biod2c_cli import completion
 from biod2c_cli.console import emit, emit_json
-from biod2c_cli.options import AsJson, Device
+from biod2c_cli.options import AsJson, Device, say_hub_is_asked
 from biod2c_cli.training_options import (
     DeepSpeed,
     DryRun,
@@ -28,7 +28,7 @@ from biod2c_cli.training_options import (
     Wandb,
     Zero,
 )
-from biod2c_core.errors import ConfigError
+from biod2c_cli.training_run import plan_run
 
 _FLAGS = (
     "epochs",
@@ -43,29 +43,46 @@ _FLAGS = (
 
 
 def train(
+    run_file: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="[RUN.yaml]",
+            help="A preset's settings with data and output; flags win over it.",
+        ),
+    ] = None,
     data: Annotated[
-        list[Path],
+        list[Path] | None,
         typer.Option(
             "--data",
             "-d",
             metavar="PATH",
             help="Record file (JSONL) or data set folder; repeatable.",
         ),
-    ],
-    output: Annotated[Path, typer.Option("--output", "-o", help="Run folder to write.")],
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Run folder to write.")
+    ] = None,
     stage: Annotated[
-        int, typer.Option(min=1, max=2, metavar="1|2", help="1 aligns, 2 fine-tunes with LoRA.")
-    ] = 2,
-    preset: Annotated[
-        str,
+        int | None,
         typer.Option(
-            help="Preset name (tiny, paper) or a YAML file.", autocompletion=completion.presets
+            min=1, max=2, metavar="1|2", help="1 aligns, 2 (default) fine-tunes with LoRA."
         ),
-    ] = "tiny",
+    ] = None,
+    preset: Annotated[
+        str | None,
+        typer.Option(
+            help="Preset name (paper; default: tiny) or a YAML file.",
+            autocompletion=completion.presets,
+        ),
+    ] = None,
     model: Annotated[
         str | None,
         typer.Option(
-            "--model", "-m", help="Checkpoint to start from; default: the preset's parts."
+            "--model",
+            "-m",
+            help="Checkpoint to start from; default: the preset's parts.",
+            autocompletion=completion.models,
+            callback=say_hub_is_asked,
         ),
     ] = None,
     validation: Annotated[
@@ -116,21 +133,10 @@ def train(
     as_json: AsJson = False,
 ) -> None:
     """Train one stage: 1 aligns the fusion module on captions, 2 adds LoRA on questions."""
-    from biod2c_core.config import load_config, override
-
     values = (epochs, max_steps, batch_size, learning_rate, seed, bf16, save_every, keep)
-    flags = dict(zip(_FLAGS, values, strict=True))
-    changes = [f"stage{stage}.{key}={value}" for key, value in flags.items() if value is not None]
-    config = override(load_config(preset), [*(settings or []), *changes])
-    if model is None and not config.model.language_model:
-        raise ConfigError(
-            f"preset {preset!r} names no language model, and no checkpoint is given",
-            "Add --model CHECKPOINT, or --set model.language_model=FOLDER_OR_HUB_NAME.",
-        )
-    if model is not None and settings:
-        from biod2c_core.training.start import check_changes
-
-        check_changes(model, settings)
+    flags = {key: value for key, value in zip(_FLAGS, values, strict=True) if value is not None}
+    run = plan_run(run_file, stage, preset, model, data, validation, output)
+    run = run.with_settings(settings or [], flags)
 
     from biod2c_core.training.hardware.engines import EngineFlags
 
@@ -139,25 +145,25 @@ def train(
     if dry_run:
         from biod2c_cli.training_plan import show_plan
 
-        show_plan(config, stage, data, model, launch_flags, engine, device, gpu_memory, as_json)
+        show_plan(run, launch_flags, engine, device, gpu_memory, as_json)
         return
-    code = launch_flags.launch(engine, config.zero)
+    code = launch_flags.launch(engine, run.config.zero)
     if code is not None:
         raise typer.Exit(code)
 
     from biod2c_cli.training_progress import TrainingProgress
     from biod2c_core.training.hardware.launch import is_first, leave_process_group
-    from biod2c_core.training.train import train as run
+    from biod2c_core.training.train import train as start
 
     with TrainingProgress() as reporter:
-        result = run(
-            config,
-            stage,
-            data,
-            output,
+        result = start(
+            run.config,
+            run.stage,
+            run.data,
+            run.output,
             reporter,
-            checkpoint=model,
-            validation=validation,
+            checkpoint=run.checkpoint,
+            validation=run.validation,
             resume=resume,
             device="cpu" if processes else device,
             command=shlex.join(["biod2c", *sys.argv[1:]]),

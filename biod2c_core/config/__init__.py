@@ -8,6 +8,7 @@ from biod2c_core.config.reading import (
     override,
     preset_names,
 )
+from biod2c_core.config.run_file import RunSettings, read_run
 from biod2c_core.config.settings import (
     LoraSettings,
     ModelSettings,
@@ -26,6 +27,7 @@ __all__ = [
     "PRESETS",
     "LoraSettings",
     "ModelSettings",
+    "RunSettings",
     "StageSettings",
     "Switch",
     "TrainingConfig",
@@ -38,6 +40,7 @@ __all__ = [
     "of_switch",
     "override",
     "preset_names",
+    "read_run",
     "settings_of",
     "switches",
 ]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable
 from dataclasses import is_dataclass
 from pathlib import Path
@@ -12,7 +11,7 @@ from pydantic import TypeAdapter, ValidationError
 from pydantic.fields import FieldInfo
 
 from biod2c_core.config.settings import TrainingConfig, current_name, settings_of
-from biod2c_core.errors import ConfigError
+from biod2c_core.errors import ConfigError, nearest
 from biod2c_core.foreign import parse_yaml, read_yaml
 
 PRESETS = Path(__file__).parents[1] / "presets"
@@ -38,27 +37,40 @@ def load_config(preset: str) -> TrainingConfig:
     Raises:
         ConfigError: It does not exist, is not a YAML mapping, or has a key or value that does not fit.
     """
+    path: str | Path = PRESETS / f"{preset}.yaml"
+    if preset.endswith((".yaml", ".yml")):
+        path = preset
+    elif not Path(path).is_file():
+        raise _unknown("preset", preset, preset_names())
+    tree = read_tree(path)
+    if isinstance(tree, dict) and {"data", "output"} & tree.keys():
+        raise ConfigError(
+            f"{path} describes a run, not only its settings", f"Start it by: biod2c train {path}"
+        )
+    return build(TrainingConfig, tree, "")
+
+
+def read_tree(path: str | Path) -> Any:
+    """What a YAML file holds; nothing is an empty mapping.
+
+    Raises:
+        ConfigError: It cannot be read, or is not YAML.
+    """
     import yaml
 
-    path = PRESETS / f"{preset}.yaml"
-    if preset.endswith((".yaml", ".yml")):
-        path = Path(preset)
-    elif not path.is_file():
-        raise _unknown("preset", preset, preset_names())
     try:
-        tree = read_yaml(path) or {}
+        return read_yaml(Path(path)) or {}
     except OSError as error:
         raise ConfigError(f"cannot read {path}: {error.strerror}", "Check the path.") from error
     except yaml.YAMLError as error:
         raise ConfigError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
-    return build(TrainingConfig, tree, "")
 
 
 def dump_config(config: TrainingConfig) -> str:
     """The whole configuration as YAML, every key with its value."""
     import yaml
 
-    return yaml.safe_dump(_to_tree(config), sort_keys=False, allow_unicode=True)
+    return yaml.safe_dump(to_tree(config), sort_keys=False, allow_unicode=True)
 
 
 def override(config: T, assignments: list[str]) -> T:
@@ -75,7 +87,7 @@ def override(config: T, assignments: list[str]) -> T:
         path, equals, text = assignment.partition("=")
         if not equals:
             raise ConfigError(f"{assignment!r} is not an assignment", "Write key=value.")
-        tree = _to_tree(config)
+        tree = to_tree(config)
         _assign(type(config), tree, path.strip().split("."), text, "")
         config = build(type(config), tree, "")
     return config
@@ -98,7 +110,8 @@ def build(kind: type[T], tree: Any, place: str) -> T:
         raise _explain(error, kind, place) from None
 
 
-def _to_tree(settings: Any) -> Any:
+def to_tree(settings: Any) -> Any:
+    """Settings as what YAML and JSON hold."""
     return TypeAdapter(type(settings)).dump_python(settings, mode="json")
 
 
@@ -108,7 +121,7 @@ def _assign(kind: Any, tree: dict[str, Any], path: list[str], text: str, place: 
     where = _join(place, path[0])
     name = current_name(kind, path[0])
     if name not in fields:
-        raise _unknown("key", where, [_join(place, key) for key in fields])
+        raise _unknown_below(kind, where, ".".join([where, *path[1:]]), place)
     inner = fields[name].annotation
     if path[1:]:
         if not is_dataclass(inner):
@@ -156,7 +169,7 @@ def _unknown_key(path: tuple[int | str, ...], kind: Any, place: str) -> ConfigEr
     if current_name(owner, key) in fields:
         name = _join(where, current_name(owner, key))
         return ConfigError(f"{_join(where, key)} and {name} are one setting", f"Keep {name} alone.")
-    return _unknown("key", _join(where, key), [_join(where, name) for name in fields])
+    return _unknown_below(owner, _join(where, key), _join(where, key), where)
 
 
 def _locate(path: Iterable[int | str], owner: Any, where: str) -> tuple[str, Any, FieldInfo | None]:
@@ -193,10 +206,37 @@ def _join(place: str, name: str) -> str:
     return f"{place}.{name}".lstrip(".")
 
 
+def _unknown_below(kind: Any, name: str, path: str, place: str) -> ConfigError:
+    """An unknown key; ``path`` goes on with what was written behind it.
+
+    Where it is missing here but is the name of a setting further down, that one is meant.
+    """
+    ending = f".{path}"
+    paths = _paths(kind, place)
+    deeper = [each for each in paths if each.endswith(ending)]
+    deeper = deeper or [
+        each for each in paths if len(path) > 1 and _initials(each).endswith(ending)
+    ]
+    if not place and deeper:
+        meant = " or ".join(map(repr, reversed(deeper)))  # stage 2 is what most people train
+        return ConfigError(f"unknown key {name!r}", f"Did you mean {meant}?")
+    return _unknown("key", name, [_join(place, key) for key in settings_of(kind)])
+
+
+def _paths(kind: Any, place: str) -> list[str]:
+    """The paths of all settings of a class, inner ones included."""
+    found = []
+    for name, field in settings_of(kind).items():
+        found.append(_join(place, name))
+        if is_dataclass(field.annotation):
+            found += _paths(field.annotation, _join(place, name))
+    return found
+
+
 def _unknown(what: str, name: str, known: list[str]) -> ConfigError:
     near = [each for each in known if _initials(each) == name]  # lr: learning_rate
-    near = near or difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-    hint = f"Did you mean {near[0]!r}?" if near else f"Known: {', '.join(known)}."
+    meant = near[0] if near else nearest(name, known, cutoff=0.5)
+    hint = f"Known: {', '.join(known)}." if meant is None else f"Did you mean {meant!r}?"
     return ConfigError(f"unknown {what} {name!r}", hint)
 
 

@@ -41,7 +41,7 @@ def _word(value: Any) -> Any:
 Number = Annotated[float, Strict(), BeforeValidator(_number)]
 Auto = Literal["auto"]
 _WORD = BeforeValidator(_word)
-_STRICT = ConfigDict(extra="forbid")
+STRICT = ConfigDict(extra="forbid")
 
 
 @plain_dataclass(frozen=True)
@@ -59,7 +59,7 @@ class Switch:
     beyond: str = ""
 
 
-@dataclass(frozen=True, config=_STRICT)
+@dataclass(frozen=True, config=STRICT)
 class VisionConfig:
     """The vision tower; see ``biod2c_core.model.vision.VisionTower``."""
 
@@ -98,7 +98,7 @@ class VisionConfig:
     )
 
 
-@dataclass(frozen=True, config=_STRICT)
+@dataclass(frozen=True, config=STRICT)
 class LoraSettings:
     """LoRA adapters of the language model (stage 2)."""
 
@@ -115,7 +115,7 @@ class LoraSettings:
     )
 
 
-@dataclass(frozen=True, config=_STRICT)
+@dataclass(frozen=True, config=STRICT)
 class ModelSettings:
     """A model: its parts, then its switches, which are the arguments of ``BioD2CConfig`` as well."""
 
@@ -211,7 +211,7 @@ class ModelSettings:
     )
 
 
-@dataclass(frozen=True, config=_STRICT)
+@dataclass(frozen=True, config=STRICT)
 class StageSettings:
     """How one stage is trained."""
 
@@ -298,7 +298,7 @@ class StageSettings:
     )
 
 
-@dataclass(frozen=True, config=_STRICT)
+@dataclass(frozen=True, config=STRICT)
 class TrainingConfig:
     """A preset: the model and its two stages."""
 

@@ -215,7 +215,7 @@ def _check_there(request: Request) -> None:
     if not manifest_path(path).exists():  # which an interrupted run has left
         raise InputError(
             f"no predictions at {path}",
-            "Check the path, or give the model that shall write them: --model CHECKPOINT.",
+            "Check the path, or name the model that is to write them.",
         )
 
 

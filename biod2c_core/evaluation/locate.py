@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import os
 import re
-from difflib import get_close_matches
 from pathlib import Path
 
 from biod2c_core.data.formats import FORMATS, find_format
-from biod2c_core.errors import InputError
+from biod2c_core.errors import InputError, nearest
 
 DATA_VARIABLE = "BIOD2C_DATA"
 _OTHER_NAMES = {"radvqa": "vqarad", "pvqa": "pathvqa"}
@@ -34,9 +33,9 @@ def find_data(data: str | Path) -> Path:
     names = {plain_name(name): name for name in FORMATS}
     wanted = names.get(plain_name(str(data)))
     if not path.exists() and wanted is None:
-        near = get_close_matches(plain_name(str(data)), names, n=1, cutoff=0.75)
-        if near:
-            raise InputError(f"no data at {data}", f"Did you mean {names[near[0]]!r}?")
+        near = nearest(plain_name(str(data)), names, cutoff=0.75)
+        if near is not None:
+            raise InputError(f"no data at {data}", f"Did you mean {names[near]!r}?")
     if path.exists() or wanted is None:
         return path  # reading it says what is wrong with it
     root = os.environ.get(DATA_VARIABLE)

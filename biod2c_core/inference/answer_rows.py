@@ -12,8 +12,9 @@ from types import TracebackType
 from typing import Any
 
 from biod2c_core.append_log import lock_alone
-from biod2c_core.atomic import write_json
+from biod2c_core.atomic import NOT_UTF8, make_folder, write_json
 from biod2c_core.errors import InputError
+from biod2c_core.foreign import escape_formula
 from biod2c_core.inference.questions import Question, Reply
 
 FORMATS = {".jsonl": "json", ".csv": "csv"}  # by the suffix of the file
@@ -80,10 +81,14 @@ class RowFormat:
 
 
 def _cell(value: Any) -> str:
-    """One line, whatever it holds: a row that a kill cut off is told by its missing newline."""
+    """One line of UTF-8, whatever it holds, and nothing that a spreadsheet would compute.
+
+    A row that a kill cut off is told by its missing newline.
+    """
     if value is None or isinstance(value, bool):
         return "" if value is None else str(value).lower()
-    return " ".join(str(value).splitlines())
+    line = " ".join(str(value).splitlines())
+    return escape_formula(line.encode("utf-8", NOT_UTF8).decode("utf-8"))
 
 
 def _csv_line(cells: Sequence[str]) -> str:
@@ -111,12 +116,14 @@ class AnswerFile:
         self.path = path
         self.format = RowFormat(FORMATS[check_answer_path(path).suffix.lower()], n_best)
         self._check_same_run(manifest)
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(path.parent)
         self._file = path.open("a+b")
         try:
             lock_alone(self._file, path)
+            write_json(
+                self._manifest, manifest
+            )  # before the first line: a kill may come in between
             self._done = self._read()
-            write_json(self._manifest, manifest)
         except BaseException:
             self._file.close()
             raise
@@ -171,7 +178,7 @@ class AnswerFile:
         return {(row["image"], row["question"], row.get("id") or "") for row in rows}
 
     def _write(self, line: str) -> None:
-        self._file.write(line.encode("utf-8", "backslashreplace") + b"\n")
+        self._file.write(line.encode("utf-8", NOT_UTF8) + b"\n")
         self._file.flush()
 
     def lacks(self, image: str, question: Question) -> bool:

@@ -53,6 +53,14 @@ class ImageChoice:
         )
 
 
+def is_there(name: str | Path) -> bool:
+    """Whether a text names a file or folder that exists; questions do not."""
+    try:
+        return bool(str(name).strip()) and Path(name).exists()
+    except (OSError, ValueError):  # longer than a name may be, or with a NUL
+        return False
+
+
 AnyImage = str | Path | Image.Image | ImageChoice
 
 

@@ -131,11 +131,9 @@ class AskOptions:
 
     def __post_init__(self) -> None:
         if not 1 <= self.n_best <= 20:
-            raise InputError(f"--n-best {self.n_best} is out of range", "Use 1 to 20.")
+            raise InputError(f"n-best is {self.n_best}, expected 1 to 20")
         if not 0 <= self.min_confidence <= 1:
-            raise InputError(
-                f"--min-confidence {self.min_confidence} is out of range", "Use 0 to 1."
-            )
+            raise InputError(f"min-confidence is {self.min_confidence}, expected 0 to 1")
 
 
 def check_question(text: str) -> str:
@@ -145,7 +143,10 @@ def check_question(text: str) -> str:
         InputError: It is empty, or not UTF-8 text.
     """
     if not isinstance(text, str):
-        raise InputError(f"a question is text, {type(text).__name__} given")
+        raise InputError(
+            f"a question is text, {type(text).__name__} given",
+            "The image comes first, the question behind it.",
+        )
     if not text.strip():
         raise InputError("the question is empty", "Ask something about the image.")
     try:

@@ -12,13 +12,13 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from biod2c_core.errors import InputError
+from biod2c_core.errors import InputError, counted
 from biod2c_core.inference.attention.attention_map import AttentionMap, View, find_method
 from biod2c_core.inference.attention.explain import explain_answer
 from biod2c_core.inference.attention.export import AttentionFigure
 from biod2c_core.inference.calibration import Calibration, load_calibration
 from biod2c_core.inference.candidates import other_answers
-from biod2c_core.inference.image_choice import AnyImage, open_picture
+from biod2c_core.inference.image_choice import AnyImage, is_there, open_picture
 from biod2c_core.inference.questions import AskOptions, Question, Reply, check_question
 from biod2c_core.model.fusion import ImageEncoding
 from biod2c_core.model.generation import Answer, Answerer
@@ -107,6 +107,7 @@ class VQAModel:
         """
         options = AskOptions(n_best, min_confidence)
         images, questions = _listed(image), _listed(question)
+        _check_not_swapped(images, questions)
         replies = list(self._ask_pairs(images, _pair(images, questions), options))
         return replies if images is image or questions is question else replies[0]
 
@@ -147,6 +148,7 @@ class VQAModel:
             ConfigError: The model has no fusion, and the method needs it.
         """
         view = View(find_method(method)) if method is not None else None
+        _check_not_swapped([image], [question])
         picture, asked = open_picture(image), check_question(question)
         (answer,) = self.answerer.answer([picture], [asked])
         return AttentionFigure(self.explain(picture, asked, answer, view), picture)
@@ -240,6 +242,21 @@ def _listed(given: Any) -> Sequence[Any]:
     return given if isinstance(given, list | tuple) else [given]
 
 
+def _check_not_swapped(images: Sequence[Any], questions: Sequence[Any]) -> None:
+    """Say so where a file is given for a question, and text that is not a file for an image.
+
+    Raises:
+        InputError: They are swapped.
+    """
+    for image, question in zip(images, questions, strict=False):
+        texts = isinstance(image, str) and isinstance(question, str | Path)
+        if texts and not is_there(image) and is_there(question):
+            raise InputError(
+                f"{image!r} is not a file, and {str(question)!r} is one",
+                "The image comes first, the question behind it.",
+            )
+
+
 def _pair(images: Sequence[AnyImage], questions: Sequence[str]) -> list[tuple[int, Question]]:
     """(index of the image, question): side by side, or one with each of the others."""
     if not images:
@@ -253,7 +270,7 @@ def _pair(images: Sequence[AnyImage], questions: Sequence[str]) -> list[tuple[in
         return [(index, asked[0]) for index in range(len(images))]
     if len(images) != len(asked):
         raise InputError(
-            f"{len(images)} images do not go with {len(asked)} questions",
+            f"{counted(len(images), 'image')} do not go with {counted(len(asked), 'question')}",
             "Give as many of one as of the other, or a single one of either.",
         )
     return list(enumerate(asked))

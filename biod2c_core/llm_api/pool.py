@@ -62,8 +62,12 @@ async def run_all(
 
 @contextmanager
 def _signals(stop: Callable[[BaseException], None]) -> Iterator[None]:
-    """Turn the first Ctrl-C and SIGTERM into a soft stop; a second Ctrl-C interrupts as usual."""
+    """Turn the first Ctrl-C and SIGTERM into a soft stop; a second Ctrl-C interrupts as usual.
+
+    Afterwards SIGTERM does what it did before: the loop would leave its default, which cleans nothing.
+    """
     loop = asyncio.get_running_loop()
+    before = signal.getsignal(signal.SIGTERM) or signal.SIG_DFL  # None: not set by Python
 
     def interrupted() -> None:
         stop(KeyboardInterrupt())
@@ -83,3 +87,4 @@ def _signals(stop: Callable[[BaseException], None]) -> Iterator[None]:
     finally:
         loop.remove_signal_handler(signal.SIGINT)
         loop.remove_signal_handler(signal.SIGTERM)
+        signal.signal(signal.SIGTERM, before)

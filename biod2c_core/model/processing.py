@@ -12,10 +12,9 @@ from PIL import Image
 from torch import Tensor
 from transformers import AutoProcessor, BatchFeature, ProcessorMixin
 
-from biod2c_core.errors import CheckpointError, ConfigError, InputError
+from biod2c_core.errors import CheckpointError, ConfigError, InputError, counted, is_panic
 from biod2c_core.model.chat.templates import apply_chat_template
 from biod2c_core.model.checkpoints.limits import MOST_IMAGE_SIDE
-from biod2c_core.model.checkpoints.pretrained import is_panic
 from biod2c_core.model.configuration import BioD2CConfig
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -182,7 +181,7 @@ class BioD2CProcessor(ProcessorMixin):
         languages in a script that it knows are not told from its own.
         """
         letters = sum(character.isalpha() for character in question)
-        tokens = len(self.tokenizer(question, add_special_tokens=False).input_ids)
+        tokens = len(self._ids(question, add_special_tokens=False))
         return letters > 3 and tokens > 1.5 * letters
 
     def question_ids(self, question: str) -> list[int]:
@@ -312,7 +311,8 @@ def _one_each(images: Image.Image | str | Sequence[Any], questions: int) -> list
         single += several
     if len(single) != questions:
         raise InputError(
-            f"{questions} questions and {len(single)} images given", "Give one image for each."
+            f"{counted(questions, 'question')} and {counted(len(single), 'image')} given",
+            "Give one image for each.",
         )
     from transformers.image_utils import load_image  # loads torchvision
 

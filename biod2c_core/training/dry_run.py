@@ -28,6 +28,7 @@ from biod2c_core.model.configuration import BioD2CConfig
 from biod2c_core.model.modeling import BioD2CForConditionalGeneration
 from biod2c_core.model.vision import grid_shape
 from biod2c_core.training.hardware.engines import Engine
+from biod2c_core.training.inputs.datasets import meant_for
 from biod2c_core.training.stages import prepare_stage
 from biod2c_core.training.start import describe_model, resolve_config
 
@@ -303,12 +304,15 @@ def measure(described: BioD2CConfig, config: TrainingConfig, stage: int) -> Size
 
 
 def _count(data: Sequence[Path], source: str, prompt: str) -> tuple[int, int]:
-    """Training records, and the tokens of the longest."""
-    records: list[Record] = [
-        record for path in data for record in read_records(path) if record.split in ("", "train")
-    ]
+    """The rows that training takes, and the tokens of the longest."""
+    records: list[Record] = []
+    for path in data:
+        meant = meant_for(read_records(path), "train", path, lambda _: None)
+        records += [record for record in meant if record.answer]
     if not records:
-        raise InputError(f"{', '.join(map(str, data))}: no training records")
+        raise InputError(
+            f"{', '.join(map(str, data))}: no training records", "Training needs answers."
+        )
     try:
         place, options = pretrained_arguments(source)
         with loading("", ""):

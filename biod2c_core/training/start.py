@@ -58,6 +58,27 @@ def check_changes(checkpoint: str, assignments: Sequence[str]) -> None:
             )
 
 
+def check_decided(config: TrainingConfig, checkpoint: str, keys: Sequence[str]) -> None:
+    """Refuse what a run file says of the model, if the checkpoint has decided otherwise.
+
+    Args:
+        config: From preset, run file and flags.
+        checkpoint: Its folder or hub name.
+        keys: The settings of the model that the file names.
+
+    Raises:
+        ConfigError: One of them would have no effect.
+        CheckpointError: There is no such checkpoint.
+    """
+    decided = resolve_config(config, checkpoint).model if keys else config.model
+    for name in (current_name(ModelSettings, key) for key in keys):
+        if getattr(config.model, name) != getattr(decided, name):
+            raise ConfigError(
+                f"model.{name} cannot be changed, the checkpoint {checkpoint} has decided it",
+                "Leave it out of the run file, or leave out the checkpoint.",
+            )
+
+
 def _model_setting(key: str) -> str:
     """``model.lora.r`` -> ``lora``."""
     return current_name(ModelSettings, key.split(".")[1])

@@ -147,9 +147,7 @@ def train(
     on_gpu = resolve_device(device).type == "cuda"
     check_kernels(config.stage(stage), not on_gpu)
     settings = fit_precision(config.stage(stage), not on_gpu)
-    chosen = choose_engine(
-        processes, on_gpu, flags.zero, flags.deepspeed, flags.fsdp, preset=config.zero
-    )
+    chosen = choose_engine(processes, on_gpu, flags, preset=config.zero)
     run = _Run(
         config=resolve_config(config, checkpoint),
         stage=stage,

@@ -287,3 +287,6 @@ def test_usage_errors_name_what_is_missing(image: Path) -> None:
     assert result.exit_code == 2
     assert "Missing argument 'IMAGE'" in result.stderr
     assert "there is no question" in refused(invoke(image))
+    for arguments in ([QUESTION], [QUESTION, "And where?"], [QUESTION, "--chat"]):
+        line = refused(invoke(*arguments))
+        assert f"'{QUESTION}' is not a file, so there is no picture to ask about" in line

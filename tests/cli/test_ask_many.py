@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,6 +18,8 @@ from biod2c_cli import console
 from biod2c_cli.app import app
 from biod2c_cli.console import one_line
 from biod2c_core.append_log import lock_alone
+from biod2c_core.inference.answer_rows import AnswerFile
+from biod2c_core.inference.questions import Question
 from biod2c_core.inference.vqa_model import VQAModel
 from biod2c_core.model.generation import Answerer
 
@@ -150,6 +153,40 @@ def test_a_second_run_asks_what_is_missing(
     assert sum(model) == 2  # the first picture is not read again
     assert said(path.read_text()) == said(whole.decode())
     assert f"wrote 0 answers to {path}, 6 were there" in invoke(*asked).stderr
+
+
+@pytest.mark.parametrize("suffix", [".jsonl", ".csv"])
+def test_names_that_are_not_utf8_or_are_formulas(
+    suffix: str, folder: Path, model: list[int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(folder)
+    names = [os.fsdecode(b"\xff.png"), "=1+1.png"]
+    for name in names:
+        shutil.copy(next(folder.glob("*.png")), name)
+    path = tmp_path / f"answers{suffix}"
+    asked = (*names, FIRST, "-o", path)
+    assert invoke(*asked).exit_code == 0
+    assert f"wrote 0 answers to {path}, 2 were there" in invoke(*asked).stderr
+    if suffix == ".csv":
+        cells = [row["image"] for row in csv.DictReader(io.StringIO(path.read_text("utf-8")))]
+        assert cells == ["\\udcff.png", "'=1+1.png"]
+
+
+def test_a_kill_before_the_first_answer_leaves_a_file_to_go_on_with(tmp_path: Path) -> None:
+    class KilledError(BaseException):
+        pass
+
+    class Killed(AnswerFile):
+        def _write(self, line: str) -> None:
+            super()._write(line)  # the head of the table
+            raise KilledError
+
+    path, manifest = tmp_path / "answers.csv", {"model": "tiny"}
+    with pytest.raises(KilledError):
+        Killed(path, manifest)
+    assert path.read_text("utf-8").startswith("image,id,question")
+    with AnswerFile(path, manifest) as again:
+        assert again.lacks("a.png", Question("Is it?"))
 
 
 def test_a_file_of_another_run_is_not_touched(

@@ -12,6 +12,7 @@ import pytest
 from typer.testing import CliRunner
 
 from biod2c_cli import app, console
+from biod2c_cli.training_progress import TrainingProgress
 
 MARKUP = ("[/b]", "CT [contrast]", "[red]x[/red]", ":smile:", "[link=http://x]y[/link]", "\\[a]")
 OBEYED = "\x1b]0;title\x07\x9b31m\x7f\r\u202egnp\u2066\ud800"
@@ -90,3 +91,18 @@ def test_no_bars_of_libraries_in_a_log(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(name)
     CliRunner().invoke(app.app, ["presets", "list"])
     assert [os.environ.get(name) for name in names] == ["1", "1"]
+
+
+def test_training_says_a_line_now_and_then_as_all_progress_does(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with TrainingProgress() as reporter:
+        reporter.note(OBEYED)
+        reporter.start(4, 0)
+        reporter.step(1, {"loss_nll": 2.5})  # too soon for a line
+        monkeypatch.setattr(console, "LOG_EVERY", -1.0)
+        reporter.step(2, {"loss_nll": 1.5})
+    assert capsys.readouterr().err == f"{SHOWN}\n2/4 training loss_nll 1.5\n"
+    monkeypatch.setattr(sys, "stderr", None)  # closed by the caller
+    with TrainingProgress() as reporter:
+        reporter.note("nobody reads it")

@@ -247,7 +247,7 @@ def test_scrub_text_says_what_it_masked_and_what_became_a_png(
     assert result.exit_code == 0, result.stderr
     assert "2 records and 2 images" in result.stdout
     assert "1 of them masked" in result.stdout
-    assert "written as PNG: 1 images, the first 0.gif as 0.gif.png" in result.stderr
+    assert "written as PNG: 1 image, the first 0.gif as 0.gif.png" in result.stderr
     again = CliRunner().invoke(app.app, command)
     assert again.exit_code == 2
     (pictures.parent / "1.gif").unlink()

@@ -226,7 +226,7 @@ def test_a_judge_and_people(data: Path, tmp_path: Path, monkeypatch: pytest.Monk
     with FakeEndpoint(reply=judge_reply, script=["refusal"]) as endpoint:
         partial = invoke(*args, "--base-url", endpoint.base_url)
     assert partial.exit_code == 3
-    assert "left 1 answers unscored (refusal 1)" in partial.stderr
+    assert "left 1 answer unscored (refusal 1)" in partial.stderr
     assert "judge: score / 10" in partial.stdout
     judge = json.loads((run / "result.json").read_text())["judge"]
     assert (judge["scored"], judge["unscored"]) == (3, 1)
@@ -426,3 +426,25 @@ def test_other_weights_under_the_same_name_are_not_compared(
     result = invoke(data, "-o", tmp_path / "run", "--mask-text")
     assert result.exit_code == 2
     assert "those with text masked are of" in result.stderr
+
+
+@pytest.mark.parametrize("profile", ["probmed", "all"])
+def test_totals_of_a_profile_are_shown(profile: str, tmp_path: Path) -> None:
+    rows = [("modality_gt", "yes"), ("modality_hallu", "no"), ("entity_gt_0", "yes")]
+    rows += [("entity_hallu_0", "no")]
+    lines, said = [], []
+    for number, (kind, gold) in enumerate(rows):
+        tags = {"qa_type": kind, "image_type": "ct"}
+        row = {"id": str(number), "image": "0.png", "question": "?", "answer": gold, "tags": tags}
+        lines.append(json.dumps(row) + "\n")
+        said.append(json.dumps({"id": str(number), "answer": "yes" if number < 3 else "no"}) + "\n")
+    (tmp_path / "records.jsonl").write_text("".join(lines))
+    (tmp_path / "said.jsonl").write_text("".join(said))
+    options = ("--split", "all", "--predictions", tmp_path / "said.jsonl", "--profile", profile)
+    result = invoke(tmp_path / "records.jsonl", *options)
+    assert result.exit_code == 0, result.stderr
+    shown = [[cell.strip() for cell in line.split("│")] for line in result.stdout.splitlines()]
+    found = {row[-5 if profile == "all" else 1]: row for row in shown if len(row) > 4}
+    # the pair of modality is half right, that of entity wholly
+    assert "0.500" in found["ProbMed ACC"]
+    assert "1.000" in found["ProbMed ACC w/o adversary"]

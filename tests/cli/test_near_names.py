@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -31,4 +32,21 @@ def test_a_format_that_is_misspelt(tmp_path: Path) -> None:
     result = CliRunner().invoke(app, ["data", "stats", str(tmp_path), "--format", "slak"])
     assert result.exit_code == 2
     assert "unknown format 'slak'." in result.stderr
-    assert "did you mean 'slake'?" in result.stderr
+    assert "image-folder. Did you mean 'slake'?" in result.stderr
+
+
+@pytest.mark.parametrize("command", ["evaluate {} -o run", "train --data {} -o run -m biod2c-tiny"])
+def test_a_folder_of_files_with_other_names_says_which_it_holds(
+    command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("captions", "questions"):
+        row = {"id": "1", "image": "a.png", "question": "Is it?", "answer": "yes", "split": "test"}
+        (tmp_path / f"{name}.jsonl").write_text(json.dumps(row) + "\n", encoding="utf-8")
+    (tmp_path / "notes.json").write_text("{}", encoding="utf-8")
+    result = CliRunner().invoke(app, command.format(tmp_path).split())
+    assert result.exit_code == 2
+    said = (
+        f"it holds captions.jsonl, questions.jsonl. Name one of them, such as {tmp_path}/captions"
+    )
+    assert said in result.stderr

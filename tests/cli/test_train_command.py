@@ -14,6 +14,7 @@ import torch
 from typer.testing import CliRunner, Result
 
 from biod2c_cli.app import app
+from biod2c_cli.training_run import plan_run
 from biod2c_core.config import dump_config, load_config
 from biod2c_core.model.checkpoints.folder import load_model
 from biod2c_core.training.checkpointing import last_complete_checkpoint
@@ -204,3 +205,72 @@ def test_a_run_killed_then_interrupted_then_resumed_is_the_run_never_stopped(
     one, two = (load_model(f / "model").state_dict() for f in (run, tmp_path / "whole"))
     assert one.keys() == two.keys()
     assert all(torch.equal(one[name], two[name]) for name in one)
+
+
+@pytest.fixture
+def run_file(preset: Path, data: Path, tmp_path: Path) -> Path:
+    """A run in one file: its settings are changes of a preset."""
+    lines = [f"preset: {preset}", f"data: [{data}]", f"output: {tmp_path / 'run'}", "stage: 1"]
+    path = tmp_path / "run.yaml"
+    path.write_text("\n".join([*lines, "stage1: {max_steps: 1, seed: 5}"]), encoding="utf-8")
+    return path
+
+
+def test_data_and_output_may_stand_in_the_file(run_file: Path, tmp_path: Path) -> None:
+    result = invoke(run_file, "--seed", 6)
+    assert result.exit_code == 0, result.stderr
+    assert result.stdout == f"{tmp_path / 'run' / 'model'}\n"
+    settings = load_config(str(tmp_path / "run" / "config.yaml")).stage1
+    assert (settings.max_steps, settings.seed, settings.batch_size) == (1, 6, 4)
+    assert json.loads((tmp_path / "run" / "run.json").read_text())["stage"] == 1
+    other = plan_run(str(run_file), 2, "paper", "m", None, Path("v.jsonl"), tmp_path)
+    assert (other.stage, other.checkpoint, other.output) == (2, "m", tmp_path)  # flags win
+    assert (other.validation, other.config.stage1.seed) == (Path("v.jsonl"), 5)
+    assert other.config.model == load_config("paper").model
+
+
+@pytest.mark.parametrize(
+    ("line", "arguments", "said"),
+    [
+        ("", ["--preset", "{run}", "-d", "x", "-o", "y"], "{run} describes a run, not only its"),
+        ("outputs: x", [], "unknown key 'outputs'. Did you mean 'output'?"),
+        ("stage2: {epoch: 1}", [], "unknown key 'stage2.epoch'. Did you mean 'stage2.epochs'?"),
+        (
+            "learning_rate: 1",
+            [],
+            "unknown key 'learning_rate'. Did you mean 'stage2.learning_rate'",
+        ),
+        ("stage: 3", [], "stage is 3. Use one of: 1, 2"),
+    ],
+)
+def test_a_mistake_in_the_file_is_one_line(
+    line: str, arguments: list[str], said: str, run_file: Path
+) -> None:
+    text = run_file.read_text("utf-8").replace("stage: 1\n", "")
+    run_file.write_text(f"{text}\n{line}\n", encoding="utf-8")
+    given = [each.format(run=run_file) for each in arguments] or [run_file]
+    assert said.format(run=run_file) in refused(invoke(*given))
+
+
+def test_what_is_missing_says_where_it_may_stand(tmp_path: Path) -> None:
+    assert "no data is given. Add --data FILE_OR_FOLDER, or 'data'" in refused(invoke())
+    assert "no run folder is given. Add --output FOLDER" in refused(invoke("-d", "x.jsonl"))
+    assert "'x.jsonl' is not a YAML file. Data goes behind --data" in refused(invoke("x.jsonl"))
+
+
+def test_what_the_checkpoint_has_decided_cannot_stand_in_the_file(
+    run_file: Path, checkpoint: Path
+) -> None:
+    run_file.write_text(run_file.read_text("utf-8") + "\nmodel: {scales: 2}\n", encoding="utf-8")
+    line = refused(invoke(run_file, "-m", checkpoint))
+    assert f"model.scales cannot be changed, the checkpoint {checkpoint} has decided it" in line
+
+
+def test_the_embedded_model_is_named_where_there_is_none(data: Path, tmp_path: Path) -> None:
+    assert "--model biod2c-tiny" in refused(invoke("-d", data, "-o", tmp_path / "run"))
+
+
+def test_a_hub_name_says_at_once_that_the_hub_is_asked(data: Path, tmp_path: Path) -> None:
+    result = invoke("-d", data, "-o", tmp_path / "run", "-m", "owner/model")
+    assert result.exit_code == 2
+    assert result.stderr.startswith("no folder owner/model here; asking the hub\nerror: ")

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from biod2c_core import atomic
+from biod2c_core.append_log import AppendLog
 from biod2c_core.atomic import atomic_folder, atomic_open, put_in_place
 from biod2c_core.errors import InputError
 
@@ -255,3 +256,19 @@ def test_a_folder_that_another_run_writes_is_left_to_it(tmp_path: Path) -> None:
             pass
         assert (first / "file").read_text() == "mine"
     assert (tmp_path / "out" / "file").read_text() == "mine"
+
+
+def test_what_is_in_the_way_is_bad_input(tmp_path: Path) -> None:
+    """One line and code 2: an ``OSError`` of the disk would be code 1."""
+    file = tmp_path / "file"
+    file.write_text("mine")
+    for below in (file / "a.json", file / "deeper" / "a.json"):
+        with pytest.raises(InputError, match=r"cannot make the folder .*Choose another folder"):
+            atomic.write_json(below, {})
+        with pytest.raises(InputError, match="cannot make the folder"):
+            AppendLog(below)
+        with pytest.raises(InputError, match="cannot make the folder"), atomic_folder(below):
+            pass
+    with pytest.raises(InputError, match="is a folder, expected a file to write"):
+        atomic.write_json(tmp_path, {})
+    assert tree(tmp_path) == {"file": "mine"}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
@@ -12,7 +13,7 @@ import pytest
 import tiny_models
 import torch
 from typer.testing import CliRunner
-from worked_examples import assert_fits, diff_of, new_module
+from worked_examples import REPOSITORY, assert_fits, diff_of, new_module
 
 from biod2c_cli import app
 from biod2c_core.data.formats import (
@@ -81,6 +82,36 @@ def test_a_switch_and_a_loss_of_another_package(
     gated = model.fusion.pool(grid)[0]
     plain = model.fusion.pool(grid / (1 + model.fusion.channel_gate.gate))[0]
     assert not torch.allclose(gated, plain)
+
+
+def test_a_program_of_ones_own_trains_with_what_it_has_registered(
+    registries: None,
+    checkpoint: Path,
+    data: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    program, settings = code_of("A program of your own")
+    arguments = (
+        f"train -m {checkpoint} --data {data} --max-steps 1 --device cpu -o {tmp_path / 'run'}"
+    )
+    monkeypatch.setattr(sys, "argv", ["gated.py", *arguments.split(), "--set", settings])
+    new_module("A switch")
+    terminated = signal.getsignal(signal.SIGTERM)
+    try:
+        with pytest.raises(SystemExit) as ended:
+            exec(program, {})
+    finally:
+        signal.signal(signal.SIGTERM, terminated)
+    assert (ended.value.code, capsys.readouterr().out) == (0, f"{tmp_path / 'run' / 'model'}\n")
+    assert load_model(tmp_path / "run" / "model").config.extensions == ("channel_gate",)
+
+
+def code_of(section: str) -> tuple[str, str]:
+    """The program of a section, and what its command puts behind ``--set``."""
+    text = (REPOSITORY / "docs" / "extending.md").read_text("utf-8").split(f"\n## {section}\n")[1]
+    return text.split("```python\n")[1].split("```")[0], text.split("--set '")[1].split("'")[0]
 
 
 def test_what_nobody_has_registered_is_named(llama: Path) -> None:

@@ -224,7 +224,8 @@ class Harness:
             "SIGKILL": (0, -9),
             "SIGTERM": (0, 143, -15),
             "SIGINT": (0, 130, -2),
-        }.get(how, (0, 1, 2, 3))
+            "full disk": (0, 1, 2, 3),
+        }.get(how, (0, 2, 3))
         lines = [line for line in said.splitlines() if "rror" in line]
         bad = "Traceback" in said or "This is a bug" in said or "unexpected" in said
         if code not in wanted or bad or (code in (1, 2) and len(lines) != 1):

@@ -81,7 +81,7 @@ def test_a_question_is_about_one_image(ask: Any) -> None:
     two["content"].append({"type": "text", "text": QUESTION})
     with pytest.raises(InputError, match="about one image, 2 given"):
         ask(text=[two])
-    with pytest.raises(InputError, match="2 questions and 1 images"):
+    with pytest.raises(InputError, match="2 questions and 1 image given"):
         ask(images=[str(XRAY)], text=[QUESTION] * 2)
 
 

@@ -21,12 +21,12 @@ from biod2c_core.curation.filter_images.labels import (
     TEST,
     UNSURE,
     Labelled,
-    escape_formula,
 )
 from biod2c_core.curation.filter_images.quality import Quality, draw_mistakes, measure_quality
 from biod2c_core.curation.filter_images.sources import Item
 from biod2c_core.curation.filter_images.store import FeatureStore
 from biod2c_core.errors import InputError
+from biod2c_core.foreign import escape_formula
 
 FOLDS = 5  # where no sources are given
 REPORT, PREDICTIONS, MISTAKES = "report.json", "predictions.csv", "mistakes.png"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +11,7 @@ from biod2c_core.atomic import FILE_NAMES, atomic_open
 from biod2c_core.data.formats.rows.csv_rows import iter_csv
 from biod2c_core.data.images import resolve_image
 from biod2c_core.errors import ImageError, InputError, RecordError
+from biod2c_core.foreign import escape_formula, unescape_formula
 
 CLEAN = "clean"
 POLLUTED = "polluted"
@@ -19,7 +19,6 @@ UNSURE = "unsure"
 LABELS = (CLEAN, POLLUTED, UNSURE)
 FIELDS = ("image", "label")
 TEST = "test"
-_FORMULA = re.compile(r"'*[=+\-@\t\r]")  # what a spreadsheet would compute, quoted or not
 
 
 @dataclass(frozen=True)
@@ -112,13 +111,3 @@ def write_label_names(path: Path, labels: Iterable[tuple[str, str]]) -> None:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(FIELDS)
         writer.writerows((escape_formula(name), label) for name, label in labels)
-
-
-def escape_formula(text: str) -> str:
-    """A text for a CSV that people open: an apostrophe keeps a spreadsheet from running a formula."""
-    return f"'{text}" if _FORMULA.match(text) else text
-
-
-def unescape_formula(text: str) -> str:
-    """What :func:`escape_formula` was given."""
-    return text[1:] if text.startswith("'") and _FORMULA.match(text) else text

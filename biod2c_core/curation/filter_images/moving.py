@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from biod2c_core.append_log import AppendLog
-from biod2c_core.atomic import atomic_open
+from biod2c_core.atomic import atomic_open, make_folder
 from biod2c_core.curation.filter_images.filter import names_with_label
 from biod2c_core.curation.filter_images.labels import POLLUTED
 from biod2c_core.curation.filter_images.sources import WHOLE_FILE, Item
@@ -114,7 +114,7 @@ def move_polluted(items: Iterable[Item], output: Path, root: Path, target: Path)
     if any(item.length != WHOLE_FILE for item in polluted):
         raise InputError("images inside tar shards cannot be moved", "Use --list.")
     places = [resolve_image(target, os.path.relpath(item.path, root)) for item in polluted]
-    target.mkdir(parents=True, exist_ok=True)
+    make_folder(target)
     count, renamed = 0, {}
     with _journal(target) as (journal, moves):
         begun = {move.source: move for move in moves}

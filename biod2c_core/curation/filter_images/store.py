@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from biod2c_core.append_log import AppendLog
+from biod2c_core.atomic import make_folder
 from biod2c_core.curation.filter_images.classifier import LAYOUT_VERSION, feature_width
 from biod2c_core.curation.filter_images.encoder import ImageEncoder
 from biod2c_core.curation.filter_images.scoring import compute_features
@@ -24,7 +25,7 @@ class FeatureStore:
     """
 
     def __init__(self, folder: Path, encoder: ImageEncoder) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
         stem = f"{encoder.identity}-{LAYOUT_VERSION}"
         self.encoder = encoder
         self.width = feature_width(encoder.width)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator
-from difflib import get_close_matches
 from pathlib import Path
 
 from biod2c_core.data.formats import (
@@ -29,7 +29,7 @@ from biod2c_core.data.formats.fields.columns import missing_columns
 from biod2c_core.data.formats.rows import csv_rows
 from biod2c_core.data.formats.rows.json_array import iter_json_array
 from biod2c_core.data.records import Record, parse_record
-from biod2c_core.errors import InputError
+from biod2c_core.errors import InputError, did_you_mean
 
 __all__ = [
     "FORMATS",
@@ -93,11 +93,25 @@ def find_format(path: str | Path, name: str | None = None) -> Format:
             if name is None
             else f"unknown format {name!r}"
         )
+        if name is None and path.is_dir() and (files := _record_files(path)):
+            raise InputError(
+                f"{str(path)!r} is not the folder of a known data set; it holds {', '.join(files)}",
+                f"Name one of them, such as {path / files[0]}.",
+            )
         seen = _fields_seen(path) if name is None else ""
-        near = get_close_matches((name or "").lower(), FORMATS, n=1)
-        meant = f"; did you mean {near[0]!r}?" if near else "."
-        raise InputError(given + seen, f"Name one of: {', '.join(FORMATS)}{meant}")
+        hint = did_you_mean((name or "").lower(), FORMATS)
+        raise InputError(given + seen, f"Name one of: {', '.join(FORMATS)}. {hint}".rstrip())
     return found
+
+
+def _record_files(folder: Path) -> list[str]:
+    """Files in a folder that are data of a known format, the first few by name."""
+    suffixes = (".jsonl", ".json", *csv_rows.SUFFIXES)
+    files = sorted(each for each in folder.iterdir() if each.suffix.lower() in suffixes)
+    readable = (
+        each for each in files[:50] if any(known.detect(each) for known in FORMATS.values())
+    )
+    return [each.name for each in itertools.islice(readable, 5)]
 
 
 def _fields_seen(path: Path) -> str:

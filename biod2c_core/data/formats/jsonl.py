@@ -6,7 +6,6 @@ besides is kept as a tag, or makes it a bad row: it never costs the fields that 
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -25,6 +24,7 @@ from biod2c_core.data.formats.base import (
 from biod2c_core.data.formats.fields.notes import AS_TAGS, WITHOUT_ID, Notes
 from biod2c_core.data.formats.fields.values import is_empty
 from biod2c_core.data.records import FIELDS, text_of
+from biod2c_core.errors import nearest
 
 SPLIT_FILES = ("train.jsonl", "validation.jsonl", "valid.jsonl", "val.jsonl", "test.jsonl")
 OWN = FIELDS - {"image", "question", "answer", "caption", "queue"}  # what others have too
@@ -93,9 +93,9 @@ def _own(published: dict[str, Any], notes: Notes) -> dict[str, Any]:
 
 
 def _check_unknown(name: str, key: str, value: Any) -> None:
-    close = difflib.get_close_matches(key, FIELDS, 1, _TYPO) if len(key) > 2 else []
-    if close and abs(len(close[0]) - len(key)) <= 1:
-        raise ValueError(f"unknown field {name!r}; is {close[0]!r} meant?")
+    close = nearest(key, FIELDS, _TYPO) if len(key) > 2 else None
+    if close is not None and abs(len(close) - len(key)) <= 1:
+        raise ValueError(f"unknown field {name!r}; is {close!r} meant?")
     if not isinstance(value, str | int | float):
         known = ", ".join(sorted(FIELDS))
         raise ValueError(

@@ -234,7 +234,7 @@ def _shown(opened: DicomFile, index: int, window: Window | None) -> np.ndarray:
         )
     header.PhotometricInterpretation = space
     if window is not None and space not in _GREYS:
-        raise ImageError(f"{opened.name} is in colour and has no window", "Leave --window out.")
+        raise ImageError(f"{opened.name} is in colour and has no window", "Leave the window out.")
     little = bool(opened.header.original_encoding[1])
     values = _stored_values(opened, header, index)
     if colour:

@@ -241,7 +241,7 @@ def _shown(
         colour = True
     if colour:
         if window is not None:
-            raise ImageError(f"{name} is in colour and has no window", "Leave --window out.")
+            raise ImageError(f"{name} is in colour and has no window", "Leave the window out.")
         values = values if values.dtype == np.uint8 else scale_to_bytes(values)
         return on_white(values[..., :3], values[..., 3]) if values.shape[-1] == 4 else values
     if values.dtype.kind == "c":

@@ -93,7 +93,7 @@ def _slice(path: Path, max_bytes: int) -> _Slice | None:
     if opened.frames > 1:
         raise ImageError(
             f"{path.parent} holds a file of several frames, {path.name}",
-            "Name that file, and its frame with --frame.",
+            "Name that file, and the frame.",
         )
     return _described(path, opened)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import asdict, dataclass
@@ -62,7 +63,11 @@ def _rows(path: Path, column: str) -> Iterable[tuple[int, dict[str, Any]]]:
         return
     if not path.stat().st_size:
         raise InputError(f"{path} has no column 'id'", "Its columns: none.")
-    for line, row in iter_csv(path):
+    rows = iter_csv(path)
+    first = next(rows, None)
+    if first is None:
+        raise InputError(f"{path} has a header and no rows", "Give a row for each score.")
+    for line, row in itertools.chain([first], rows):
         if isinstance(row, ValueError):
             raise RecordError(path, line, str(row))
         if missing := {"id", column} - set(row):

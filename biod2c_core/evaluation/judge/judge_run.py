@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from biod2c_core.atomic import atomic_open
-from biod2c_core.errors import BioD2CError, InputError, PartialResultError
+from biod2c_core.errors import BioD2CError, InputError, PartialResultError, counted
 from biod2c_core.evaluation.judge.agreement import Agreement, agree
 from biod2c_core.evaluation.judge.gpt_score import JudgeSummary, Verdict, judge_all, summarize
 from biod2c_core.evaluation.predict.models import Endpoint
@@ -69,7 +69,7 @@ class Judged:
         if self.summary.unscored:
             reasons = ", ".join(f"{kind} {n}" for kind, n in self.summary.reasons.items())
             raise PartialResultError(
-                f"the judge left {self.summary.unscored} answers unscored ({reasons})",
+                f"the judge left {counted(self.summary.unscored, 'answer')} unscored ({reasons})",
                 "Run the same command again to ask again about failed requests.",
             )
 

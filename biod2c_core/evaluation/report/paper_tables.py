@@ -51,12 +51,30 @@ def read_result(argument: str) -> NamedResult:
         default = predictions.get("model") or path.resolve().parent.name
         _ = result["profile"]["name"], result["data"]["source"], result["scores"].keys()
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise InputError(
-            f"{path} is no result of biod2c evaluate", "Name a run folder or its result.json."
-        ) from error
+        raise _not_a_result(path) from error
     if predictions.get("shuffle_seed") is not None:
         default += ", images shuffled"
     return NamedResult(name or default, path, result)
+
+
+def _not_a_result(path: Path) -> InputError:
+    """What lies there instead of a result, where that can be told."""
+    folder = path.parent
+    if path.name == "profiles.json" or (folder / "profiles.json").exists():
+        return InputError(
+            f"{folder} was scored by all profiles, and a table takes results of one",
+            "Score its predictions by one: biod2c evaluate DATA --predictions "
+            f"{folder / 'predictions.jsonl'} --profile NAME -o FOLDER.",
+        )
+    if (folder / "run.json").exists() and (folder / "config.yaml").exists():
+        return InputError(
+            f"{folder} is a training run, not an evaluation",
+            f"Leave it out, or evaluate its model: biod2c evaluate DATA --model {folder / 'model'}.",
+        )
+    return InputError(
+        f"{path} is not a result of biod2c evaluate",
+        "Name the folder that 'biod2c evaluate -o' wrote, or its result.json.",
+    )
 
 
 def load_result(argument: str) -> NamedResult:

@@ -118,7 +118,8 @@ def notes(result: dict[str, Any]) -> list[str]:
     if overlap := result["contamination"]:
         found.append(
             f"{overlap['seen_images']} of {overlap['images']} test images are also in the training "
-            f"records ({overlap['seen_questions']} of {overlap['questions']} questions)."
+            f"records ({overlap['seen_questions']} of {overlap['questions']} questions), by path or "
+            "equal pixels; crops and rescaled copies are not found."
         )
     else:
         found.append("No training records were given: no baselines, no contamination check.")

@@ -76,11 +76,21 @@ def brevity(gold: int, predicted: int) -> float:
     return 1.0 if predicted > gold else math.exp(1 - gold / predicted)
 
 
-def torchmetrics_bleu(gold: Sequence[str], predicted: Sequence[str]) -> list[float]:
-    """BLEU-1 to BLEU-4 as torchmetrics computes them, in 32-bit floats; 0 where an order has no match."""
+def torchmetrics_bleu(
+    gold: Sequence[str], predicted: Sequence[str], highest: int = 4
+) -> list[float]:
+    """BLEU-1 to BLEU-``highest`` as torchmetrics computes them; 0 where an order has no match.
+
+    Each step is rounded to float32 as there, so that means agree with its users' to 1e-9.
+
+    Args:
+        gold: Tokens of the gold answer.
+        predicted: Tokens of the prediction.
+        highest: The last order.
+    """
     single = np.float32
     values, logs, dead = [], [], False
-    for order in (1, 2, 3, 4):
+    for order in range(1, highest + 1):
         matches, total = clipped(gold, predicted, order)
         dead = dead or matches == 0
         if dead:

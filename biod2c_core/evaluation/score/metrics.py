@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Callable, Collection, Sequence
 from functools import lru_cache
@@ -28,41 +27,6 @@ def set_f1(gold: Collection[str], predicted: Collection[str]) -> float:
 
 def _unigram_matches(gold: Sequence[str], predicted: Sequence[str]) -> int:
     return sum((Counter(gold) & Counter(predicted)).values())
-
-
-def bleu_1(gold: Sequence[str], predicted: Sequence[str]) -> float:
-    """Sentence BLEU-1 without smoothing: BP * c / p.
-
-    c are the clipped matches, p and g the numbers of predicted and gold tokens, and the brevity
-    penalty BP is 1 if p > g, else exp(1 - g / p).
-
-    Args:
-        gold: Tokens of the gold answer.
-        predicted: Tokens of the prediction.
-    """
-    matches = _unigram_matches(gold, predicted)
-    if matches == 0:
-        return 0.0
-    penalty = min(1.0, math.exp(1 - len(gold) / len(predicted)))
-    return penalty * matches / len(predicted)
-
-
-def bleu_1_single(gold: Sequence[str], predicted: Sequence[str]) -> float:
-    """:func:`bleu_1` as torchmetrics' ``BLEUScore(n_gram=1)`` rounds it.
-
-    It computes exp(log(c / p)) in float32; each step is rounded to float32 here too, so that means
-    agree with MultiMedEval's to 1e-9.
-    """
-    matches = _unigram_matches(gold, predicted)
-    if matches == 0:
-        return 0.0
-    single = np.float32
-    precision = single(matches) / single(len(predicted))
-    geometric = single(math.exp(single(math.log(precision))))
-    if len(predicted) > len(gold):
-        return float(geometric)
-    shortfall = single(1) - single(len(gold)) / single(len(predicted))
-    return float(single(math.exp(shortfall)) * geometric)
 
 
 def multiset_overlap(gold: Sequence[str], predicted: Sequence[str]) -> tuple[float, float, float]:

@@ -126,7 +126,7 @@ def check_scorable(records: Sequence[Record]) -> None:
         InputError: There is no record, or one without an answer; its id is named.
     """
     if not records:
-        raise InputError("there is no question to score", "Check the data and --split.")
+        raise InputError("there is no question to score", "Check the data and the split.")
     if without := next((record for record in records if not record.answer), None):
         raise InputError(
             f"record {without.id!r} has no gold answer, so it cannot be scored",

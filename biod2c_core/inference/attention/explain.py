@@ -95,7 +95,7 @@ def map_trace(trace: Trace, view: View) -> tuple[Tensor, Tensor]:
     if view.method == "language":
         if view.scales is not None:
             raise InputError(
-                "the method 'language' shows no scales of blocks", "Leave out --scales."
+                "the method 'language' shows no scales of blocks", "Leave out the scales."
             )
         language = choose_layers(trace.language, view.layers, view.heads)
         maps = trace_tokens(language, choose_layers(trace.resampler), trace.grid)

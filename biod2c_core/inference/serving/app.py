@@ -11,13 +11,14 @@ import time
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from fastapi import FastAPI, Request
 from fastapi.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.responses import StreamingResponse
 from starlette.types import Receive
+from torch import Tensor
 
 from biod2c_core.inference.serving.batching import Delta, Engine, Event, Finished, Job
 from biod2c_core.inference.serving.page import load_page
@@ -33,6 +34,7 @@ from biod2c_core.inference.serving.requests import (
     unknown_model,
 )
 
+T = TypeVar("T")
 BODY_PAUSE = 10.0  # seconds without a byte of the body
 DECODERS = 2  # images decoded at once: each may take a limit's worth of memory
 
@@ -124,32 +126,44 @@ class Server:
             raise RefusedError(408, "the body came too slowly", "slow_body") from None
         return bytes(body)
 
+    async def decode(self, work: Callable[[], T], deadline: float) -> T:
+        """Decode in a thread, as one of the few that do so at once.
+
+        Args:
+            work: What decodes.
+            deadline: When it must be done, in ``time.monotonic()``.
+
+        Raises:
+            RefusedError: It is not done in time; or what ``work`` raises.
+        """
+
+        async def take_turn() -> T:
+            async with self.decoding:
+                if time.monotonic() > deadline:
+                    raise _too_late()
+                return await asyncio.to_thread(work)
+
+        # A thread cannot be stopped: it keeps its place among those that decode until it is done.
+        decoding = asyncio.ensure_future(take_turn())
+        decoding.add_done_callback(lambda done: done.cancelled() or done.exception())
+        await asyncio.wait({decoding}, timeout=max(0.0, deadline - time.monotonic()))
+        if not decoding.done():
+            raise _too_late()
+        return decoding.result()
+
     async def make_job(self, chat: ChatRequest, deadline: float) -> Job:
-        """Decode the image, in a thread, and prepare the question.
+        """Decode the image and prepare the question.
 
         Raises:
             RefusedError: It is not a usable image, or not decoded in time.
         """
 
-        def prepare() -> Any:
+        def prepare() -> Tensor:
             return self.engine.answerer.processor.pixels(decode_image(chat.image, self.limits))
 
-        async def decode() -> Any:
-            async with self.decoding:
-                if time.monotonic() > deadline:
-                    raise _too_late()
-                return await asyncio.to_thread(prepare)
-
-        # A thread cannot be stopped: it keeps its place among those that decode until it is done.
-        decoding = asyncio.ensure_future(decode())
-        decoding.add_done_callback(lambda done: done.cancelled() or done.exception())
-        await asyncio.wait({decoding}, timeout=max(0.0, deadline - time.monotonic()))
-        if not decoding.done():
-            raise _too_late()
-        pixels = decoding.result()
         return Job(
             question=chat.question,
-            pixels=pixels,
+            pixels=await self.decode(prepare, deadline),
             image=hashlib.sha256(chat.image).hexdigest(),
             max_tokens=chat.max_tokens,
             stream=chat.stream,
@@ -234,9 +248,11 @@ class Server:
         self.inside += 1
         try:
             body = await self.read_body(request, deadline)
-            async with self.decoding:
-                asked = await asyncio.to_thread(parse_picture, body)
-                return JSONResponse(await asyncio.to_thread(make_picture, asked, self.limits))
+
+            def prepare() -> dict[str, Any]:
+                return make_picture(parse_picture(body), self.limits)
+
+            return JSONResponse(await self.decode(prepare, deadline))
         finally:
             self.inside -= 1
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from difflib import get_close_matches
-
-from biod2c_core.errors import ConfigError
+from biod2c_core.errors import ConfigError, did_you_mean
 from biod2c_core.model.backbones.open_clip_library import OpenClipLibrary
 from biod2c_core.model.backbones.timm_library import TimmLibrary
 from biod2c_core.model.backbones.vision_library import VisionLibrary
@@ -37,12 +35,9 @@ def get_vision_library(name: str) -> VisionLibrary:
         ConfigError: There is none; the known names are listed.
     """
     if name not in _VISION_LIBRARIES:
-        near = get_close_matches(name, _VISION_LIBRARIES, n=1)
-        hint = f"Did you mean {near[0]!r}? " if near else ""
-        raise ConfigError(
-            f"unknown vision library {name!r}",
-            f"{hint}Use one of: {', '.join(_VISION_LIBRARIES)}.",
-        )
+        known = f"Use one of: {', '.join(_VISION_LIBRARIES)}."
+        hint = did_you_mean(name, _VISION_LIBRARIES)
+        raise ConfigError(f"unknown vision library {name!r}", f"{hint} {known}".lstrip())
     return _VISION_LIBRARIES[name]
 
 

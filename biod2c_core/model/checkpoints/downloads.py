@@ -9,6 +9,12 @@ from pathlib import Path
 from biod2c_core.errors import EndpointError, InputError
 
 
+def is_hub_name(checkpoint: str) -> bool:
+    """Whether a checkpoint is to be looked for on the hub: ``owner/model``, and no such folder is here."""
+    plain = checkpoint.count("/") == 1 and not checkpoint.startswith((".", "/", "~"))
+    return plain and ":" not in checkpoint and not Path(checkpoint).exists()
+
+
 def download(
     name: str, patterns: Sequence[str], revision: str | None = None, folder: Path | None = None
 ) -> Path:

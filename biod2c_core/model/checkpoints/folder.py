@@ -13,7 +13,7 @@ from transformers.utils import logging as transformers_logging
 from biod2c_core.contents import file_checksum
 from biod2c_core.errors import BioD2CError, CheckpointError, ConfigError
 from biod2c_core.foreign import read_json
-from biod2c_core.model.checkpoints.downloads import download
+from biod2c_core.model.checkpoints.downloads import download, is_hub_name
 from biod2c_core.model.checkpoints.limits import check_folder, check_weights, weight_files
 from biod2c_core.model.checkpoints.pretrained import NO_CODE, loading
 from biod2c_core.model.configuration import BioD2CConfig
@@ -42,9 +42,8 @@ def locate(checkpoint: str | Path | None) -> Path:
         folder = EMBEDDED
     else:
         folder = Path(checkpoint)
-        name = str(checkpoint)
-        if not folder.exists() and name.count("/") == 1 and not name.startswith((".", "/", "~")):
-            folder = _download(name)
+        if is_hub_name(str(checkpoint)):
+            folder = _download(str(checkpoint))
     if not folder.is_dir():
         raise CheckpointError(
             f"no checkpoint folder at {folder}",

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from biod2c_core.errors import CheckpointError
-from biod2c_core.foreign import parse_json, read_json
+from biod2c_core.foreign import read_json
 from biod2c_core.model import familiarity
 
 MOST_BYTES = 16 * 2**20  # of a configuration
@@ -37,6 +38,8 @@ _CONFIGURATIONS = (
     "added_tokens.json",
     "generation_config.json",
 )
+_SETTLED = 2.0  # seconds: what was changed just now may change again without a new time
+_checked: dict[Path, _State] = {}  # folders that were found sound, by this process
 _REMEDY = "It is damaged, or made to do harm; get the checkpoint from whoever trained it."
 
 
@@ -49,11 +52,22 @@ def check_folder(folder: Path) -> None:
     """Refuse a folder whose small files no honest checkpoint has.
 
     Looked at are the nesting and length of all configurations, sizes (see :func:`check_sizes`), the
-    index of the weights, and how long the tokenizer can make a text.
+    index of the weights, and how long the tokenizer can make a text. A folder that has been looked at
+    is not read again while its files stay as they are.
 
     Raises:
         CheckpointError: The file is named.
     """
+    state = _state(folder)
+    if _checked.get(folder) == state:
+        return
+    _check_files(folder)
+    newest = max((each for _, _, *times in state.files for each in times), default=0)
+    if time.time() - newest / 1e9 > _SETTLED:
+        _checked[folder] = state
+
+
+def _check_files(folder: Path) -> None:
     for name in _CONFIGURATIONS:
         path = folder / name
         if path.exists():
@@ -67,6 +81,19 @@ def check_folder(folder: Path) -> None:
         check_index(index, (".safetensors",))
     if (folder / "tokenizer.json").exists():
         _check_tokenizer(folder / "tokenizer.json")
+
+
+class _State(NamedTuple):
+    """What a verdict on a folder rests on: its files, and the limits."""
+
+    files: tuple[tuple[str, int, int, int], ...]  # name, size, times in ns
+    limits: tuple[int, ...]
+
+
+def _state(folder: Path) -> _State:
+    found = sorted((each.name, each.stat()) for each in folder.iterdir() if each.is_file())
+    files = tuple((name, at.st_size, at.st_mtime_ns, at.st_ctime_ns) for name, at in found)
+    return _State(files, (MOST_BYTES, MOST_TOKENIZER_BYTES, MOST_IMAGE_SIDE, MOST_GROWTH))
 
 
 def check_sizes(config: Any, source: object) -> None:
@@ -206,11 +233,7 @@ def _number(config: Any, *names: str) -> int:
 
 def _check_tokenizer(path: Path) -> None:
     try:
-        with path.open("rb") as file:
-            data = file.read(MOST_TOKENIZER_BYTES + 1)
-        if len(data) > MOST_TOKENIZER_BYTES:
-            raise ValueError(f"it has more than {MOST_TOKENIZER_BYTES:,} bytes")
-        content = parse_json(data)
+        content = read_json(path, MOST_TOKENIZER_BYTES)
         growth = _growth(content.get("normalizer"))
         growth *= max(_growth(content.get(each)) for each in ("pre_tokenizer", "decoder"))
     except (OSError, ValueError, AttributeError, TypeError) as error:

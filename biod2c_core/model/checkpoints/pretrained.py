@@ -16,7 +16,7 @@ from transformers import (
     PretrainedConfig,
 )
 
-from biod2c_core.errors import BioD2CError, CheckpointError
+from biod2c_core.errors import BioD2CError, CheckpointError, is_panic
 from biod2c_core.model.checkpoints.limits import check_folder, check_sizes, check_weights
 
 # Without this, transformers asks on the terminal whether to run the Python beside the weights.
@@ -98,8 +98,3 @@ def loading(problem: str, remedy: str) -> Iterator[None]:
         if "contains custom code" in reason or "references custom code" in reason:
             reason = "it needs Python of its own, which is never run"
         raise CheckpointError(f"{problem} ({reason})", remedy) from error
-
-
-def is_panic(error: BaseException) -> bool:
-    """Whether a library written in Rust has panicked: no ``Exception``, but no end of the program."""
-    return type(error).__name__ == "PanicException"

@@ -66,7 +66,13 @@ class Engine:
 
 @dataclass(frozen=True)
 class EngineFlags:
-    """The engine that the caller asks for; see :func:`choose_engine`."""
+    """The engine that the caller asks for; see :func:`choose_engine`.
+
+    Attributes:
+        zero: ``--zero``: 0 (plain), 2 or 3.
+        deepspeed: ``--deepspeed``.
+        fsdp: ``--fsdp``.
+    """
 
     zero: int | None = None
     deepspeed: Path | None = None
@@ -76,9 +82,7 @@ class EngineFlags:
 def choose_engine(
     processes: int,
     on_gpu: bool,
-    zero: int | None,
-    file: Path | None,
-    fsdp: bool,
+    flags: EngineFlags,
     preset: Literal["auto", 0, 2, 3] = "auto",
     elsewhere: bool = False,
 ) -> Engine:
@@ -89,9 +93,7 @@ def choose_engine(
     Args:
         processes: Of the whole run.
         on_gpu: Whether it runs on GPUs.
-        zero: ``--zero``: 0 (plain), 2 or 3.
-        file: ``--deepspeed``.
-        fsdp: ``--fsdp``.
+        flags: What the caller asks for.
         preset: ``zero`` of the configuration, which is about several processes.
         elsewhere: The run may be on another machine: what this one lacks does not matter.
 
@@ -99,13 +101,14 @@ def choose_engine(
         InputError: Flags contradict each other, or a stage does not exist.
         MissingDependencyError: DeepSpeed is needed and absent.
     """
-    asked = [flag for flag, given in _flags(zero, file, fsdp).items() if given]
+    zero, file = flags.zero, flags.deepspeed
+    asked = [flag for flag, given in _given(flags).items() if given]
     if len(asked) > 1:
         raise InputError(f"{' and '.join(asked)} are two engines", "Choose one.")
     if zero not in (None, 0, 2, 3):
         raise InputError(f"--zero is {zero}", "Use 0 (plain data parallel), 2 or 3.")
     plain = Engine("ddp" if processes > 1 else "single")
-    if fsdp:
+    if flags.fsdp:
         return Engine("fsdp") if processes > 1 else plain
     if zero is None and processes > 1:
         zero = (2 if on_gpu else 0) if preset == "auto" else preset
@@ -116,11 +119,11 @@ def choose_engine(
     return engine
 
 
-def _flags(zero: int | None, file: Path | None, fsdp: bool) -> dict[str, bool]:
+def _given(flags: EngineFlags) -> dict[str, bool]:
     return {
-        f"--zero {zero}": zero is not None,
-        "--deepspeed": file is not None,
-        "--fsdp": fsdp,
+        f"--zero {flags.zero}": flags.zero is not None,
+        "--deepspeed": flags.deepspeed is not None,
+        "--fsdp": flags.fsdp,
     }
 
 

@@ -20,6 +20,8 @@ import torch
 from torch import Tensor
 
 from biod2c_core.append_log import AppendLog
+from biod2c_core.atomic import make_folder
+from biod2c_core.contents import cache_folder, file_checksum
 from biod2c_core.data.images import check_image_file, load_image
 from biod2c_core.model.processing import BioD2CProcessor
 from biod2c_core.model.vision import VisionTower, grid_shape
@@ -28,8 +30,8 @@ _BATCH = 16
 
 
 def default_cache_folder() -> Path:
-    """``$BIOD2C_CACHE`` or ``~/.cache/biod2c``, and in it the folder ``features``."""
-    return Path(os.environ.get("BIOD2C_CACHE", Path.home() / ".cache" / "biod2c")) / "features"
+    """The folder ``features`` of :func:`~biod2c_core.contents.cache_folder`."""
+    return cache_folder() / "features"
 
 
 class FeatureCache:
@@ -46,7 +48,7 @@ class FeatureCache:
         self.processor = processor
         self.shape = grid_shape(tower)
         self.folder = folder / _key(tower, processor)
-        self.folder.mkdir(parents=True, exist_ok=True)
+        make_folder(self.folder)
         self._data = self.folder / "rows.f16"
         self._index_file = self.folder / "index.jsonl"
         self._rows: dict[str, int] = {}
@@ -88,7 +90,7 @@ class FeatureCache:
             rows.truncate(rows.tell() // self._row_bytes * self._row_bytes)
             rows.seek(0, os.SEEK_END)
             for path in paths:
-                digest = hashlib.sha256(check_image_file(path).read_bytes()).hexdigest()[:32]
+                digest = file_checksum(check_image_file(path))[:32]
                 self._digests[path] = digest
                 if digest in self._rows or any(digest == other for other, _ in waiting):
                     advance(1)

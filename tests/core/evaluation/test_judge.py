@@ -309,6 +309,7 @@ def test_human_scores_as_spreadsheets_write_them(encoding: str, tmp_path: Path) 
         ("id,score\n1,high\n", ":2: score is 'high'"),
         ("id,score\n1,nan\n", ":2: score is 'nan'"),
         ("id,score\n,3\n", ":2: field 'id' is missing"),
+        ("id,score\n", "has a header and no rows"),
     ],
 )
 def test_bad_human_scores(tmp_path: Path, text: str, said: str) -> None:

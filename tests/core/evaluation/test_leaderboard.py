@@ -162,3 +162,14 @@ def test_the_page_sorts(make: Make, tmp_path: Path) -> None:
         page.run(press.format(0))
         assert page.run(names) == ["a", "b", "c"]
         assert page.problems == []
+
+
+def test_a_folder_that_is_not_an_evaluation_says_what_it_is(tmp_path: Path) -> None:
+    training, every = tmp_path / "stage1", tmp_path / "all"
+    for file in (training / "run.json", training / "config.yaml", every / "profiles.json"):
+        write_json(file, {"profiles": []})
+    with pytest.raises(InputError, match=r"stage1 is a training run.*--model .*stage1/model"):
+        make_boards([str(training)])
+    for argument in (every, every / "profiles.json"):
+        with pytest.raises(InputError, match=r"all was scored by all profiles.*--profile NAME"):
+            make_boards([str(argument)])

@@ -13,7 +13,8 @@ from varied_predictions import PLAIN_GOLDS, vary
 
 from biod2c_core.data.records import Record
 from biod2c_core.evaluation.predict.predictions_file import Prediction
-from biod2c_core.evaluation.score.metrics import bleu_1, bleu_1_single, rouge_1, set_f1, set_recall
+from biod2c_core.evaluation.score.bleu import torchmetrics_bleu
+from biod2c_core.evaluation.score.metrics import rouge_1, set_f1, set_recall
 from biod2c_core.evaluation.score.normalize import vqa_clean
 from biod2c_core.evaluation.score.profiles import get_profile
 from biod2c_core.evaluation.score.score import Evaluation, score
@@ -102,6 +103,11 @@ def test_cleaning(text: str, cleaned: str) -> None:
     assert vqa_clean(text) == cleaned
 
 
+def bleu_1(gold: list[str], predicted: list[str]) -> float:
+    (value,) = torchmetrics_bleu(gold, predicted, 1)
+    return value
+
+
 PAIRS = [
     ("left lung", "left lung"),
     ("left lung", "lung"),
@@ -116,14 +122,17 @@ PAIRS = [
 def test_bleu_1_agrees_with_nltk(gold: str, predicted: str) -> None:
     expected = sentence_bleu([gold.split()], predicted.split(), weights=(1,))
     expected = 0.0 if expected < 1e-100 else expected  # nltk's stand-in for zero matches
-    assert bleu_1(gold.split(), predicted.split()) == pytest.approx(expected, abs=1e-12)
-    assert bleu_1_single(gold.split(), predicted.split()) == pytest.approx(expected, abs=1e-6)
+    assert bleu_1(gold.split(), predicted.split()) == pytest.approx(expected, abs=1e-6)
+    assert torchmetrics_bleu(gold.split(), predicted.split())[0] == bleu_1(
+        gold.split(), predicted.split()
+    )
 
 
 def test_bleu_1_by_hand() -> None:
     assert bleu_1(["a", "b", "c", "d"], ["a", "b"]) == pytest.approx(math.exp(1 - 4 / 2))
     assert bleu_1(["a", "b"], ["a", "b", "c", "d"]) == pytest.approx(2 / 4)
     assert bleu_1([], ["a"]) == bleu_1(["a"], []) == bleu_1([], []) == 0
+    assert len(torchmetrics_bleu(["a"], ["a"])) == 4
 
 
 def test_set_measures_by_hand() -> None:

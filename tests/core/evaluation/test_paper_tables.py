@@ -120,5 +120,5 @@ def test_reading_results(tmp_path: Path) -> None:
         load_result(str(path))
     for text in ("[]", "{", "{}"):
         path.write_text(text, "utf-8")
-        with pytest.raises(InputError, match="is no result of biod2c evaluate"):
+        with pytest.raises(InputError, match="is not a result of biod2c evaluate"):
             load_result(str(path))

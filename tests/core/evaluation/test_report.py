@@ -95,7 +95,8 @@ def test_the_table_of_a_result_has_everything_beside_each_number(tmp_path: Path)
     assert "profile multimedeval 2" in table.title
     assert result["data"]["checksum"][:12] in table.title
     assert table.notes == [
-        "1 of 6 test images are also in the training records (24 of 130 questions)."
+        "1 of 6 test images are also in the training records (24 of 130 questions), by path or "
+        "equal pixels; crops and rescaled copies are not found."
     ]
 
 

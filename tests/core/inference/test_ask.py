@@ -132,9 +132,9 @@ def test_a_question_that_is_no_text_is_an_input_error() -> None:
 
 
 def test_options_out_of_range() -> None:
-    with pytest.raises(InputError, match="--n-best 0"):
+    with pytest.raises(InputError, match="n-best is 0, expected 1 to 20"):
         AskOptions(n_best=0)
-    with pytest.raises(InputError, match=r"--min-confidence 1\.5"):
+    with pytest.raises(InputError, match=r"min-confidence is 1\.5, expected 0 to 1"):
         AskOptions(min_confidence=1.5)
 
 

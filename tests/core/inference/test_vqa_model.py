@@ -153,7 +153,9 @@ def test_the_attention_map_of_an_answer(
         ([], "is it?", "there is no image"),
         ("x.png", [], "there is no question"),
         ("x.png", " ", "the question is empty"),
-        ("x.png", 3, "a question is text, int given"),
+        ("x.png", 3, "a question is text, int given. The image comes first"),
+        ("is it?", __file__, "'is it\\?' is not a file, and .* is one. The image comes first"),
+        (["is it?"], [__file__], "'is it\\?' is not a file, and .* is one. The image comes first"),
         (["a.png", "b.png"], ["a?", "b?", "c?"], "2 images do not go with 3 questions"),
     ],
 )
@@ -169,5 +171,7 @@ def test_what_is_not_an_image_is_an_image_error(model: VQAModel) -> None:
         model.ask(np.zeros((8, 8)), QUESTIONS[0])  # type: ignore[call-overload]
     with pytest.raises(ImageError, match="image not found"):
         model.ask("nothing.png", QUESTIONS[0])
+    with pytest.raises(InputError, match="The image comes first, the question behind it"):
+        model.attention_map("is it?", __file__)
     with pytest.raises(InputError, match="unknown method 'magic'"):
         model.attention_map(tiny_models.make_image(0), QUESTIONS[0], method="magic")

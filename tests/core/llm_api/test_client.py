@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import signal
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -294,3 +295,14 @@ def test_the_first_error_starts_nothing_new_and_finishes_what_is_in_flight() -> 
         collect(100, work, 8)
     assert started == list(range(8))
     assert finished == list(range(1, 8))
+
+
+def test_sigterm_afterwards_does_what_it_did_before() -> None:
+    stopped: list[int] = []
+    before = signal.signal(signal.SIGTERM, lambda number, _: stopped.append(number))
+    try:
+        collect(2, lambda _: asyncio.sleep(0), 1)
+        signal.raise_signal(signal.SIGTERM)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert stopped == [signal.SIGTERM]

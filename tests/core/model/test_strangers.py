@@ -14,10 +14,12 @@ import tiny_models
 from test_chat import TEMPLATE, chat_tokenizer
 
 from biod2c_core.errors import BioD2CError, CheckpointError, ConfigError
+from biod2c_core.foreign import read_json
 from biod2c_core.inference.calibration import load_calibration
 from biod2c_core.model.backbones.language_model import load_language_model
 from biod2c_core.model.chat import templates
 from biod2c_core.model.chat.templates import apply_chat_template
+from biod2c_core.model.checkpoints import limits
 from biod2c_core.model.checkpoints.convert import _text_config
 from biod2c_core.model.checkpoints.folder import load_model, load_processor, locate
 from biod2c_core.model.checkpoints.limits import check_sizes, explodes
@@ -311,3 +313,24 @@ def test_templates_are_bounded(
     monkeypatch.undo()
     tokenizer.chat_template = "{{ messages[0].content }}"  # the next one is served
     assert apply_chat_template(tokenizer, [{"role": "user", "content": "?"}]) == "?"
+
+
+def test_a_folder_is_looked_at_once_while_it_stays_as_it_is(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[str] = []
+
+    def counting(path: Path, most_bytes: int) -> Any:
+        read.append(path.name)
+        return read_json(path, most_bytes)
+
+    monkeypatch.setattr(limits, "read_json", counting)
+    monkeypatch.setattr(limits, "_SETTLED", -1.0)
+    limits.check_folder(folder)
+    assert "tokenizer.json" in read
+    read.clear()
+    limits.check_folder(folder)
+    assert read == []
+    edit(folder / "config.json", lambda content: content.update(vocab_size=10**9, new=1))
+    with pytest.raises(CheckpointError, match="vocab_size is 1,000,000,000"):
+        limits.check_folder(folder)

@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 
 from biod2c_cli.app import app
 from biod2c_core.config import TrainingConfig, dump_config, load_config, preset_names, switches
+from biod2c_core.errors import InputError
 from biod2c_core.model.checkpoints.folder import EMBEDDED, load_model_config
 from biod2c_core.training import train as run
 from biod2c_core.training.dry_run import Plan, make_plan
@@ -152,3 +153,22 @@ def test_a_plan_takes_the_engine_that_the_run_takes(
     engine = runs[0].engine
     assert (planned["engine"], planned["zero_stage"]) == (engine.name, engine.zero_stage)
     assert planned["processes"] == processes
+
+
+def test_a_plan_counts_the_rows_that_training_takes(
+    llama: Path, data: Path, tmp_path: Path
+) -> None:
+    """Training rows with an answer; of a file without any splits, all of them."""
+    rows = [json.loads(line) for line in data.read_text("utf-8").splitlines()][:8]
+    for row, split in zip(rows, ["train"] * 4 + ["", "test", "validation", "train"], strict=True):
+        row["split"] = split
+    rows[7]["answer"] = ""
+    mixed = tmp_path / "mixed.jsonl"
+    mixed.write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
+    config = tiny_models.training_config(llama)
+    assert plan(config, 2, mixed).records == 5
+    for row in rows:
+        row["answer"] = ""
+    mixed.write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
+    with pytest.raises(InputError, match="no training records"):
+        plan(config, 2, mixed)

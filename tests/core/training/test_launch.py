@@ -14,7 +14,7 @@ from torch import nn
 
 from biod2c_core.errors import InputError, MissingDependencyError
 from biod2c_core.training.hardware import engines, launch
-from biod2c_core.training.hardware.engines import Engine, choose_engine
+from biod2c_core.training.hardware.engines import Engine, EngineFlags, choose_engine
 
 HEAD = "import os, sys, time, signal; rank = int(os.environ['RANK'])\n"
 
@@ -176,19 +176,19 @@ def test_the_engine_follows_from_the_flags(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(engines, "find_spec", lambda name: object())
-    assert choose_engine(processes, on_gpu, zero, None, fsdp).name == wanted
+    assert choose_engine(processes, on_gpu, EngineFlags(zero, fsdp=fsdp)).name == wanted
 
 
 def test_engines_that_cannot_be_are_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with pytest.raises(InputError, match="--zero 2 and --fsdp are two engines"):
-        choose_engine(2, True, 2, None, True)
+        choose_engine(2, True, EngineFlags(zero=2, fsdp=True))
     with pytest.raises(InputError, match="--zero is 1"):
-        choose_engine(2, True, 1, None, False)
+        choose_engine(2, True, EngineFlags(zero=1))
     monkeypatch.setattr(engines, "find_spec", lambda name: None)
     with pytest.raises(MissingDependencyError, match=r"biod2c\[train\]"):
-        choose_engine(2, True, None, None, False)
+        choose_engine(2, True, EngineFlags())
     (tmp_path / "ds.json").write_text("{")
     file = Engine("deepspeed", tmp_path / "ds.json")
     with pytest.raises(InputError, match="is not JSON"):

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from biod2c_core.data.records import Record, write_records
+from biod2c_core.errors import ConfigError
 from biod2c_core.model import losses
 from biod2c_core.model.losses import LOSSES, count_items
 from biod2c_core.training.train import train
@@ -169,6 +170,23 @@ def test_validation_is_averaged_over_all_of_it(llama: Path, written: Path, tmp_p
     assert whole["eval_loss"] == pytest.approx(whole["eval_loss_nll"] + whole["eval_loss_sem"])
 
 
+def test_boxes_and_a_queue_change_nothing_of_a_model_without_weights(
+    model_and_rows: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a checkpoint is when it is loaded and asked for its loss on guided rows."""
+    model, (collate, rows) = model_and_rows
+    monkeypatch.setattr(model, "loss_weights", {})
+    monkeypatch.setattr(model, "packing", False)
+    batch = collate(rows)
+    assert batch["boxes"].shape[-1] == 4
+    with torch.no_grad():
+        guided = model(**batch)
+        plain = model(**{name: value for name, value in batch.items() if name != "boxes"})
+    assert guided.losses["att"] > 0  # measured, and not weighed
+    torch.testing.assert_close(guided.loss, plain.loss)
+    torch.testing.assert_close(guided.loss, guided.losses["nll"])
+
+
 def test_a_loss_of_another_package_is_a_term_like_the_others(
     model_and_rows: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -190,5 +208,5 @@ def test_a_loss_of_another_package_is_a_term_like_the_others(
     monkeypatch.setitem(model.loss_weights, "size", 2.0)
     output = model(**batch)
     torch.testing.assert_close(output.loss, plain.loss + 2.0 * output.losses["size"])
-    with pytest.raises(Exception, match="a loss is called 'size' already"):
+    with pytest.raises(ConfigError, match="a loss is called 'size' already"):
         losses.register_loss(losses.LOSSES["size"])

@@ -7,11 +7,13 @@ from typing import Any
 
 import pytest
 import torch
+from accelerate.data_loader import BatchSamplerShard
+from torch.utils.data import BatchSampler, SequentialSampler
 from transformers import TrainerControl
 
 from biod2c_core.training import trainer
 from biod2c_core.training.checkpointing import Termination
-from biod2c_core.training.trainer import _StopOnRequest
+from biod2c_core.training.trainer import BioD2CTrainer, _StopOnRequest
 
 
 def step_end(stopper: _StopOnRequest, processes: int) -> TrainerControl:
@@ -51,3 +53,24 @@ def test_without_a_request_training_goes_on() -> None:
     control = step_end(_StopOnRequest(Termination(), torch.device("cpu")), 1)
     assert not control.should_training_stop
     assert not control.should_save
+
+
+@pytest.mark.parametrize(
+    ("count", "size", "processes"), [(6, 4, 2), (5, 2, 2), (1, 4, 3), (8, 4, 2)]
+)
+def test_each_validation_row_counts_once_however_the_last_batches_are_filled_up(
+    count: int, size: int, processes: int
+) -> None:
+    """Six rows in batches of four on two processes, and so on, as accelerate deals them out."""
+    counted: list[int] = []
+    for index in range(processes):
+        batches = BatchSampler(SequentialSampler(range(count)), size, drop_last=False)
+        own: Any = SimpleNamespace(_last_row=-1)
+        own.args = SimpleNamespace(
+            per_device_eval_batch_size=size, world_size=processes, process_index=index
+        )
+        for batch in BatchSamplerShard(batches, processes, index, even_batches=True):
+            rows = torch.tensor(batch)
+            counted += rows[~BioD2CTrainer._met_before(own, rows)].tolist()
+            own._last_row = max(own._last_row, max(batch))
+    assert sorted(counted) == list(range(count))

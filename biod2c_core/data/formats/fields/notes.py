@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections import defaultdict
 
+from biod2c_core.errors import counted
+
 NOT_CARRIED = "not carried over"
 AS_TAGS = "kept as tags"
 WITHOUT_ID = "without an id, so named by file and line"
@@ -38,10 +40,7 @@ class Notes:
     def lines(self) -> list[str]:
         """One line a kind: "not carried over: triple (3 rows), img_id (3 rows)"."""
         return [
-            f"{kind}: " + ", ".join(f"{name} ({_rows(count)})" for name, count in names.items())
+            f"{kind}: "
+            + ", ".join(f"{name} ({counted(count, 'row')})" for name, count in names.items())
             for kind, names in self._counts.items()
         ]
-
-
-def _rows(count: int) -> str:
-    return "1 row" if count == 1 else f"{count:,} rows"

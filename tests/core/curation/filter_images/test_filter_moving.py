@@ -76,6 +76,24 @@ def test_a_second_batch_with_equal_names_overwrites_nothing(tmp_path: Path) -> N
     assert list(target.iterdir()) == []
 
 
+def test_a_folder_may_be_named_from_inside_the_images(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """``filter-images run . --move ../polluted``: beside the images, not in them."""
+    root = tmp_path / "images"
+    output = batch(root, a="a1", sub__b="b1")
+    monkeypatch.chdir(root)
+    items = list_images(Path())
+    with pytest.raises(InputError, match="lies inside"):
+        move_polluted(items, output, Path(), Path("../images/polluted"))
+    moved = move_polluted(items, output, Path(), Path("../polluted"))
+    assert moved.moved == 2
+    assert contents(tmp_path / "polluted") == {"a.png": "a1", "sub/b.png": "b1"}
+    monkeypatch.chdir(tmp_path)  # undone from anywhere
+    assert undo_moves(Path("polluted")).restored == 2
+    assert contents(root) == {"a.png": "a1", "sub/b.png": "b1"}
+
+
 def test_a_folder_of_the_name_is_not_moved_into(tmp_path: Path) -> None:
     batch(tmp_path / "1", a="a1")
     (tmp_path / "polluted" / "a.png").mkdir(parents=True)

@@ -181,3 +181,26 @@ def test_reading_ends_when_its_time_is_used_up(tmp_path: Path) -> None:
             pass
         with pytest.raises(ImageError, match=r"a\.bin takes over 0\.01 s to decode"):
             timed.read(10)
+
+
+@pytest.mark.parametrize("kind", ["strips", "tiles"])
+def test_tiff_strips_that_all_name_the_same_bytes(kind: str) -> None:
+    """A file of 100 kB: 20,000 strips of 50 kB each would be read, a gigabyte."""
+    count, length = 20_000, 50_000
+    shape = {322: (16,), 323: (16,)} if kind == "tiles" else {278: (1,)}
+    where, how_long = (324, 325) if kind == "tiles" else (273, 279)
+    size = (16, 16 * count) if kind == "tiles" else (16, count)
+    tags = {256: size[:1], 257: size[1:], 258: (16,), 259: (1,), 262: (1,), 277: (1,), 339: (1,)}
+    tags |= {**shape, where: (8,) * count, how_long: (length,) * count}
+    data, entries = bytes(length), b""
+    for tag in sorted(tags):
+        packed = struct.pack(f"<{len(tags[tag])}I", *tags[tag])
+        if len(packed) > 4:
+            data, packed = data + packed, struct.pack("<I", 8 + len(data))
+        entries += struct.pack("<HHI", tag, 4, len(tags[tag])) + packed
+    head = b"II*\0" + struct.pack("<I", 8 + len(data))
+    file = head + data + struct.pack("<H", len(tags)) + entries + bytes(4)
+    begun = time.process_time()
+    with pytest.raises(ImageError, match="strips that are too long together"):
+        load_image(file)
+    assert time.process_time() - begun < 2

@@ -31,10 +31,12 @@ def live(checkpoint: Path) -> Iterator[Live]:
         yield running
 
 
-def ask(live: Live, data: bytes | None, **headers: str) -> tuple[int, Any]:
+def ask(
+    live: Live, data: bytes | None, path: str = "/v1/chat/completions", **headers: str
+) -> tuple[int, Any]:
     named = {"Content-Type": "application/json"}
     named |= {name.replace("_", "-"): value for name, value in headers.items()}
-    request = urllib.request.Request(f"{live.url}/v1/chat/completions", data, named)
+    request = urllib.request.Request(live.url + path, data, named)
     try:
         with urllib.request.urlopen(request, timeout=60) as reply:
             return reply.status, json.load(reply)
@@ -144,11 +146,17 @@ def test_decoding_counts_against_the_deadline(
         raise RefusedError(400, "late", "late")
 
     monkeypatch.setattr(app, "decode_image", slow)
+    monkeypatch.setattr(app, "make_picture", slow)
+    shown = json.dumps({"file": data_url(png())}).encode()
     with live_server(checkpoint, Limits(seconds=0.5)) as running:
         statuses: list[int] = []
+
+        def send(*given: Any) -> None:
+            statuses.append(ask(running, *given)[0])
+
         threads = [
-            threading.Thread(target=lambda: statuses.append(ask(running, body())[0]))
-            for _ in range(4)  # two that decode, two that wait for it
+            threading.Thread(target=send, args=given)  # two that decode, two that wait for it
+            for given in [(body(),), (shown, "/picture")] * 2
         ]
         for thread in threads:
             thread.start()

@@ -35,9 +35,14 @@ def is_yes_no(gold: str) -> bool:
     return prepared(gold) in ("yes", "no")
 
 
+def without_stops(answer: str) -> str:
+    """An answer as the tool reads it where the question is closed: no full stops, no line breaks."""
+    return answer.translate(_CLOSED)
+
+
 def contains_one(gold: str, answer: str) -> float:
     """1 where exactly one of the substrings "yes" and "no" is in the answer, and the gold is."""
-    said = answer.translate(_CLOSED)
+    said = without_stops(answer)
     return float(("yes" in said) != ("no" in said) and gold in said)
 
 

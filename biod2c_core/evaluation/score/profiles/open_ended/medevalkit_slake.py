@@ -18,9 +18,8 @@ from biod2c_core.evaluation.score.profiles.open_ended.medevalkit import (
     contains_one,
     open_columns,
     printed_totals,
+    without_stops,
 )
-
-_CLOSED = str.maketrans("", "", "\n.")
 
 
 def _answer(prediction: str) -> str:
@@ -37,7 +36,7 @@ def score_question(record: Record, prediction: str) -> dict[str, float]:
         if record.answer in ("yes", "no"):
             correct = contains_one(gold, answer)
         else:
-            correct = float(answer.translate(_CLOSED) == gold)
+            correct = float(without_stops(answer) == gold)
         return {"closed_accuracy_by_type": correct, "accuracy": correct}
     columns = open_columns(gold, answer)
     return columns | {"accuracy": columns["open_exact"]}

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 from biod2c_core.data.formats.fields.yes_no import polarity
 from biod2c_core.data.records import Record
-from biod2c_core.evaluation.score.metrics import bleu_1_single, rouge_1, set_f1, set_recall
+from biod2c_core.evaluation.score.bleu import torchmetrics_bleu
+from biod2c_core.evaluation.score.metrics import rouge_1, set_f1, set_recall
 from biod2c_core.evaluation.score.normalize import closed_answer, vqa_clean
 from biod2c_core.evaluation.score.profiles.base import (
     ACCURACY_METRICS,
@@ -33,7 +34,7 @@ def score_question(record: Record, prediction: str) -> dict[str, float]:
     gold_tokens, tokens = gold.split(), predicted.split()
     recall = set_recall(gold_tokens, tokens)
     values = {
-        "bleu_1": bleu_1_single(gold_tokens, tokens),
+        "bleu_1": torchmetrics_bleu(gold_tokens, tokens, 1)[0],
         "token_recall": recall,
         "token_f1": set_f1(gold_tokens, tokens),
         "rouge_1": rouge_1(record.answer, prediction),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -113,7 +113,7 @@ def load_model_config(folder: Path) -> BioD2CConfig:
 class _TrainedInFloat32(BioD2CForConditionalGeneration):
     """Loads in float32 what training changes, whatever the type of the frozen language model."""
 
-    _keep_in_fp32_modules_strict: ClassVar[set[str]] = {"vision", "fusion", "lora_A", "lora_B"}
+    _keep_in_fp32_modules_strict: Any = frozenset(("vision", "fusion", "lora_A", "lora_B"))
 
 
 def load_model_to_train(

@@ -54,6 +54,7 @@ def show_plan(
         for name, size in plan.memory.items():
             emit(f"  {name}: {size:.2f}")
         emit(f"  in all, with allocator overhead: {plan.total:.2f}")
+        emit(f"memory of the machine for each while it starts, GiB: {plan.host_memory:.2f}")
         emit(verdict)
         note("all settings of the run: --json")
     if plan.fits is False:

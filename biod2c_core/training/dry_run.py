@@ -27,6 +27,7 @@ from biod2c_core.model.checkpoints.pretrained import loading, pretrained_tokeniz
 from biod2c_core.model.configuration import BioD2CConfig
 from biod2c_core.model.modeling import BioD2CForConditionalGeneration
 from biod2c_core.model.vision import grid_shape
+from biod2c_core.training.hardware.base_weights import base_dtype
 from biod2c_core.training.hardware.engines import Engine
 from biod2c_core.training.inputs.datasets import meant_for
 from biod2c_core.training.stages import prepare_stage
@@ -35,6 +36,7 @@ from biod2c_core.training.start import describe_model, resolve_config
 GIB = 2**30
 _CONTEXT = 1.0 * GIB  # of CUDA and its libraries
 _SLACK = 1.1
+_PROCESS = 0.5 * GIB  # of Python with torch and transformers, before there is a model
 _DEFAULT_TOKENS = 64  # of a question and its answer, where no tokenizer is at hand
 _BYTES = {"float32": 4.0, "bfloat16": 2.0, "nf4": 0.56}  # nf4: 4 bits and its scales
 
@@ -97,6 +99,9 @@ class Plan:
         processes: GPUs or CPU processes.
         memory: GiB of each, by part.
         total: Their sum with the slack.
+        host_memory: GiB that each process takes of its machine's memory while it starts, before its
+            weights move to the GPU. Processes share the pages of weight files that are stored in the
+            type in which they are read.
         available: GiB of a GPU, if known.
         fits: Whether the sum is available; None if unknown.
         help: Switches with which it would fit, cheapest first.
@@ -114,6 +119,7 @@ class Plan:
     processes: int
     memory: dict[str, float]
     total: float
+    host_memory: float
     available: float | None
     fits: bool | None
     help: list[str] = field(default_factory=list)
@@ -166,6 +172,7 @@ def make_plan(
         processes=processes,
         memory={name: round(size / GIB, 2) for name, size in memory.items()},
         total=round(total, 2),
+        host_memory=round((host_weights(sizes, settings) + _PROCESS) / GIB, 2),
         available=available,
         fits=fits,
         help=[]
@@ -202,6 +209,12 @@ def estimate(
         "logits": 3 * 4.0 * settings.batch_size * (tokens - sizes.visual_tokens) * sizes.vocabulary,
         "trunk": 0.0 if settings.cache_features else settings.batch_size * sizes.pixels * 64 * 4.0,
     }
+
+
+def host_weights(sizes: Sizes, settings: StageSettings) -> float:
+    """Bytes of the weights as they are read: four bits are made of bfloat16, on the GPU."""
+    language = sizes.language_model * base_dtype(settings).itemsize
+    return language + (sizes.vision + sizes.fusion + sizes.adapters) * 4.0
 
 
 def _language_activations(sizes: Sizes, settings: StageSettings, tokens: int) -> float:

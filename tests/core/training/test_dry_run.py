@@ -17,8 +17,9 @@ from biod2c_core.config import TrainingConfig, dump_config, load_config, preset_
 from biod2c_core.errors import InputError
 from biod2c_core.model.checkpoints.folder import EMBEDDED, load_model_config
 from biod2c_core.training import train as run
-from biod2c_core.training.dry_run import Plan, make_plan
+from biod2c_core.training.dry_run import Plan, host_weights, make_plan, measure
 from biod2c_core.training.hardware import engines
+from biod2c_core.training.hardware.base_weights import base_dtype
 from biod2c_core.training.hardware.engines import Engine, EngineFlags
 from biod2c_core.training.stages import count_parameters, prepare_stage
 from biod2c_core.training.start import describe_model, start_model
@@ -172,3 +173,15 @@ def test_a_plan_counts_the_rows_that_training_takes(
     mixed.write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
     with pytest.raises(InputError, match="no training records"):
         plan(config, 2, mixed)
+
+
+@pytest.mark.parametrize("base", ["float32", "bfloat16", "nf4"])
+def test_a_plan_knows_what_the_weights_take_on_the_host(base: str, llama: Path) -> None:
+    config = tiny_models.training_config(llama)
+    settings = replace(config.stage2, base_weights=base, bf16=True)
+    config = replace(config, stage2=settings)
+    model, _ = start_model(config, None, 0, base_dtype(settings))
+    prepare_stage(model, 2, settings, config.model.lora)
+    held = sum(p.numel() * p.element_size() for p in model.parameters())
+    sizes = measure(describe_model(config, None), config, 2)
+    assert host_weights(sizes, settings) == pytest.approx(held, rel=0.01)

@@ -79,7 +79,7 @@ class Chat:
             note(HELP)
         elif word == "/history":
             for image, reply in self.history:
-                answer = reply.answer or "(not sure enough)"
+                answer = "(not sure enough)" if reply.abstained else reply.answer or ""
                 emit(one_line(f"{image}: {reply.question} -> {answer}"))
         elif word == "/image" and rest:
             from biod2c_core.inference.image_choice import ImageChoice

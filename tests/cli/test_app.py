@@ -110,7 +110,7 @@ FULL = Path("/dev/full")
 ANSWER = """
 from biod2c_cli.app import app
 from biod2c_core.inference import ask as asking
-asking.ask = lambda *_: [asking.Reply("is it?", "yes", 1.0, False, False, "tiny", 0.0)]
+asking.ask = lambda *_: [asking.Reply("is it?", "yes", 1.0, False, False, "tiny", 0.0, familiarity=1.0)]
 app(["ask", "image.png", "is it?"])
 """
 

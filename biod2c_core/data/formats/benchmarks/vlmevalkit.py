@@ -37,12 +37,13 @@ from biod2c_core.data.formats.fields.values import (
 )
 from biod2c_core.data.formats.rows.csv_rows import iter_csv
 from biod2c_core.data.formats.rows.pictures import store_picture
-from biod2c_core.data.records import FIELDS, SPLIT_WORDS
+from biod2c_core.data.records import SPLIT_WORDS
 from biod2c_core.errors import InputError
 
 LONGEST_IMAGE = 64 << 20
 REFERENCE = 64  # a shorter text is the index of another row
 TAKEN = ("index", "id", "image", "question", "answer", "split", *LETTERS)
+_OWN = ("answer_type", "caption", "source")  # fields of a record, as our own export writes them
 _GAP = "nan"
 _WORDS = re.compile(r"[^a-z0-9]+")
 
@@ -123,8 +124,8 @@ def _converter(file: Path, options: ReadOptions, elsewhere: set[str]) -> Convert
             for key, value in row.items()
             if key not in TAKEN and not is_empty(value) and (text := _cell(row, key))
         }
+        own = {key: others.pop(key) for key in _OWN if key in others}
         return {
-            **{key: others.pop(key) for key in [*others] if key in FIELDS - {"tags"}},
             **fields,
             "id": name,
             "image": pictures.store(index, required(row, "image")),
@@ -132,6 +133,7 @@ def _converter(file: Path, options: ReadOptions, elsewhere: set[str]) -> Convert
             "source": source,
             "split": _cell(row, "split").lower() if _is_split(row) else split,
             "tags": {**fields["tags"], **others},
+            **own,
         }
 
     return convert

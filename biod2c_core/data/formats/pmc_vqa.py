@@ -1,8 +1,9 @@
 """PMC-VQA: ``train.csv`` and ``test.csv`` (version 2: ``train_2.csv``, ``test_2.csv``) and images.
 
 By the data card xmcmic/PMC-VQA (now RadGenome/PMC-VQA): ``test.csv`` has 50,000 questions,
-``test_clean.csv`` 2,000, checked by people, ``test_2.csv`` 33,430. The releases differ in their headers: the answer is ``Answer`` or ``Anwser``, a text beside an
-``Answer_label``, or the letter itself; ``Caption`` may be there.
+``test_clean.csv`` 2,000, checked by people, ``test_2.csv`` 33,430. The releases differ in their headers:
+the answer is ``Answer`` or ``Anwser``, a text beside an ``Answer_label``, or the letter itself;
+``Caption`` may be there.
 """
 
 from __future__ import annotations

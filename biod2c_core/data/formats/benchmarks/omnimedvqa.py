@@ -28,13 +28,8 @@ from biod2c_core.data.formats.rows.json_array import iter_json_array
 INFORMATION = "QA_information"
 OPEN, RESTRICTED = "Open-access", "Restricted-access"
 OPTIONS = {f"option_{letter}": letter for letter in "ABCDEFGH"}
-TAGS = {
-    "dataset": "dataset",
-    "question_type": "question_type",
-    "modality_type": "modality",
-    "modality": "modality",
-}
-TAKEN = ("question_id", "question", "gt_answer", "image_path", *OPTIONS, *TAGS)
+TAGS = {"dataset": "dataset", "question_type": "question_type", "modality_type": "modality"}
+TAKEN = ("question_id", "question", "gt_answer", "image_path", "modality", *OPTIONS, *TAGS)
 
 
 def _root(path: Path) -> Path:
@@ -75,7 +70,7 @@ def _converter(file: Path, notes: Notes) -> Converter:
             "question": required(row, "question"),
             "source": "omnimedvqa",
             "split": "test",
-            "tags": {**fields["tags"], **tags(row, TAGS)},
+            "tags": {**tags(row, {"modality": "modality"}), **tags(row, TAGS), **fields["tags"]},
         }
 
     return convert

@@ -43,6 +43,7 @@ from biod2c_core.errors import InputError
 LONGEST_IMAGE = 64 << 20
 REFERENCE = 64  # a shorter text is the index of another row
 TAKEN = ("index", "id", "image", "question", "answer", "split", *LETTERS)
+TAG = "tag_"  # stands before our own tags, so that none is taken for a column of the tool
 _OWN = ("answer_type", "caption", "source")  # fields of a record, as our own export writes them
 _GAP = "nan"
 _WORDS = re.compile(r"[^a-z0-9]+")
@@ -120,7 +121,7 @@ def _converter(file: Path, options: ReadOptions, elsewhere: set[str]) -> Convert
             name = f"{file.stem}-{index}"
         elsewhere.add(name)
         others = {
-            plain_column(key): text
+            plain_column(key).removeprefix(TAG): text
             for key, value in row.items()
             if key not in TAKEN and not is_empty(value) and (text := _cell(row, key))
         }

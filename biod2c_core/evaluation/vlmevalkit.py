@@ -26,7 +26,25 @@ from biod2c_core.evaluation.predict.choices import choices_of
 SUFFIX = ".tsv"
 # What pandas, by which VLMEvalKit reads, takes for an empty cell; a blank behind it prevents that
 _GAPS = frozenset(
-    """#N/A #NA -1.#IND -1.#QNAN -NaN -nan 1.#IND 1.#QNAN <NA> N/A NA NULL NaN None n/a nan null""".split()
+    [
+        "#N/A",
+        "#NA",
+        "-1.#IND",
+        "-1.#QNAN",
+        "-NaN",
+        "-nan",
+        "1.#IND",
+        "1.#QNAN",
+        "<NA>",
+        "N/A",
+        "NA",
+        "NULL",
+        "NaN",
+        "None",
+        "n/a",
+        "nan",
+        "null",
+    ]
 )
 _MOST_AS_IT_IS = 32 << 20
 _ORIENTATION = 0x0112

@@ -27,23 +27,8 @@ SUFFIX = ".tsv"
 # What pandas, by which VLMEvalKit reads, takes for an empty cell; a blank behind it prevents that
 _GAPS = frozenset(
     [
-        "#N/A",
-        "#NA",
-        "-1.#IND",
-        "-1.#QNAN",
-        "-NaN",
-        "-nan",
-        "1.#IND",
-        "1.#QNAN",
-        "<NA>",
-        "N/A",
-        "NA",
-        "NULL",
-        "NaN",
-        "None",
-        "n/a",
-        "nan",
-        "null",
+        *("#N/A", "#NA", "-1.#IND", "-1.#QNAN", "-NaN", "-nan", "1.#IND", "1.#QNAN", "<NA>"),
+        *("N/A", "NA", "NULL", "NaN", "None", "n/a", "nan", "null"),
     ]
 )
 _MOST_AS_IT_IS = 32 << 20

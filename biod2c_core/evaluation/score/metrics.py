@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from cydifflib import SequenceMatcher  # difflib's results, five times as fast
 
+from biod2c_core.evaluation.score.bleu import clipped
 from biod2c_core.evaluation.score.scripts import has_other_script, words
 
 
@@ -26,10 +27,6 @@ def set_f1(gold: Collection[str], predicted: Collection[str]) -> float:
     return 2 * (precision * recall) / (precision + recall + 1e-8)
 
 
-def _unigram_matches(gold: Sequence[str], predicted: Sequence[str]) -> int:
-    return sum((Counter(gold) & Counter(predicted)).values())
-
-
 def bleu_1(gold: Sequence[str], predicted: Sequence[str]) -> float:
     """Sentence BLEU-1 without smoothing: BP * c / p.
 
@@ -40,7 +37,7 @@ def bleu_1(gold: Sequence[str], predicted: Sequence[str]) -> float:
         gold: Tokens of the gold answer.
         predicted: Tokens of the prediction.
     """
-    matches = _unigram_matches(gold, predicted)
+    matches = clipped(gold, predicted, 1)[0]
     if matches == 0:
         return 0.0
     penalty = min(1.0, math.exp(1 - len(gold) / len(predicted)))
@@ -53,7 +50,7 @@ def bleu_1_single(gold: Sequence[str], predicted: Sequence[str]) -> float:
     It computes exp(log(c / p)) in float32; each step is rounded to float32 here too, so that means
     agree with MultiMedEval's to 1e-9.
     """
-    matches = _unigram_matches(gold, predicted)
+    matches = clipped(gold, predicted, 1)[0]
     if matches == 0:
         return 0.0
     single = np.float32
@@ -104,7 +101,7 @@ def rouge_1(gold: str, predicted: str) -> float:
     """
     if has_other_script(gold) or has_other_script(predicted):
         wanted, given = words(gold), words(predicted)
-        matches = _unigram_matches(wanted, given)
+        matches = clipped(wanted, given, 1)[0]
         return 2 * matches / (len(wanted) + len(given)) if matches else 0.0
     return float(_rouge_scorer().score(gold, predicted)["rouge1"].fmeasure)
 

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import json
 import math
+import warnings
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from nltk.translate.bleu_score import sentence_bleu
 from varied_predictions import PLAIN_GOLDS, vary
 
 from biod2c_core.data.records import Record
 from biod2c_core.evaluation.predict.predictions_file import Prediction
+from biod2c_core.evaluation.score.bleu import clipped, nltk_bleu
 from biod2c_core.evaluation.score.metrics import bleu_1, bleu_1_single, rouge_1, set_f1, set_recall
 from biod2c_core.evaluation.score.normalize import vqa_clean
 from biod2c_core.evaluation.score.profiles import get_profile
@@ -118,6 +123,30 @@ def test_bleu_1_agrees_with_nltk(gold: str, predicted: str) -> None:
     expected = 0.0 if expected < 1e-100 else expected  # nltk's stand-in for zero matches
     assert bleu_1(gold.split(), predicted.split()) == pytest.approx(expected, abs=1e-12)
     assert bleu_1_single(gold.split(), predicted.split()) == pytest.approx(expected, abs=1e-6)
+
+
+TOKENS = st.lists(st.sampled_from(["a", "b", "c", "the", ""]), max_size=9)
+SETS = ((1,), (0, 1), (0.5, 0.5), (0.25, 0.25, 0.25, 0.25), (1 / 3, 1 / 3, 1 / 3), (0, 0, 0, 1))
+
+
+@given(gold=TOKENS, predicted=TOKENS)
+def test_bleu_is_that_of_nltk_bit_by_bit(gold: list[str], predicted: list[str]) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # nltk's, about orders without a match
+        expected = [float(sentence_bleu([gold], predicted, weights=each)) for each in SETS]
+    assert nltk_bleu(gold, predicted, SETS) == expected
+    assert [nltk_bleu(gold, predicted, [each])[0] for each in SETS] == expected
+
+
+@given(gold=TOKENS, predicted=TOKENS, order=st.integers(1, 4))
+def test_matches_are_those_of_counted_ngrams(
+    gold: list[str], predicted: list[str], order: int
+) -> None:
+    def count(tokens: list[str]) -> Counter[tuple[str, ...]]:
+        return Counter(tuple(tokens[i : i + order]) for i in range(len(tokens) - order + 1))
+
+    both = count(gold) & count(predicted)
+    assert clipped(gold, predicted, order) == (both.total(), max(1, count(predicted).total()))
 
 
 def test_bleu_1_by_hand() -> None:

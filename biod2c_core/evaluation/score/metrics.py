@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections import Counter
 from collections.abc import Callable, Collection, Sequence
 from functools import lru_cache
@@ -17,8 +18,8 @@ from biod2c_core.evaluation.score.scripts import has_other_script, words
 
 def set_recall(gold: Collection[str], predicted: Collection[str]) -> float:
     """Share of the gold's distinct tokens that the prediction has; 0 for an empty gold."""
-    wanted = set(gold)
-    return len(wanted & set(predicted)) / len(wanted) if wanted else 0.0
+    wanted = frozenset(gold)  # a frozen set is taken as it is
+    return len(wanted & frozenset(predicted)) / len(wanted) if wanted else 0.0
 
 
 def set_f1(gold: Collection[str], predicted: Collection[str]) -> float:
@@ -51,14 +52,17 @@ def bleu_1_single(gold: Sequence[str], predicted: Sequence[str]) -> float:
     agree with MultiMedEval's to 1e-9.
     """
     matches = clipped(gold, predicted, 1)[0]
-    if matches == 0:
-        return 0.0
+    return _single_bleu(matches, len(gold), len(predicted)) if matches else 0.0
+
+
+@lru_cache(maxsize=1 << 12)  # few numbers of words, and steps of numpy's are slow
+def _single_bleu(matches: int, wanted: int, given: int) -> float:
     single = np.float32
-    precision = single(matches) / single(len(predicted))
+    precision = single(matches) / single(given)
     geometric = single(math.exp(single(math.log(precision))))
-    if len(predicted) > len(gold):
+    if given > wanted:
         return float(geometric)
-    shortfall = single(1) - single(len(gold)) / single(len(predicted))
+    shortfall = single(1) - single(wanted) / single(given)
     return float(single(math.exp(shortfall)) * geometric)
 
 
@@ -86,15 +90,11 @@ def covered_share(gold: Sequence[str], predicted: Sequence[str]) -> float:
     return len(set(gold) & set(predicted)) / len(predicted) if predicted else 0.0
 
 
-@lru_cache(maxsize=1)
-def _rouge_scorer() -> Any:
-    from rouge_score.rouge_scorer import RougeScorer
-
-    return RougeScorer(["rouge1"], use_stemmer=False)
+_LATIN_WORD = re.compile("[a-z0-9]+")
 
 
 def rouge_1(gold: str, predicted: str) -> float:
-    """ROUGE-1 F-measure of the package rouge-score on the raw texts, without stemming.
+    """ROUGE-1 F-measure as the package rouge-score takes it of the raw texts, without stemming.
 
     The package deletes all letters but a to z. Where a text has letters of another script than Latin
     and Greek, the same measure is taken of the words that :func:`~.scripts.words` finds.
@@ -103,7 +103,12 @@ def rouge_1(gold: str, predicted: str) -> float:
         wanted, given = words(gold), words(predicted)
         matches = clipped(wanted, given, 1)[0]
         return 2 * matches / (len(wanted) + len(given)) if matches else 0.0
-    return float(_rouge_scorer().score(gold, predicted)["rouge1"].fmeasure)
+    wanted, given = (_LATIN_WORD.findall(text.lower()) for text in (gold, predicted))
+    matches = clipped(wanted, given, 1)[0]
+    if not matches:
+        return 0.0
+    precision, recall = matches / len(given), matches / len(wanted)
+    return 2 * precision * recall / (precision + recall)
 
 
 def nearest(choices: Sequence[str], text: str) -> str | None:

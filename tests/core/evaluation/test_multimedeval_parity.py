@@ -138,6 +138,19 @@ def test_bleu_is_that_of_nltk_bit_by_bit(gold: list[str], predicted: list[str]) 
     assert [nltk_bleu(gold, predicted, [each])[0] for each in SETS] == expected
 
 
+TEXTS = st.lists(
+    st.sampled_from(
+        ["Lung", "the", "x-ray", "2.5", "T2", "\u00e9", "\u0130", "_", "left\tlobe", "!"]
+    )
+).map(" ".join)
+
+
+@given(gold=TEXTS, predicted=TEXTS)
+def test_rouge_1_is_that_of_rouge_score_bit_by_bit(gold: str, predicted: str) -> None:
+    scorer = pytest.importorskip("rouge_score.rouge_scorer").RougeScorer(["rouge1"])
+    assert rouge_1(gold, predicted) == float(scorer.score(gold, predicted)["rouge1"].fmeasure)
+
+
 @given(gold=TOKENS, predicted=TOKENS, order=st.integers(1, 4))
 def test_matches_are_those_of_counted_ngrams(
     gold: list[str], predicted: list[str], order: int

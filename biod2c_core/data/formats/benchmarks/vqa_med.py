@@ -9,6 +9,7 @@ here between ``#``, as the profile ``vqa-med`` reads them.
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -92,10 +93,14 @@ def _folders(path: Path) -> list[Path]:
     """The folder, its sub-folders and theirs, as many as a release has."""
     found, level = [path], [path]
     for _ in range(2):
-        inner = [each for folder in level for each in sorted(folder.iterdir()) if each.is_dir()]
-        level = inner[:_MOST_FOLDERS]
+        level = [each for folder in level for each in _folders_in(folder)][:_MOST_FOLDERS]
         found += level
     return found
+
+
+def _folders_in(folder: Path) -> list[Path]:
+    with os.scandir(folder) as entries:  # no look at each of a hundred thousand images
+        return sorted(Path(entry.path) for entry in entries if entry.is_dir())
 
 
 def _files(path: Path) -> list[tuple[_Part, Path]]:

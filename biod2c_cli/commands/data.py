@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Optional
 import typer
 
 from biod2c_cli import completion, console
+from biod2c_cli.commands.data_harness import export_vlmevalkit, shuffle_choices
 from biod2c_cli.commands.data_queue import queue
 from biod2c_cli.commands.data_text import MinConfidence, print_text, scrub_text, text_finder
 from biod2c_cli.options import PLAIN, AsJson, ImageRoot
@@ -53,8 +54,9 @@ def import_(
 ) -> None:
     """Turn a published data set into this project's records.
 
-    Formats: jsonl, vqa-rad, slake, path-vqa, pmc-vqa, llava-med, biovgq, pmc-oa, hub-parquet, csv,
-    image-folder; without one it is detected. Bad rows go to OUT.rejected.jsonl with file, line and
+    Formats: vqa-med, omnimedvqa, medxpertqa, probmed, mmmu, vlmevalkit, jsonl, vqa-rad, slake,
+    path-vqa, pmc-vqa, llava-med, biovgq, pmc-oa, hub-parquet, csv, image-folder; without one it is
+    detected. Bad rows go to OUT.rejected.jsonl with file, line and
     reason, and the exit code is 3.
     """
     from biod2c_core.data.formats import ReadOptions
@@ -255,3 +257,5 @@ def mix(
 
 app.command("queue")(queue)
 app.command("scrub-text")(scrub_text)
+app.command("shuffle-choices")(shuffle_choices)
+app.command("export-vlmevalkit")(export_vlmevalkit)

@@ -217,12 +217,15 @@ def _print_table(table: Table) -> None:
 
 def _print(result: Analysis) -> None:
     from biod2c_core.evaluation.report.confidence import confidence_table
+    from biod2c_core.evaluation.report.positions import positions_table
     from biod2c_core.evaluation.report.tables import score_table
 
     found = result.to_dict()
     _print_table(score_table(found))
     if found["confidence"]:
         _print_table(confidence_table(found["confidence"]))
+    if found["position_bias"]:
+        _print_table(positions_table(found["position_bias"]))
 
 
 @app.command()

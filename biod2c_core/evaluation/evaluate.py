@@ -32,6 +32,7 @@ from biod2c_core.evaluation.predict.predictions_file import (
 from biod2c_core.evaluation.predict.sharding import Job, absorb_shards, predict_on
 from biod2c_core.evaluation.report.confidence import confidence_table
 from biod2c_core.evaluation.report.html import to_html
+from biod2c_core.evaluation.report.positions import positions_table
 from biod2c_core.evaluation.report.tables import score_table, to_latex, to_markdown
 from biod2c_core.evaluation.score.profiles import DEFAULT_PROFILE, get_profile
 from biod2c_core.evaluation.score.score import Evaluation, check_scorable, score
@@ -316,6 +317,8 @@ def write_run(folder: Path, analysis: Analysis, images: Path) -> None:
     tables = [score_table(result)]
     if result["confidence"]:
         tables.append(confidence_table(result["confidence"]))
+    if result["position_bias"]:
+        tables.append(positions_table(result["position_bias"]))
     texts = {
         "report.md": "\n".join(map(to_markdown, tables)),
         "report.tex": "\n".join(map(to_latex, tables)),

@@ -24,7 +24,8 @@ def find_data(data: str | Path) -> Path:
 
     Args:
         data: A path; or, where nothing is there, the name of a published data set, in any spelling.
-            It is looked for among the folders of ``BIOD2C_DATA``, by the layout of their files.
+            It is looked for among the folders of ``BIOD2C_DATA``, by the layout of their files, and then
+            among its record files, by name: ``mmmu.jsonl``.
 
     Raises:
         InputError: There is neither such a path nor such a data set.
@@ -47,4 +48,9 @@ def find_data(data: str | Path) -> Path:
     for folder in sorted(Path(root).iterdir()) if Path(root).is_dir() else []:
         if FORMATS[wanted].detect(folder) and find_format(folder).name == wanted:
             return folder
-    raise InputError(f"no {wanted} data set among the folders of {root}", "Give its path.")
+    if (imported := Path(root) / f"{wanted}.jsonl").is_file():
+        return imported
+    raise InputError(
+        f"no {wanted} data set among the folders of {root}, and no {wanted}.jsonl in it",
+        "Give its path.",
+    )

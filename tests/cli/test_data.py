@@ -254,3 +254,50 @@ def test_scrub_text_says_what_it_masked_and_what_became_a_png(
     partly = CliRunner().invoke(app.app, [*command[:-1], str(tmp_path / "other"), "--json"])
     assert partly.exit_code == 3
     assert json.loads(partly.stdout)["records_left_out"] == 1
+
+
+@pytest.fixture
+def choices(tmp_path: Path) -> Path:
+    """Six questions of multiple choice about two images."""
+    for name in "ab":
+        Image.new("RGB", (16, 16), (ord(name), 0, 0)).save(tmp_path / f"{name}.png")
+    tags = {"choice_a": "lung", "choice_b": "liver", "choice_c": "kidney", "answer_label": "A"}
+    rows = [
+        {"id": f"q{n}", "image": f"{'ab'[n % 2]}.png", "question": f"Which, {n}?", "answer": "lung"}
+        for n in range(6)
+    ]
+    path = tmp_path / "choices.jsonl"
+    path.write_text(
+        "".join(json.dumps({**row, "split": "test", "tags": tags}) + "\n" for row in rows)
+    )
+    return path
+
+
+def test_shuffle_choices_says_what_it_did(choices: Path, records: Path, tmp_path: Path) -> None:
+    out = tmp_path / "shuffled.jsonl"
+    result = run("shuffle-choices", choices, "-o", out, "--seed", 4)
+    assert result.exit_code == 0
+    assert f"6 questions shuffled, written to {out}" in result.stdout
+    shuffled = read_records(out)
+    assert {record.answer for record in shuffled} == {"lung"}
+    assert len({record.tags["answer_label"] for record in shuffled}) > 1
+    again = run("shuffle-choices", choices, "-o", tmp_path / "b.jsonl", "--seed", 4, "--json")
+    assert json.loads(again.stdout)["shuffled"] == 6
+    assert read_records(tmp_path / "b.jsonl") == shuffled
+    refused = run("shuffle-choices", records, "-o", tmp_path / "none.jsonl")
+    assert refused.exit_code == 2
+    assert "no multiple choice to shuffle" in refused.stderr
+
+
+def test_export_vlmevalkit_writes_a_table_that_is_read_again(choices: Path, tmp_path: Path) -> None:
+    table = tmp_path / "MyBench.tsv"
+    result = run("export-vlmevalkit", choices, "-o", table)
+    assert result.exit_code == 0
+    assert f"6 questions about 2 images written to {table}" in result.stdout
+    back = run("import", table, "-o", tmp_path / "back.jsonl")
+    assert back.exit_code == 0
+    assert [r.tags["answer_label"] for r in read_records(tmp_path / "back.jsonl")] == ["A"] * 6
+    refused = run("export-vlmevalkit", choices, "-o", tmp_path / "x.csv")
+    assert refused.exit_code == 2
+    assert "Call it NAME.tsv" in refused.stderr
+    assert run("export-vlmevalkit", choices, "-o", table, "--split", "train").exit_code == 2

@@ -448,3 +448,23 @@ def test_totals_of_a_profile_are_shown(profile: str, tmp_path: Path) -> None:
     # the pair of modality is half right, that of entity wholly
     assert "0.500" in found["ProbMed ACC"]
     assert "1.000" in found["ProbMed ACC w/o adversary"]
+
+
+def test_multiple_choice_has_a_table_of_its_letters(data: Path, tmp_path: Path) -> None:
+    tags = {"choice_a": "lung", "choice_b": "liver", "choice_c": "brain", "answer_label": "B"}
+    rows = [
+        {**json.loads(line), "answer": "liver", "tags": tags}
+        for line in data.read_text("utf-8").splitlines()
+    ]
+    data.write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
+    theirs = answer_file(tmp_path, {"0": "A", "1": "B", "2": "a liver", "3": "A"})
+    run = tmp_path / "run"
+    options = ("--predictions", theirs, "--profile", "medevalkit-mcq", "-o", run)
+    result = invoke(data, *options)
+    assert result.exit_code == 0, result.output
+    assert "Letters" in result.stdout
+    found = json.loads((run / "result.json").read_text())["position_bias"]
+    assert [each["chosen"] for each in found["positions"]] == [2, 1, 0]
+    assert found["unread"] == 1
+    assert "choice ACC" in (run / "report.md").read_text()
+    assert "<h2>Letters</h2>" in (run / "report.html").read_text()

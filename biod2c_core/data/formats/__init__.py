@@ -25,6 +25,7 @@ from biod2c_core.data.formats.base import (
     first_names,
     jsonl_rows,
 )
+from biod2c_core.data.formats.benchmarks import BENCHMARKS
 from biod2c_core.data.formats.fields.columns import missing_columns
 from biod2c_core.data.formats.rows import csv_rows
 from biod2c_core.data.formats.rows.json_array import iter_json_array
@@ -46,6 +47,7 @@ __all__ = [
 
 # Detection asks in this order, the narrower layout first.
 _ORDER = (
+    *BENCHMARKS,
     jsonl.FORMAT,
     vqa_rad.FORMAT,
     slake.FORMAT,

@@ -6,13 +6,10 @@ folder, each once, under a name made of its content: the rows of one image get t
 
 from __future__ import annotations
 
-import hashlib
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from biod2c_core.atomic import atomic_open
 from biod2c_core.data.formats.base import (
     Converter,
     Format,
@@ -25,47 +22,15 @@ from biod2c_core.data.formats.base import (
 )
 from biod2c_core.data.formats.fields.columns import TableRows, find_columns, missing_columns
 from biod2c_core.data.formats.fields.notes import ID_TWICE
-from biod2c_core.data.images import MAX_BYTES
-from biod2c_core.errors import BioD2CError, InputError, MissingDependencyError
-
-ROWS_AT_ONCE = 16
-_MAGIC = {
-    b"\xff\xd8\xff": ".jpg",
-    b"\x89PNG": ".png",
-    b"GIF8": ".gif",
-    b"BM": ".bmp",
-    b"II*\0": ".tif",
-    b"MM\0*": ".tif",
-    b"RIFF": ".webp",
-}
+from biod2c_core.data.formats.rows.parquet_rows import iter_parquet
+from biod2c_core.data.formats.rows.pictures import store_picture
+from biod2c_core.errors import InputError
 
 
 def _files(path: Path) -> list[Path]:
     if path.is_file():
         return [path] if path.suffix == ".parquet" else []
     return sorted(path.glob("*.parquet")) or sorted(path.glob("data/*.parquet"))
-
-
-def _store(image: Any, folder: Path) -> str:
-    """Write an image's bytes under a name made of them; returns the name.
-
-    Raises:
-        ValueError: There are no bytes of an image.
-    """
-    if isinstance(image, list) and len(image) == 1:
-        image = image[0]
-    data = image.get("bytes") if isinstance(image, dict) else image
-    if not isinstance(data, bytes) or not data:
-        kind = "nothing" if data is None or data == b"" else f"{type(data).__name__}"
-        raise ValueError(f"field 'image' holds no bytes of an image, but {kind}")
-    suffix = next((end for magic, end in _MAGIC.items() if data.startswith(magic)), None)
-    if suffix is None or len(data) > MAX_BYTES:
-        raise ValueError("field 'image' is not a JPEG, PNG, GIF, BMP, TIFF or WebP")
-    name = hashlib.sha256(data).hexdigest()[:24] + suffix
-    if not (folder / name).exists():
-        with atomic_open(folder / name, "wb") as file:
-            file.write(data)
-    return name
 
 
 def _converter(file: Path, options: ReadOptions, source: str, elsewhere: set[str]) -> Converter:
@@ -78,7 +43,7 @@ def _converter(file: Path, options: ReadOptions, source: str, elsewhere: set[str
         columns = find_columns(row)
         if missing := missing_columns(columns):
             raise ValueError(f"the columns are {', '.join(row)}; missing: {missing}")
-        fields = table.convert(number, row, _store(row[columns["image"]], folder))
+        fields = table.convert(number, row, store_picture(row[columns["image"]], folder))
         if fields["id"] in earlier:  # published splits often count from 0 each
             options.notes.add(ID_TWICE, file.name)
             fields["id"] = f"{file.stem}-{fields['id']}"
@@ -86,37 +51,6 @@ def _converter(file: Path, options: ReadOptions, source: str, elsewhere: set[str
         return fields
 
     return convert
-
-
-def _open(file: Path) -> Any:
-    """The file as a streaming table, its images left as bytes."""
-    try:
-        import datasets
-    except ImportError as error:
-        raise MissingDependencyError("datasets", "data") from error
-    torch_available = datasets.config.TORCH_AVAILABLE
-    try:
-        # A table that can go into a DataLoader costs an import of torch, 250 MB, for nothing here.
-        datasets.config.TORCH_AVAILABLE = "torch" in sys.modules
-        table = datasets.IterableDataset.from_parquet(str(file), batch_size=ROWS_AT_ONCE)
-        for name, kind in (table.features or {}).items():
-            if isinstance(kind, datasets.Image):
-                table = table.cast_column(name, datasets.Image(decode=False))
-        return table
-    finally:
-        datasets.config.TORCH_AVAILABLE = torch_available
-
-
-def _rows(file: Path) -> Iterator[tuple[int, Any]]:
-    try:
-        yield from enumerate(_open(file), start=1)
-    except BioD2CError:
-        raise
-    except Exception as error:  # pyarrow and datasets raise their own families
-        reason = " ".join(str(error).split())[:200]
-        raise InputError(
-            f"{file} is not a readable parquet file ({reason})", "Download it again."
-        ) from error
 
 
 def _read(path: Path, options: ReadOptions) -> Iterator[Row]:
@@ -129,7 +63,7 @@ def _read(path: Path, options: ReadOptions) -> Iterator[Row]:
     ids: set[str] = set()
     for file in _files(path):
         convert = _converter(file, options, source, ids)
-        yield from convert_rows(file, _rows(file), convert, None, options.notes)
+        yield from convert_rows(file, iter_parquet(file), convert, None, options.notes)
 
 
 FORMAT = Format(

@@ -1,7 +1,9 @@
 """PMC-VQA: ``train.csv`` and ``test.csv`` (version 2: ``train_2.csv``, ``test_2.csv``) and images.
 
-The releases differ in their headers: the answer is ``Answer`` or ``Anwser``, a text beside an
-``Answer_label``, or the letter itself; ``Caption`` may be there.
+By the data card xmcmic/PMC-VQA (now RadGenome/PMC-VQA): ``test.csv`` has 50,000 questions,
+``test_clean.csv`` 2,000, checked by people, ``test_2.csv`` 33,430. The releases differ in their headers:
+the answer is ``Answer`` or ``Anwser``, a text beside an ``Answer_label``, or the letter itself;
+``Caption`` may be there.
 """
 
 from __future__ import annotations
@@ -34,6 +36,7 @@ from biod2c_core.data.formats.rows.csv_rows import is_csv, iter_csv
 
 VERSIONS = (("train.csv", "test.csv"), ("train_2.csv", "test_2.csv"), ("train2.csv", "test2.csv"))
 IMAGE_FOLDERS = ("images", "images_2", "images2", "figures")
+IMAGE_FOLDERS_2 = ("images_2", "images2", "figures", "images")  # version 2 beside version 1
 COLUMNS = {f"choice {letter.lower()}": letter for letter in LETTERS}
 _PUBLISHED = ("Figure_path", "Question", "Answer", "Anwser", "Answer_label", "Caption")
 TAKEN = (
@@ -115,8 +118,9 @@ def _converter(file: Path, prefix: str, notes: Notes) -> Converter:
 
 
 def _read(path: Path, options: ReadOptions) -> Iterator[Row]:
-    prefix = image_prefix(folder_of(path), *IMAGE_FOLDERS)
     for file in _files(path):
+        folders = IMAGE_FOLDERS_2 if file.stem.endswith("2") else IMAGE_FOLDERS
+        prefix = image_prefix(folder_of(path), *folders)
         convert = _converter(file, prefix, options.notes)
         rows = iter_csv(file, options.notes)
         yield from convert_rows(file, rows, convert, TAKEN, options.notes)

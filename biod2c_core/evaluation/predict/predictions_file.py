@@ -214,10 +214,11 @@ def check_complete(
 
 
 def split_checksum(records: Iterable[Record]) -> str:
-    """SHA-256 over id, image, question, answer and answer type of the records, sorted by id."""
+    """SHA-256 over id, image, question, answer, answer type and choices of the records, sorted by id."""
     digest = hashlib.sha256()
     for record in sorted(records, key=lambda record: record.id):
         row = [record.id, record.image, record.question, record.answer, record.answer_type]
+        row += sorted(f"{k}={v}" for k, v in record.tags.items() if k.startswith("choice_"))
         digest.update(json.dumps(row, ensure_ascii=True).encode() + b"\n")
     return digest.hexdigest()
 

@@ -18,6 +18,7 @@ from PIL import Image
 from biod2c_core.data.images import load_image
 from biod2c_core.errors import ImageError
 from biod2c_core.evaluation.report.confidence import confidence_section
+from biod2c_core.evaluation.report.positions import positions_table
 from biod2c_core.evaluation.report.svg import DotRow, dot_plot
 from biod2c_core.evaluation.report.tables import number, result_title, score_table
 from biod2c_core.evaluation.score.profiles import Profile
@@ -156,5 +157,6 @@ def to_html(analysis: Analysis, image_root: Path) -> str:
         scores=dot_plot(_score_rows(result, profile), "Scores with intervals and baselines"),
         breakdown=_breakdown(result, profile),
         confidence=confidence_section(result["confidence"]),
+        positions=positions_table(bias) if (bias := result["position_bias"]) else None,
         data=_embedded(analysis.evaluation.questions, image_root),
     ).html

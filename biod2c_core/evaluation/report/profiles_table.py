@@ -6,8 +6,6 @@ from typing import Any
 
 from biod2c_core.evaluation.report.tables import Cell, Table, interval, number
 
-_SMALL = 5e-4
-
 
 def profiles_table(result: dict[str, Any]) -> Table:
     """One row for each column of each convention.
@@ -19,12 +17,12 @@ def profiles_table(result: dict[str, Any]) -> Table:
     for profile in result["profiles"]:
         head = f"{profile['name']} {profile['version']}"
         for score in profile["scores"].values():
-            cells = [score["label"], _shown(score["value"]), interval(score)]
+            cells = [score["label"], number(score["value"]), interval(score)]
             rows.append([head, *cells, str(score["questions"])])
             head = ""
         for key, total in profile["totals"].items():
             count = key.endswith("_answers")
-            shown = str(int(total["value"])) if count else _shown(total["value"])
+            shown = str(int(total["value"])) if count else number(total["value"])
             rows.append([head, total["label"], shown, "", ""])
             head = ""
     data = result["data"]
@@ -42,7 +40,3 @@ def profiles_table(result: dict[str, Any]) -> Table:
     ]
     columns = ["profile", "metric", "value", "95% interval", "questions"]
     return Table(title, columns, [[Cell(text) for text in row] for row in rows], notes, 2)
-
-
-def _shown(value: float) -> str:
-    return f"{value:.1e}" if 0 < value < _SMALL else number(value)

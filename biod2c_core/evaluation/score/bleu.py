@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import math
 import sys
-from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -39,6 +38,8 @@ def nltk_bleu(
 def _nltk_bleu(
     gold: tuple[str, ...], predicted: tuple[str, ...], weights: tuple[tuple[float, ...], ...]
 ) -> tuple[float, ...]:
+    if not set(gold) & set(predicted):
+        return (0.0,) * len(weights)  # as nltk, in a tenth of the time
     found = sentence_bleu([gold], predicted, weights=list(weights), smoothing_function=_smallest)
     return tuple(float(value) for value in (found if len(weights) > 1 else [found]))
 
@@ -63,12 +64,22 @@ def old_nltk_bleu_4(gold: Sequence[str], predicted: Sequence[str]) -> float:
 
 def clipped(gold: Sequence[str], predicted: Sequence[str], order: int) -> tuple[int, int]:
     """Clipped n-gram matches, and how many n-grams the prediction has (at least 1)."""
-    wanted, given = _ngrams(gold, order), _ngrams(predicted, order)
-    return sum((wanted & given).values()), max(1, sum(given.values()))
+    total = max(1, len(predicted) - order + 1)
+    left: dict[object, int] = {}
+    for ngram in _ngrams(gold, order):
+        left[ngram] = left.get(ngram, 0) + 1
+    matches = 0
+    for ngram in _ngrams(predicted, order):
+        if count := left.get(ngram):
+            left[ngram] = count - 1
+            matches += 1
+    return matches, total
 
 
-def _ngrams(tokens: Sequence[str], order: int) -> Counter[tuple[str, ...]]:
-    return Counter(tuple(tokens[i : i + order]) for i in range(len(tokens) - order + 1))
+def _ngrams(tokens: Sequence[str], order: int) -> Iterable[object]:
+    if order == 1:
+        return tokens
+    return zip(*(tokens[start:] for start in range(order)), strict=False)
 
 
 def brevity(gold: int, predicted: int) -> float:
@@ -91,8 +102,8 @@ def torchmetrics_bleu(
     single = np.float32
     values, logs, dead = [], [], False
     for order in range(1, highest + 1):
-        matches, total = clipped(gold, predicted, order)
-        dead = dead or matches == 0
+        matches, total = (0, 1) if dead else clipped(gold, predicted, order)
+        dead = matches == 0
         if dead:
             values.append(0.0)
             continue

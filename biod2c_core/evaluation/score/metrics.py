@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Callable, Collection, Sequence
 from functools import lru_cache
@@ -10,23 +11,20 @@ from typing import Any
 import numpy as np
 from cydifflib import SequenceMatcher  # difflib's results, five times as fast
 
+from biod2c_core.evaluation.score.bleu import clipped
 from biod2c_core.evaluation.score.scripts import has_other_script, words
 
 
 def set_recall(gold: Collection[str], predicted: Collection[str]) -> float:
     """Share of the gold's distinct tokens that the prediction has; 0 for an empty gold."""
-    wanted = set(gold)
-    return len(wanted & set(predicted)) / len(wanted) if wanted else 0.0
+    wanted = frozenset(gold)  # a frozen set is taken as it is
+    return len(wanted & frozenset(predicted)) / len(wanted) if wanted else 0.0
 
 
 def set_f1(gold: Collection[str], predicted: Collection[str]) -> float:
     """F1 of distinct tokens with MultiMedEval's epsilon: 2PR / (P + R + 1e-8)."""
     recall, precision = set_recall(gold, predicted), set_recall(predicted, gold)
     return 2 * (precision * recall) / (precision + recall + 1e-8)
-
-
-def _unigram_matches(gold: Sequence[str], predicted: Sequence[str]) -> int:
-    return sum((Counter(gold) & Counter(predicted)).values())
 
 
 def multiset_overlap(gold: Sequence[str], predicted: Sequence[str]) -> tuple[float, float, float]:
@@ -53,6 +51,9 @@ def covered_share(gold: Sequence[str], predicted: Sequence[str]) -> float:
     return len(set(gold) & set(predicted)) / len(predicted) if predicted else 0.0
 
 
+_LATIN_WORD = re.compile("[a-z0-9]+")
+
+
 @lru_cache(maxsize=1)
 def _rouge_scorer() -> Any:
     from rouge_score.rouge_scorer import RougeScorer
@@ -68,8 +69,10 @@ def rouge_1(gold: str, predicted: str) -> float:
     """
     if has_other_script(gold) or has_other_script(predicted):
         wanted, given = words(gold), words(predicted)
-        matches = _unigram_matches(wanted, given)
+        matches = clipped(wanted, given, 1)[0]
         return 2 * matches / (len(wanted) + len(given)) if matches else 0.0
+    if not set(_LATIN_WORD.findall(gold.lower())) & set(_LATIN_WORD.findall(predicted.lower())):
+        return 0.0  # as the package, in a tenth of the time
     return float(_rouge_scorer().score(gold, predicted)["rouge1"].fmeasure)
 
 

@@ -77,6 +77,7 @@ def score_all(
     # conventions of ours look at nothing else of a record; one of another package may
     known = all(is_ours(profile) for profile in profiles)
     same: dict[tuple[object, ...], int] = {}
+    empty = [np.nan] * width
     for row, record in enumerate(records):
         answer = predictions[record.id].answer
         further = () if known else (record.question, record.image, record.source, record.caption)
@@ -84,9 +85,11 @@ def score_all(
         if (first := same.setdefault(key, row)) != row:
             values[row] = values[first]
         else:
+            cells = empty.copy()  # a list: cells of an array cost more than the rules
             for rule, place in zip(rules, places, strict=True):
                 for name, value in rule(record, answer).items():
-                    values[row, place[name]] = value
+                    cells[place[name]] = value
+            values[row] = cells
         if row % _REPORT_EVERY == _REPORT_EVERY - 1:
             advance(_REPORT_EVERY)
     advance(len(records) % _REPORT_EVERY)

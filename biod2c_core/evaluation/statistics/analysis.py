@@ -23,6 +23,7 @@ from biod2c_core.evaluation.statistics.intervals import (
     breakdown,
     intervals,
 )
+from biod2c_core.evaluation.statistics.positions import PositionBias, position_bias
 
 BASELINES = {"majority": majority, "question_only": question_only}
 Estimates = dict[str, Estimate]
@@ -52,6 +53,7 @@ class Analysis:
         judged: What a language model thinks of the answers; None where it was not asked.
         confidence: What the answers' confidences are worth; None where there are none.
         masked: The answers with the text in the pixels masked; None where that was not asked for.
+        positions: Whether answers hang on the letters; None where nothing is multiple choice.
     """
 
     evaluation: Evaluation
@@ -64,6 +66,7 @@ class Analysis:
     judged: Judged | None = None
     confidence: Confidence | None = None
     masked: MaskedText | None = None
+    positions: PositionBias | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Everything but the questions, as JSON-ready values."""
@@ -84,6 +87,7 @@ class Analysis:
             "contamination": self.contamination.to_dict() if self.contamination else None,
             "unseen_images_only": _to_dicts(self.clean),
             "confidence": self.confidence.to_dict() if self.confidence else None,
+            "position_bias": self.positions.to_dict() if self.positions else None,
             "breakdown": {
                 tag: {value: _to_dicts(columns) for value, columns in values.items()}
                 for tag, values in self.breakdown.items()
@@ -131,6 +135,7 @@ def analyse(
         contamination=contamination,
         clean=clean,
         confidence=assess_confidence(evaluation.questions),
+        positions=position_bias(evaluation.questions),
     )
 
 

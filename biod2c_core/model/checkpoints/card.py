@@ -20,15 +20,15 @@ _LIMITS = """- Research software, no medical device: do not use its answers for 
 - It has whatever biases the data above have; nobody has tested it on patients."""
 _USE = """Research on biomedical visual question answering: to reproduce, compare and extend. Not for
 patients, not for decisions about anybody's health, not as a source of facts."""
-_COLUMNS = (
-    "closed_accuracy",
-    "open_accuracy",
-    "open_recall",
-    "bleu_1",
-    "rouge_1",
-    "token_recall",
-    "exact_match",
-)
+COLUMNS = {  # and their names, as in every other output
+    "closed_accuracy": "closed ACC",
+    "open_accuracy": "open ACC",
+    "open_recall": "open token recall",
+    "bleu_1": "BLEU-1",
+    "rouge_1": "ROUGE-1 (rouge-score)",
+    "token_recall": "token recall",
+    "exact_match": "EM",
+}
 
 
 @dataclass(frozen=True)
@@ -161,9 +161,9 @@ def _data(run: Mapping[str, Any], facts: CardFacts) -> str:
 def _metrics(results: Sequence[Mapping[str, Any]]) -> str:
     if not results:
         return "Not stated by whoever made this checkpoint."
-    shown = [name for name in _COLUMNS if any(name in each["scores"] for each in results)]
+    shown = [name for name in COLUMNS if any(name in each["scores"] for each in results)]
     lines = [
-        f"| data | split | questions | profile | {' | '.join(shown)} |",
+        f"| data | split | questions | profile | {' | '.join(COLUMNS[name] for name in shown)} |",
         "|" + "---|" * (4 + len(shown)),
     ]
     for result in results:

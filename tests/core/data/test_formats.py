@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
+import benchmark_layouts as made
 import layouts
 import pytest
 from hypothesis import given, settings
@@ -20,11 +21,23 @@ from biod2c_core.data.importing import import_records
 from biod2c_core.data.records import Record, parse_record, write_records
 from biod2c_core.errors import InputError, RecordError
 
-BUILDERS = [pytest.param(builder, id=builder.__name__) for builder in layouts.LAYOUTS]
+LAYOUTS = {
+    **layouts.LAYOUTS,
+    made.vqa_med_2019: ("vqa-med", 7),
+    made.vqa_med_2020: ("vqa-med", 4),
+    made.vqa_med_2021: ("vqa-med", 3),
+    made.omnimedvqa: ("omnimedvqa", 3),
+    made.medxpertqa: ("medxpertqa", 3),
+    made.probmed: ("probmed", 18),
+    made.mmmu: ("mmmu", 8),
+    made.gmai_mmbench: ("vlmevalkit", 4),
+    made.pmc_vqa_release: ("pmc-vqa", 4),
+}
+BUILDERS = [pytest.param(builder, id=builder.__name__) for builder in LAYOUTS]
 
 
 def build(builder: Callable[[Path], Path], folder: Path) -> Path:
-    if builder is layouts.hub_parquet:
+    if builder in (layouts.hub_parquet, made.mmmu):
         pytest.importorskip("datasets", reason="the extra 'data' is not installed")
     return builder(folder / "set")
 
@@ -35,7 +48,7 @@ def test_detect_import_and_find_every_image(
     builder: Callable[[Path], Path], place: str, tmp_path: Path
 ) -> None:
     source = build(builder, tmp_path)
-    name, count = layouts.LAYOUTS[builder]
+    name, count = LAYOUTS[builder]
     assert find_format(source).name == name
     out = tmp_path / place / "out.jsonl"
     report = import_records(source, out)
@@ -52,7 +65,7 @@ def test_detect_import_and_find_every_image(
 
 
 def test_every_format_has_a_layout_here() -> None:
-    assert {name for name, _ in layouts.LAYOUTS.values()} == set(FORMATS)
+    assert {name for name, _ in LAYOUTS.values()} == set(FORMATS)
 
 
 def test_slake(tmp_path: Path) -> None:

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import json
 import math
+import warnings
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from nltk.translate.bleu_score import sentence_bleu
+from rouge_score.rouge_scorer import RougeScorer
 from varied_predictions import PLAIN_GOLDS, vary
 
 from biod2c_core.data.records import Record
 from biod2c_core.evaluation.predict.predictions_file import Prediction
-from biod2c_core.evaluation.score.bleu import torchmetrics_bleu
+from biod2c_core.evaluation.score.bleu import clipped, nltk_bleu, torchmetrics_bleu
 from biod2c_core.evaluation.score.metrics import rouge_1, set_f1, set_recall
 from biod2c_core.evaluation.score.normalize import vqa_clean
 from biod2c_core.evaluation.score.profiles import get_profile
@@ -126,6 +131,43 @@ def test_bleu_1_agrees_with_nltk(gold: str, predicted: str) -> None:
     assert torchmetrics_bleu(gold.split(), predicted.split())[0] == bleu_1(
         gold.split(), predicted.split()
     )
+
+
+TOKENS = st.lists(st.sampled_from(["a", "b", "c", "the", ""]), max_size=9)
+SETS = ((1,), (0, 1), (0.5, 0.5), (0.25, 0.25, 0.25, 0.25), (1 / 3, 1 / 3, 1 / 3), (0, 0, 0, 1))
+
+
+@given(gold=TOKENS, predicted=TOKENS)
+def test_bleu_is_that_of_nltk_bit_by_bit(gold: list[str], predicted: list[str]) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # nltk's, about orders without a match
+        expected = [float(sentence_bleu([gold], predicted, weights=each)) for each in SETS]
+    assert nltk_bleu(gold, predicted, SETS) == expected
+    assert [nltk_bleu(gold, predicted, [each])[0] for each in SETS] == expected
+
+
+TEXTS = st.lists(
+    st.sampled_from(
+        ["Lung", "the", "x-ray", "2.5", "T2", "\u00e9", "\u0130", "_", "left\tlobe", "!"]
+    )
+).map(" ".join)
+
+
+@given(gold=TEXTS, predicted=TEXTS)
+def test_rouge_1_is_that_of_rouge_score_bit_by_bit(gold: str, predicted: str) -> None:
+    scorer = RougeScorer(["rouge1"])
+    assert rouge_1(gold, predicted) == float(scorer.score(gold, predicted)["rouge1"].fmeasure)
+
+
+@given(gold=TOKENS, predicted=TOKENS, order=st.integers(1, 4))
+def test_matches_are_those_of_counted_ngrams(
+    gold: list[str], predicted: list[str], order: int
+) -> None:
+    def count(tokens: list[str]) -> Counter[tuple[str, ...]]:
+        return Counter(tuple(tokens[i : i + order]) for i in range(len(tokens) - order + 1))
+
+    both = count(gold) & count(predicted)
+    assert clipped(gold, predicted, order) == (both.total(), max(1, count(predicted).total()))
 
 
 def test_bleu_1_by_hand() -> None:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from biod2c_core.data.records import Record
 from biod2c_core.evaluation.predict.predictions_file import Prediction, read_predictions
-from biod2c_core.evaluation.score.profiles import get_profile, rule_profiles
+from biod2c_core.evaluation.score.profiles import get_profile, profile_names, rule_profiles
 from biod2c_core.evaluation.score.score import Evaluation, score
 
 WORDS = [
@@ -157,3 +157,34 @@ def test_5000_fuzzed_answers_never_crash(profile: str, tmp_path: Path) -> None:
     assert len(evaluation.questions) == 5000
     for value in means(evaluation).values():
         assert value is None or 0 <= value < 1
+
+
+# The one name of each kind of column, in every output; what follows says how it is counted
+NAMES = {
+    "closed_accuracy": "closed ACC",
+    "open_accuracy": "open ACC",
+    "choice_accuracy": "choice ACC",
+    "token_recall": "token recall",
+    "token_f1": "token F1",
+    "open_recall": "open token recall",
+    "open_precision": "open token precision",
+    "open_f1": "open token F1",
+    "open_bleu_1": "open BLEU-1",
+    "bleu_1": "BLEU-1",
+    "open_rouge_1": "open ROUGE-1 (rouge)",
+    "rouge_1": "ROUGE-1 (rouge-score)",
+    "exact_match": "EM",
+    "accuracy": "ACC",
+}
+
+
+@pytest.mark.parametrize("name", profile_names())
+def test_a_column_has_the_same_name_in_every_profile(name: str) -> None:
+    profile = get_profile(name)
+    for metric in profile.metrics:
+        kind = max((key for key in NAMES if metric.key.startswith(key)), key=len, default=None)
+        if kind is not None:
+            assert metric.label.startswith(NAMES[kind]), (name, metric.key)
+    labels = [metric.label for metric in (*profile.metrics, *profile.total_metrics)]
+    assert len(set(labels)) == len(labels)
+    assert not {"ROUGE-1", "accuracy", "recall", "opened ACC"} & set(labels)

@@ -248,3 +248,30 @@ def test_the_column_of_the_plots_can_be_chosen(page: Page) -> None:
     )
     shown = "[...document.querySelectorAll('figure[data-metric]')].filter(f => !f.hidden)"
     assert page.run(f"{shown}.map(f => f.dataset.metric)") == ["bleu_1", "bleu_1"]
+
+
+def test_no_table_prints_a_power_of_ten() -> None:
+    from biod2c_core.evaluation.report.profiles_table import profiles_table
+
+    tiny = {"label": "open BLEU-4", "value": 1.6e-308, "low": 0.0, "high": 3e-7, "questions": 9}
+    profile = {"name": "medevalkit", "version": "1", "scores": {"open_bleu_4": tiny}}
+    totals = {
+        "printed_open_acc": {"label": "printed as open.acc", "value": 2.5e-5},
+        "empty_answers": {"label": "empty answers", "value": 3.0},
+    }
+    data = {"source": "x", "split": "test", "checksum": "0" * 64}
+    counts = dict.fromkeys(
+        ("closed_by_type", "open_by_type", "closed_by_answer", "open_by_answer"), 0
+    )
+    result = {
+        "profiles": [{**profile, "totals": totals}],
+        "data": data | counts,
+        "predictions": None,
+        "need_a_judge": [],
+    }
+    shown = [[cell.text for cell in row[1:4]] for row in profiles_table(result).rows]
+    assert shown == [
+        ["open BLEU-4", "0.000", "0.000 - 0.000"],
+        ["printed as open.acc", "0.000", ""],
+        ["empty answers", "3", ""],
+    ]

@@ -18,7 +18,8 @@ from transformers import AutoModelForImageTextToText, AutoProcessor
 
 from biod2c_core.config import LoraSettings, StageSettings
 from biod2c_core.errors import CheckpointError, ConfigError, EndpointError, InputError
-from biod2c_core.model.checkpoints.card import CardFacts, model_card
+from biod2c_core.evaluation.score.profiles import get_profile
+from biod2c_core.model.checkpoints.card import COLUMNS, CardFacts, model_card
 from biod2c_core.model.checkpoints.export import export
 from biod2c_core.model.checkpoints.folder import load_model, load_processor, save_checkpoint
 from biod2c_core.model.checkpoints.hub import pull, push
@@ -141,6 +142,7 @@ def test_the_card_says_what_the_files_know(adapted: Path, result: Path) -> None:
     header = yaml.safe_load(card.split("---")[1])
     assert header["license"] == "apache-2.0"
     assert header["metrics"] == ["multimedeval"]
+    assert "| data | split | questions | profile | closed ACC | open ACC |" in card
     assert "| vqa_rad | test | 451 | multimedeval 1 | 0.582 [0.520, 0.640] | - |" in card
     assert "- Stage 2 of the paper's training, on `questions.jsonl`: 12 questions about 5" in card
     assert "/home/me" not in card
@@ -151,6 +153,12 @@ def test_the_card_says_what_the_files_know(adapted: Path, result: Path) -> None:
     for heading in ("Intended use", "Data", "Metrics", "Licences", "Limits"):
         assert f"\n## {heading}\n" in card
     assert "VQA-RAD (CC0-1.0)" in card
+
+
+def test_a_card_names_columns_as_the_profiles_do() -> None:
+    profiles = [get_profile(name) for name in ("multimedeval", "exact")]
+    labels = {metric.key: metric.label for profile in profiles for metric in profile.metrics}
+    assert COLUMNS.items() <= labels.items()
 
 
 def test_a_card_without_facts_says_so(checkpoint: Path, tmp_path: Path) -> None:

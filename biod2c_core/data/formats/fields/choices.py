@@ -5,6 +5,9 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Mapping
+from typing import Any
+
+from biod2c_core.data.formats.fields.values import yes_no_type
 
 LETTERS = "ABCDEFGH"
 _PREFIXES = {
@@ -36,7 +39,7 @@ def without_letters(choices: Mapping[str, str]) -> dict[str, str]:
         choices: Letter to text; empty texts are left out.
     """
     texts = {letter: text.strip() for letter, text in choices.items() if text.strip()}
-    own = {letter: _PREFIXES[letter].match(text) for letter, text in texts.items()}
+    own = {letter: _own_prefix(letter, text) for letter, text in texts.items()}
     every = len(texts) > 1 and all(own.values())
     return {
         letter: text[found.end() :]
@@ -44,6 +47,36 @@ def without_letters(choices: Mapping[str, str]) -> dict[str, str]:
         else text
         for letter, text in texts.items()
     }
+
+
+def _own_prefix(letter: str, text: str) -> re.Match[str] | None:
+    return _PREFIXES[letter].match(text) if letter in _PREFIXES else None
+
+
+def choice_fields(choices: Mapping[str, str], label: str, answer: str = "") -> dict[str, Any]:
+    """The fields of a record that a multiple-choice question has: answer, its type, and tags.
+
+    Args:
+        choices: Letter to text, as published.
+        label: The right letter; empty where none is published, or the answer is none of the choices.
+        answer: The answer then.
+
+    Raises:
+        ValueError: There are fewer than two choices or more than ``LETTERS`` has, or the label is none of
+            them.
+    """
+    texts = without_letters(choices)
+    if beyond := [letter for letter in texts if letter not in LETTERS]:
+        raise ValueError(f"there is a choice {beyond[0]!r}; {LETTERS[0]} to {LETTERS[-1]} are read")
+    if len(texts) < 2:
+        raise ValueError(f"a question with {len(texts)} choices is not multiple choice")
+    if label and label not in texts:
+        raise ValueError(f"the answer is {label!r}, but there are only the choices {[*texts]}")
+    answer = texts[label] if label else answer
+    tags = {f"choice_{letter.lower()}": text for letter, text in texts.items()}
+    if label:
+        tags["answer_label"] = label
+    return {"answer": answer, "answer_type": yes_no_type(answer), "tags": tags}
 
 
 def plain_choice(text: str) -> str:

@@ -14,6 +14,9 @@ ENCODING = "not UTF-8, read as"
 NO_CHOICE = "answers that are none of the choices"
 ID_TWICE = "ids used in two files, so named by file and id"
 LANGUAGE = "left out, in another language"
+NO_IMAGES = "left out, since their images are not published"
+SUBJECT = "left out, of another subject"
+FIRST_IMAGE = "questions about several images, read with the first"
 MOST_NAMES = 50
 _OTHERS = "(others)"
 

@@ -6,10 +6,10 @@ import csv
 import itertools
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from biod2c_core.data.formats.fields.notes import ENCODING, Notes
-from biod2c_core.data.formats.rows.text import WESTERN, open_text
+from biod2c_core.data.formats.rows.text import WESTERN, bounded_lines, open_text
 from biod2c_core.data.records import MAX_LINE_BYTES
 from biod2c_core.errors import InputError, RecordError
 
@@ -23,7 +23,9 @@ def is_csv(path: Path) -> bool:
     return path.suffix.lower() in SUFFIXES and path.is_file()
 
 
-def iter_csv(path: Path, notes: Notes | None = None) -> Iterator[tuple[int, Any]]:
+def iter_csv(
+    path: Path, notes: Notes | None = None, longest_field: int = MAX_FIELD
+) -> Iterator[tuple[int, Any]]:
     """Decode the rows below the header as dicts of texts; blank rows are skipped.
 
     The delimiter (comma, semicolon, tab or bar) is the one that cuts the header into most columns, or
@@ -32,6 +34,7 @@ def iter_csv(path: Path, notes: Notes | None = None) -> Iterator[tuple[int, Any]
     Args:
         path: The file.
         notes: Told of an encoding that was guessed.
+        longest_field: In characters; a row with a longer one is a bad row.
 
     Yields:
         The line on which the row ends, and the row; for a row that cannot be read, or has more
@@ -42,9 +45,8 @@ def iter_csv(path: Path, notes: Notes | None = None) -> Iterator[tuple[int, Any]
         RecordError: The header is malformed.
     """
     file, encoding = open_text(path)
-    csv.field_size_limit(MAX_FIELD)
     with file:
-        lines = _bounded_lines(file)
+        lines = bounded_lines(file, max(MAX_LINE_BYTES, 2 * longest_field))
         first, above = next(lines, ""), 0
         delimiter = ""
         if first.lower().startswith("sep=") and len(first.strip("\r\n")) == 5:
@@ -59,7 +61,7 @@ def iter_csv(path: Path, notes: Notes | None = None) -> Iterator[tuple[int, Any]
             raise InputError(f"{path} has no header", "The first line must name the columns.")
         if twice := next((name for name in header if name and header.count(name) > 1), None):
             raise RecordError(path, 1 + above, f"two columns are named {twice!r}", "Rename one.")
-        for line, row in _rows(reader, header, encoding):
+        for line, row in _rows(reader, header, encoding, longest_field):
             if notes is not None and encoding == WESTERN:
                 notes.add(ENCODING, f"{WESTERN}, {path.name}")
             yield line + above, row
@@ -77,8 +79,11 @@ def _delimiter(header: str) -> str:
     return max(DELIMITERS, key=columns)
 
 
-def _rows(reader: Any, header: list[str], encoding: str) -> Iterator[tuple[int, Any]]:
+def _rows(
+    reader: Any, header: list[str], encoding: str, longest_field: int
+) -> Iterator[tuple[int, Any]]:
     while True:
+        csv.field_size_limit(longest_field)  # of the process: another table may be read in between
         try:
             values = next(reader, None)
         except (csv.Error, ValueError) as error:
@@ -95,9 +100,3 @@ def _rows(reader: Any, header: list[str], encoding: str) -> Iterator[tuple[int, 
             if len(values) < len(header):
                 values += [""] * (len(header) - len(values))
             yield reader.line_num, dict(zip(header, values, strict=False))
-
-
-def _bounded_lines(file: IO[str]) -> Iterator[str]:
-    """Lines of at most ``MAX_LINE_BYTES`` characters; a longer one is cut into several."""
-    while line := file.readline(MAX_LINE_BYTES):
-        yield line

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import codecs
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
-from biod2c_core.data.records import bom_encoding
+from biod2c_core.data.records import MAX_LINE_BYTES, bom_encoding
 from biod2c_core.errors import InputError
 
 WESTERN = "cp1252"
@@ -83,3 +84,25 @@ def open_text(path: Path) -> tuple[IO[str], str]:
         return path.open(encoding=encoding, errors=errors, newline=""), encoding
     except OSError as error:
         raise InputError(f"cannot read {path}: {error.strerror}", "Check the path.") from error
+
+
+def bounded_lines(file: IO[str], longest: int = MAX_LINE_BYTES) -> Iterator[str]:
+    """The lines of a file, of at most so many characters; a longer one is cut into several."""
+    while line := file.readline(longest):
+        yield line
+
+
+def cut_lines(path: Path, delimiter: str) -> Iterator[tuple[int, list[str]]]:
+    """The lines of a text file that are not blank, cut at a delimiter; nothing is quoted.
+
+    Yields:
+        Line number, from 1, and the parts, without blanks around them.
+
+    Raises:
+        InputError: The file cannot be opened.
+    """
+    file, _ = open_text(path)
+    with file:
+        for number, line in enumerate(bounded_lines(file), start=1):
+            if line.strip():
+                yield number, [part.strip() for part in line.split(delimiter)]

@@ -145,10 +145,10 @@ PROFILE = Profile(
         Metric("probmed_first", "ProbMed ACC w/o adversary", "Without abnormality."),
         *(
             metric
-            for kind in KINDS
+            for kind, name in ((kind, kind.replace("_", " ")) for kind in KINDS)
             for metric in (
-                Metric(f"{kind}_accuracy", f"{kind} ACC", "Weighted over kinds of image."),
-                Metric(f"{kind}_first", f"{kind} ACC w/o adversary", "True questions alone."),
+                Metric(f"{kind}_accuracy", f"{name} ACC", "Weighted over kinds of image."),
+                Metric(f"{kind}_first", f"{name} ACC w/o adversary", "True questions alone."),
             )
             if metric.key != "abnormality_first"
         ),

@@ -35,7 +35,7 @@ PROFILE = Profile(
     version="2",
     summary="exact match without case and punctuation (biod2c's own)",
     metrics=(
-        Metric("exact_match", "exact match", "Share of exact answers, all questions."),
+        Metric("exact_match", "EM", "Share of exact answers, all questions."),
         *ACCURACY_METRICS,
         *BY_TYPE_METRICS,
     ),

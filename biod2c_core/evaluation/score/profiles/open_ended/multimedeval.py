@@ -32,16 +32,17 @@ def score_question(record: Record, prediction: str) -> dict[str, float]:
     """
     gold, predicted = vqa_clean(record.answer.lower().strip()), vqa_clean(prediction)
     gold_tokens, tokens = gold.split(), predicted.split()
-    recall = set_recall(gold_tokens, tokens)
+    wanted, given = frozenset(gold_tokens), frozenset(tokens)
+    recall = set_recall(wanted, given)
     values = {
         "bleu_1": torchmetrics_bleu(gold_tokens, tokens, 1)[0],
         "token_recall": recall,
-        "token_f1": set_f1(gold_tokens, tokens),
+        "token_f1": set_f1(wanted, given),
         "rouge_1": rouge_1(record.answer, prediction),
     }
     if gold in ("yes", "no"):
         accepted = {"no", "not"} if gold == "no" else {gold}
-        correct = float(set_recall(accepted, tokens) >= CLOSED_RECALL)
+        correct = float(set_recall(accepted, given) >= CLOSED_RECALL)
         values["closed_accuracy"] = correct
     elif closed := closed_answer(record.answer):  # of another script; the package calls it open
         correct = float(polarity(prediction) == closed)

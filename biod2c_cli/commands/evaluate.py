@@ -9,8 +9,29 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from biod2c_cli import completion, console
-from biod2c_cli.options import PLAIN, AsJson, Device, ImageRoot, Model
+from biod2c_cli import console
+from biod2c_cli.evaluation_options import (
+    BaseUrl,
+    Budget,
+    Consistency,
+    Controls,
+    Data,
+    Gpus,
+    Judge,
+    JudgePasses,
+    Limit,
+    MaskText,
+    Model,
+    Output,
+    Predictions,
+    ProfileName,
+    Repeat,
+    ShuffleSeed,
+    Split,
+    Temperature,
+    Training,
+)
+from biod2c_cli.options import PLAIN, AsJson, Device, ImageRoot
 from biod2c_core.errors import InputError
 
 if TYPE_CHECKING:
@@ -20,82 +41,6 @@ if TYPE_CHECKING:
     from biod2c_core.evaluation.statistics.analysis import Analysis
 
 DEFAULT_COMMAND = "run"
-
-Data = Annotated[
-    str,
-    typer.Argument(
-        metavar="DATA",
-        help="Record file, data set folder, or name: vqa-rad ...",
-        autocompletion=completion.data_sets,
-    ),
-]
-Split = Annotated[
-    str,
-    typer.Option(help="train, validation, test, or all.", autocompletion=completion.splits),
-]
-Predictions = Annotated[
-    Path | None,
-    typer.Option(
-        help="JSONL, JSON array or CSV with id and answer. Without --model it must be there and is "
-        "only scored, whoever made it; otherwise the answers go there, and a second run resumes."
-    ),
-]
-ProfileName = Annotated[
-    str,
-    typer.Option(
-        help="How to count: multimedeval (the paper's table), medevalkit, llava-med ...; all puts "
-        "every convention side by side. See docs/metrics.md.",
-        autocompletion=completion.profiles,
-    ),
-]
-ShuffleSeed = Annotated[
-    int | None,
-    typer.Option(
-        metavar="SEED",
-        help="Control: ask each question about another question's image. What stays correct was "
-        "not seen.",
-    ),
-]
-MaskText = Annotated[
-    bool,
-    typer.Option(
-        "--mask-text",
-        help="Control: ask the questions about images with text again, text blacked out, and report "
-        "the difference. Extra 'text'.",
-    ),
-]
-Output = Annotated[
-    Path | None, typer.Option("--output", "-o", metavar="RUN", help="Folder for the results.")
-]
-Training = Annotated[
-    str | None,
-    typer.Option(
-        metavar="DATA",
-        help="What the model was trained on, for the baselines and the contamination check; by "
-        "default the train split of DATA.",
-    ),
-]
-Judge = Annotated[
-    str | None,
-    typer.Option(
-        metavar="MODEL",
-        help="Have a language model rate each answer from 0 to 10; needs -o, and OPENAI_API_KEY.",
-    ),
-]
-JudgePasses = Annotated[
-    int, typer.Option(min=1, help="Rate twice to see how far the judge agrees with itself.")
-]
-BaseUrl = Annotated[
-    str | None,
-    typer.Option(help="Endpoint of judge and openai:NAME; default OPENAI_BASE_URL, OpenAI."),
-]
-Budget = Annotated[
-    float | None,
-    typer.Option(metavar="USD", help="Spend no more on the judge, nor on openai:NAME."),
-]
-Gpus = Annotated[
-    int, typer.Option(min=1, help="Predict with that many CUDA devices, a process each.")
-]
 
 
 class EvaluateGroup(TyperGroup):
@@ -127,6 +72,11 @@ def run(
     profile: ProfileName = "multimedeval",
     shuffle_images: ShuffleSeed = None,
     mask_text: MaskText = False,
+    controls: Controls = False,
+    consistency: Consistency = False,
+    limit: Limit = None,
+    temperature: Temperature = 0.0,
+    repeat: Repeat = 1,
     output: Output = None,
     train: Training = None,
     judge: Judge = None,
@@ -147,6 +97,7 @@ def run(
     from biod2c_core.evaluation.evaluate import Request, evaluate
     from biod2c_core.evaluation.judge.judge_run import Judging
     from biod2c_core.evaluation.locate import find_data
+    from biod2c_core.evaluation.predict.asking import Asking, Sampling
     from biod2c_core.evaluation.predict.models import Endpoint
     from biod2c_core.evaluation.score.profiles import ALL
 
@@ -169,6 +120,11 @@ def run(
         training=find_data(train) if train else None,
         judging=Judging(judge, endpoint, judge_passes) if judge else None,
         mask_text=mask_text,
+        controls=controls,
+        consistency=consistency,
+        limit=limit,
+        asking=Asking(sampling=Sampling(temperature) if temperature else None),
+        repeat=repeat,
     )
     load = partial(_load_model, predictions=request.predictions_file, endpoint=endpoint)
     if profile == ALL:
@@ -202,6 +158,17 @@ def _all_profiles(request: Request, load: Any, as_json: bool) -> None:
 
     if request.judging is not None:
         raise InputError("--profile all asks no judge", "Name one profile, or leave out --judge.")
+    again = {
+        "--mask-text": request.mask_text,
+        "--controls": request.controls,
+        "--consistency": request.consistency,
+        "--repeat": request.repeat > 1,
+    }
+    for option in (name for name, wanted in again.items() if wanted):
+        raise InputError(
+            f"--profile all only scores, so {option} does not go with it",
+            f"Name one profile, or leave out {option}.",
+        )
     result = evaluate_by_all(request, load, lambda n: console.progress("Questions", n))
     if as_json:
         console.emit_json(result)
@@ -216,13 +183,10 @@ def _print_table(table: Table) -> None:
 
 
 def _print(result: Analysis) -> None:
-    from biod2c_core.evaluation.report.confidence import confidence_table
-    from biod2c_core.evaluation.report.tables import score_table
+    from biod2c_core.evaluation.report.sections import result_tables
 
-    found = result.to_dict()
-    _print_table(score_table(found))
-    if found["confidence"]:
-        _print_table(confidence_table(found["confidence"]))
+    for table in result_tables(result.to_dict()):
+        _print_table(table)
 
 
 @app.command()
@@ -241,7 +205,7 @@ def compare(
     """
     from dataclasses import asdict
 
-    from biod2c_core.evaluation.evaluate import compare_files
+    from biod2c_core.evaluation.compare_files import compare_files
     from biod2c_core.evaluation.locate import find_data
     from biod2c_core.evaluation.score.profiles import get_profile
 

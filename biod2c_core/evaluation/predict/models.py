@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from biod2c_core.evaluation.predict.predict import AnswersQuestions
 from biod2c_core.llm_api import Client, Journal
 
 ENDPOINT_PREFIX = "openai:"
+LoadModel = Callable[[str | None, str], AnswersQuestions]
 
 
 @dataclass(frozen=True)
@@ -66,3 +68,31 @@ def load_model(
     from biod2c_core.model.generation import Answerer  # heavy: torch and transformers
 
     return Answerer.load(checkpoint, device)
+
+
+class ModelLoader:
+    """Loads a model at its first question and keeps it for all passes of a run.
+
+    Args:
+        load_model: Called with checkpoint and device; several processes load by it themselves.
+    """
+
+    def __init__(self, load_model: LoadModel) -> None:
+        self.load_model = load_model
+        self._loaded: dict[tuple[str | None, str], AnswersQuestions] = {}
+
+    def __enter__(self) -> ModelLoader:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for model in self._loaded.values():
+            if isinstance(model, EndpointModel):
+                model.close()
+        self._loaded.clear()
+
+    def __call__(self, checkpoint: str | None, device: str) -> AnswersQuestions:
+        """The model, loaded now or before."""
+        key = (checkpoint, device)
+        if key not in self._loaded:
+            self._loaded[key] = self.load_model(checkpoint, device)
+        return self._loaded[key]

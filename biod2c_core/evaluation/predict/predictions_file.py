@@ -32,7 +32,7 @@ _ANSWER_KEYS = (  # what other systems call it
     *("answer", "prediction", "text", "pred", "predicted", "predicted_answer", "prediction_text"),
     *("model_answer", "response", "output", "generated_text", "generated_answer", "completion"),
 )
-_SAME_RUN_KEYS = ("identity", "data", "shuffle_seed")
+_SAME_RUN_KEYS = ("identity", "data", "shuffle_seed", "picture", "temperature", "repetition")
 
 
 @dataclass(frozen=True)

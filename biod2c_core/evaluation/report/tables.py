@@ -142,6 +142,10 @@ def notes(result: dict[str, Any]) -> list[str]:
                 f"{number(again['spearman']['value'])}, kappa {number(again['kappa']['value'])}, "
                 f"mean |difference| {number(again['absolute_difference']['value'])}."
             )
+    if whole := result.get("quick_look_of"):
+        found.append(
+            f"A quick look: only the first {result['data']['questions']:,} of {whole:,} questions."
+        )
     if (result.get("predictions") or {}).get("shuffle_seed") is not None:
         found.append("Control run: each question was asked about another question's image.")
     return found + masked_notes(result, labels_of(result))

@@ -11,6 +11,7 @@ from biod2c_core.evaluation.predict.predict import AnswersQuestions
 from biod2c_core.llm_api import Client, Journal
 
 ENDPOINT_PREFIX = "openai:"
+TRANSFORMERS_PREFIX = "hf:"
 LoadModel = Callable[[str | None, str], AnswersQuestions]
 
 
@@ -49,11 +50,12 @@ class Endpoint:
 def load_model(
     checkpoint: str | None, device: str, predictions: Path, endpoint: Endpoint
 ) -> AnswersQuestions:
-    """Load a checkpoint, or connect to an endpoint.
+    """Load a checkpoint or another model, or connect to an endpoint.
 
     Args:
-        checkpoint: A folder or hub name, None for the embedded model, or ``openai:NAME`` for the
-            model NAME behind an endpoint.
+        checkpoint: A folder or hub name, None for the embedded model; ``hf:NAME_OR_FOLDER`` for an
+            image-text-to-text model of transformers; or ``openai:NAME`` for the model NAME behind an
+            endpoint.
         device: Where a checkpoint runs.
         predictions: The predictions file; an endpoint's answers are journalled beside it.
         endpoint: How to reach it.
@@ -65,6 +67,10 @@ def load_model(
         journal = Journal(Path(f"{predictions}.journal.jsonl"))
         name = checkpoint.removeprefix(ENDPOINT_PREFIX)
         return EndpointModel(endpoint.client(name, journal), endpoint.in_flight)
+    if checkpoint is not None and checkpoint.startswith(TRANSFORMERS_PREFIX):
+        from biod2c_core.evaluation.predict.transformers_model import TransformersModel
+
+        return TransformersModel.load(checkpoint.removeprefix(TRANSFORMERS_PREFIX), device)
     from biod2c_core.model.generation import Answerer  # heavy: torch and transformers
 
     return Answerer.load(checkpoint, device)

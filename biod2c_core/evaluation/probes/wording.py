@@ -10,6 +10,7 @@ import re
 from dataclasses import dataclass
 
 RULES_VERSION = "1"
+LONGEST = 300  # characters of a question; a longer one is a text with a question in it
 _TAIL = re.compile(
     r"(?P<where>(?:\s(?:in|on) (?:this|the) (?:image|picture|film|scan))?)[?.\s]*$", re.I
 )
@@ -165,7 +166,7 @@ def reword(question: str, closed: bool) -> Wording | None:
         closed: Whether it is answered by yes or no.
     """
     asked = " ".join(question.split())
-    if _UNCLEAR.search(asked):
+    if len(asked) > LONGEST or _UNCLEAR.search(asked):
         return None
     framed = _FRAME.match(asked)
     asked = _FRAME.sub("is there", asked)

@@ -119,6 +119,10 @@ Budget = Annotated[
     float | None,
     typer.Option(metavar="USD", help="Spend no more on the judge, nor on openai:NAME."),
 ]
+Prices = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE", help="Price table for judge and openai:NAME, YAML or JSON."),
+]
 Gpus = Annotated[
     int, typer.Option(min=1, help="Predict with that many CUDA devices, a process each.")
 ]

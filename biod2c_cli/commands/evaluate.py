@@ -24,6 +24,7 @@ from biod2c_cli.evaluation_options import (
     Model,
     Output,
     Predictions,
+    Prices,
     ProfileName,
     Repeat,
     ShuffleSeed,
@@ -83,6 +84,7 @@ def run(
     judge_passes: JudgePasses = 1,
     base_url: BaseUrl = None,
     budget: Budget = None,
+    prices: Prices = None,
     image_root: ImageRoot = None,
     device: Device = "auto",
     gpus: Gpus = 1,
@@ -106,7 +108,7 @@ def run(
             f"no predictions at {predictions}",
             "Check the name; or name a model to write them (the embedded one: -m biod2c-tiny).",
         )
-    endpoint = Endpoint(base_url, budget)
+    endpoint = Endpoint(base_url, budget, prices=prices)
     request = Request(
         data=find_data(data),
         split=None if split == "all" else split,
@@ -118,7 +120,7 @@ def run(
         shuffle_seed=shuffle_images,
         images=image_root,
         training=find_data(train) if train else None,
-        judging=Judging(judge, endpoint, judge_passes) if judge else None,
+        judging=Judging(judge, endpoint, judge_passes, console.note) if judge else None,
         mask_text=mask_text,
         controls=controls,
         consistency=consistency,

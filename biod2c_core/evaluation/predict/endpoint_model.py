@@ -109,14 +109,15 @@ class EndpointModel:
         drawn: tuple[float, int] | None,
     ) -> list[EndpointAnswer | NoAnswer]:
         urls = [image_url(image) for image in images]
-        found: dict[int, EndpointAnswer | NoAnswer] = {}
+        asked = [(None if index < 0 else urls[index], text) for index, text in questions]
+        found: dict[tuple[str | None, str], EndpointAnswer | NoAnswer] = {}
 
-        async def work(place: int) -> None:
-            index, question = questions[place]
-            found[place] = await self._ask(None if index < 0 else urls[index], question, drawn)
+        async def work(pair: tuple[str | None, str]) -> None:
+            found[pair] = await self._ask(*pair, drawn)
 
-        await run_all(range(len(questions)), work, self._workers)
-        return [found[place] for place in range(len(questions))]
+        # each once: equal questions about equal pictures, such as a blank one, are one request
+        await run_all(list(dict.fromkeys(asked)), work, self._workers)
+        return [found[pair] for pair in asked]
 
     async def _ask(
         self, url: str | None, question: str, drawn: tuple[float, int] | None

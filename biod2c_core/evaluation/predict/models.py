@@ -8,7 +8,7 @@ from pathlib import Path
 
 from biod2c_core.evaluation.predict.endpoint_model import EndpointModel
 from biod2c_core.evaluation.predict.predict import AnswersQuestions
-from biod2c_core.llm_api import Client, Journal
+from biod2c_core.llm_api import Client, Journal, Price, load_price
 
 ENDPOINT_PREFIX = "openai:"
 TRANSFORMERS_PREFIX = "hf:"
@@ -24,12 +24,14 @@ class Endpoint:
         budget: US dollars for one journal; None for no limit.
         in_flight: Requests at once.
         timeout: Seconds for one request.
+        prices: Price table; None for the one that is shipped.
     """
 
     base_url: str | None = None
     budget: float | None = None
     in_flight: int = 16
     timeout: float = 60.0
+    prices: Path | None = None
 
     def client(self, model: str, journal: Journal) -> Client:
         """A client that keeps every answer in ``journal``.
@@ -42,9 +44,18 @@ class Endpoint:
             self.base_url,
             journal=journal,
             budget=self.budget,
+            price=self.price(model),
             max_in_flight=self.in_flight,
             timeout=self.timeout,
         )
+
+    def price(self, model: str) -> Price | None:
+        """What a model costs; None where nobody knows.
+
+        Raises:
+            InputError: The price table cannot be read.
+        """
+        return load_price(model, self.prices)
 
 
 def load_model(

@@ -80,6 +80,13 @@ Limit = Annotated[
     int | None,
     typer.Option(metavar="N", min=1, help="A quick look: only the first N questions."),
 ]
+Prompt = Annotated[
+    str | None,
+    typer.Option(
+        metavar="PROFILE",
+        help="Word the questions as this convention's tool does: medevalkit, lmms-slake ...",
+    ),
+]
 Temperature = Annotated[
     float,
     typer.Option(min=0.0, max=10.0, help="Draw answers; 0 takes the likeliest."),

@@ -26,6 +26,7 @@ from biod2c_cli.evaluation_options import (
     Predictions,
     Prices,
     ProfileName,
+    Prompt,
     Repeat,
     ShuffleSeed,
     Split,
@@ -37,7 +38,6 @@ from biod2c_core.errors import InputError
 
 if TYPE_CHECKING:
     from biod2c_core.evaluation.evaluate import Request
-    from biod2c_core.evaluation.predict.models import Endpoint
     from biod2c_core.evaluation.report.tables import Table
     from biod2c_core.evaluation.statistics.analysis import Analysis
 
@@ -76,6 +76,7 @@ def run(
     controls: Controls = False,
     consistency: Consistency = False,
     limit: Limit = None,
+    prompt: Prompt = None,
     temperature: Temperature = 0.0,
     repeat: Repeat = 1,
     output: Output = None,
@@ -125,10 +126,15 @@ def run(
         controls=controls,
         consistency=consistency,
         limit=limit,
-        asking=Asking(sampling=Sampling(temperature) if temperature else None),
+        asking=Asking(sampling=Sampling(temperature) if temperature else None, prompt=prompt),
         repeat=repeat,
     )
-    load = partial(_load_model, predictions=request.predictions_file, endpoint=endpoint)
+    load = partial(
+        _load_model,
+        predictions=request.predictions_file,
+        endpoint=endpoint,
+        instruct=prompt is None,
+    )
     if profile == ALL:
         _all_profiles(request, load, as_json)
         return
@@ -148,10 +154,10 @@ def _was_begun(predictions: Path) -> bool:
     return predictions.exists() or shard_path(predictions, 0).exists()
 
 
-def _load_model(checkpoint: str | None, device: str, predictions: Path, endpoint: Endpoint) -> Any:
+def _load_model(checkpoint: str | None, device: str, **options: Any) -> Any:
     from biod2c_core.evaluation.predict.models import load_model
 
-    return load_model(checkpoint, device, predictions, endpoint)
+    return load_model(checkpoint, device, **options)
 
 
 def _all_profiles(request: Request, load: Any, as_json: bool) -> None:

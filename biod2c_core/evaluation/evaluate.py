@@ -29,6 +29,7 @@ from biod2c_core.evaluation.predict.predictions_file import (
     shard_path,
     split_checksum,
 )
+from biod2c_core.evaluation.predict.prompts import check_prompt
 from biod2c_core.evaluation.predict.sharding import Job, absorb_shards, predict_on
 from biod2c_core.evaluation.probes.again import AskAgain, check_same_model
 from biod2c_core.evaluation.probes.run import check_probes, probe
@@ -239,6 +240,8 @@ def answered_questions(
     """
     whole = read_records(request.data, split=request.split)
     check_scorable(whole[: request.limit])
+    if request.asking.prompt is not None:
+        check_prompt(request.asking.prompt, whole)
     path = request.predictions_file
     _check_there(request)
     if not only_scores(request, whole):

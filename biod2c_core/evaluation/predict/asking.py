@@ -42,14 +42,18 @@ class Asking:
         picture: ``own``; ``blank``, one grey picture for all questions; ``noise``, random pixels, others
             for each picture; or ``none``, the question alone.
         sampling: None for the likeliest answer.
+        prompt: Whose wording, of ``prompts.PROMPTS``; None for ours.
     """
 
     picture: str = OWN
     sampling: Sampling | None = None
+    prompt: str | None = None
 
     def manifest(self) -> dict[str, Any]:
         """What the manifest of a predictions file says of it; nothing of what is usual."""
         found: dict[str, Any] = {} if self.picture == OWN else {"picture": self.picture}
+        if self.prompt is not None:
+            found["prompt"] = self.prompt
         if self.sampling is not None:
             found |= {
                 "temperature": self.sampling.temperature,

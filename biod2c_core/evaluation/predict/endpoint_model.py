@@ -45,15 +45,21 @@ class EndpointModel:
     Args:
         client: Talks to the endpoint; give it a journal, so that nothing is paid twice.
         workers: Requests at once.
+        instruct: Whether it is told to answer shortly.
     """
 
     needs_picture = False
 
-    def __init__(self, client: Client, workers: int = 16) -> None:
+    def __init__(self, client: Client, workers: int = 16, instruct: bool = True) -> None:
         self.name = client.model
         self.identity = request_key(
-            client.base_url, client.model, PROMPT, LONGEST_SIDE, client.max_tokens
+            client.base_url,
+            client.model,
+            PROMPT if instruct else "",
+            LONGEST_SIDE,
+            client.max_tokens,
         )
+        self._instruct = instruct
         self._client = client
         self._workers = workers
         self._loop = asyncio.new_event_loop()
@@ -125,10 +131,9 @@ class EndpointModel:
         content: list[dict[str, Any]] = [{"type": "text", "text": question}]
         if url is not None:
             content.insert(0, {"type": "image_url", "image_url": {"url": url}})
-        messages: list[dict[str, Any]] = [
-            {"role": "system", "content": PROMPT},
-            {"role": "user", "content": content},
-        ]
+        messages: list[dict[str, Any]] = [{"role": "user", "content": content}]
+        if self._instruct:
+            messages.insert(0, {"role": "system", "content": PROMPT})
         try:
             completion = await self._client.complete(
                 messages,

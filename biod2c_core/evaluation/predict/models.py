@@ -59,7 +59,11 @@ class Endpoint:
 
 
 def load_model(
-    checkpoint: str | None, device: str, predictions: Path, endpoint: Endpoint
+    checkpoint: str | None,
+    device: str,
+    predictions: Path,
+    endpoint: Endpoint,
+    instruct: bool = True,
 ) -> AnswersQuestions:
     """Load a checkpoint or another model, or connect to an endpoint.
 
@@ -70,6 +74,7 @@ def load_model(
         device: Where a checkpoint runs.
         predictions: The predictions file; an endpoint's answers are journalled beside it.
         endpoint: How to reach it.
+        instruct: Whether models of others are told to answer shortly; not where a prompt does.
 
     Raises:
         InputError: It cannot be loaded or reached.
@@ -77,11 +82,12 @@ def load_model(
     if checkpoint is not None and checkpoint.startswith(ENDPOINT_PREFIX):
         journal = Journal(Path(f"{predictions}.journal.jsonl"))
         name = checkpoint.removeprefix(ENDPOINT_PREFIX)
-        return EndpointModel(endpoint.client(name, journal), endpoint.in_flight)
+        return EndpointModel(endpoint.client(name, journal), endpoint.in_flight, instruct)
     if checkpoint is not None and checkpoint.startswith(TRANSFORMERS_PREFIX):
         from biod2c_core.evaluation.predict.transformers_model import TransformersModel
 
-        return TransformersModel.load(checkpoint.removeprefix(TRANSFORMERS_PREFIX), device)
+        name = checkpoint.removeprefix(TRANSFORMERS_PREFIX)
+        return TransformersModel.load(name, device, instruct)
     from biod2c_core.model.generation import Answerer  # heavy: torch and transformers
 
     return Answerer.load(checkpoint, device)

@@ -16,7 +16,6 @@ from biod2c_core.data.images import load_image, resolve_image
 from biod2c_core.data.records import Record
 from biod2c_core.errors import ImageError, InputError, PartialResultError
 from biod2c_core.evaluation.predict.asking import USUAL, Asked, Asking
-from biod2c_core.evaluation.predict.choices import asked_question
 from biod2c_core.evaluation.predict.predictions_file import (
     Prediction,
     PredictionLog,
@@ -25,6 +24,7 @@ from biod2c_core.evaluation.predict.predictions_file import (
     shard_path,
     split_checksum,
 )
+from biod2c_core.evaluation.predict.prompts import worded
 
 QUESTIONS_AT_ONCE = 32
 
@@ -215,7 +215,7 @@ def predict(
         known = set(done) | set(log.done)
         todo = [record for record in asked[:limit] if record.id not in known]
         for batch in list(batches_by_image(todo))[index::count]:
-            log.append(_answer(model, batch, Path(image_root), failures))
+            log.append(_answer(model, batch, Path(image_root), asking.prompt, failures))
             advance(len(batch))
     if failures:
         raise PartialResultError(
@@ -226,12 +226,16 @@ def predict(
 
 
 def _answer(
-    model: AnswersQuestions, batch: Sequence[Record], image_root: Path, failures: list[str]
+    model: AnswersQuestions,
+    batch: Sequence[Record],
+    image_root: Path,
+    prompt: str | None,
+    failures: list[str],
 ) -> list[Prediction]:
     names = list(dict.fromkeys(record.image for record in batch))
     images = [load_image(name, root=image_root) for name in names]
     place = {name: index for index, name in enumerate(names)}
-    questions = [(place[record.image], asked_question(record)) for record in batch]
+    questions = [(place[record.image], worded(record, prompt)) for record in batch]
     found = []
     for record, answer in zip(batch, model.answer_images(images, questions), strict=True):
         if isinstance(answer, NoAnswer):

@@ -42,6 +42,7 @@ class TransformersModel:
         processor: Its own.
         name: What to call it in results.
         identity: Tells weights and settings apart.
+        instruct: Whether it is told to answer shortly.
         batch: Questions at once; halved for as long as the device's memory does not hold them.
         max_new_tokens: Longest answer.
     """
@@ -53,6 +54,7 @@ class TransformersModel:
         name: str,
         identity: str,
         *,
+        instruct: bool = True,
         batch: int = BATCH,
         max_new_tokens: int = MAX_NEW_TOKENS,
     ) -> None:
@@ -63,17 +65,19 @@ class TransformersModel:
         self._tokenizer.padding_side = "left"
         if self._tokenizer.pad_token is None:
             self._tokenizer.pad_token = self._tokenizer.eos_token
-        settings = [identity, INSTRUCTION, str(max_new_tokens), str(self._template())]
+        self._instruction = INSTRUCTION if instruct else ""
+        settings = [identity, self._instruction, str(max_new_tokens), str(self._template())]
         self.identity = hashlib.sha256("\n".join(settings).encode()).hexdigest()[:16]
         self.needs_picture = not self._takes_text_alone()
 
     @classmethod
-    def load(cls, name: str, device: str = "auto") -> TransformersModel:
+    def load(cls, name: str, device: str = "auto", instruct: bool = True) -> TransformersModel:
         """Load a model, in bfloat16 where the device has it.
 
         Args:
             name: A folder, or the name of a hub model (which is fetched, unless it is here already).
             device: ``auto`` spreads it over all GPUs; see :func:`resolve_device`.
+            instruct: Whether it is told to answer shortly.
 
         Raises:
             CheckpointError: It is missing, damaged, incomplete, or needs code of its own.
@@ -104,7 +108,7 @@ class TransformersModel:
                 f"the weights of {name} lack {len(absent)} tensors of the model, such as {absent[0]}",
                 "They would be filled with noise. Copy all files of the checkpoint again.",
             )
-        return cls(model.eval(), processor, name, _fingerprint(folder))
+        return cls(model.eval(), processor, name, _fingerprint(folder), instruct=instruct)
 
     def answer_images(
         self, images: Sequence[Image.Image], questions: Sequence[tuple[int, str]]
@@ -209,8 +213,8 @@ class TransformersModel:
         if template is None:
             if self.model.config.model_type == "paligemma":
                 return f"{mark}answer en {question}"
-            return f"{mark}Question: {question} {INSTRUCTION} Answer:"
-        text = f"{question}\n{INSTRUCTION}"
+            return f"{mark}Question: {question} {self._instruction} Answer:"
+        text = f"{question}\n{self._instruction}".rstrip("\n")
         parts = [{"type": "image"}] * with_image + [{"type": "text", "text": text}]
         prompt = self._rendered(template, parts)
         if with_image and mark not in prompt:  # a template for texts alone

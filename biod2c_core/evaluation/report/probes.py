@@ -91,7 +91,7 @@ def _label(group: Mapping[str, Any]) -> str:
 
 
 def _signed(test: Mapping[str, Any]) -> str:
-    return "-" if test["low"] is None else f"{test['low']:+.3f} - {test['high']:+.3f}"
+    return "-" if test["low"] is None else f"{test['low']:+.3f} to {test['high']:+.3f}"
 
 
 def consistency_tables(consistency: dict[str, Any]) -> list[Table]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from biod2c_core.evaluation.evaluate import Request
 from biod2c_core.evaluation.evaluate import evaluate as run_evaluation
@@ -86,7 +86,7 @@ def evaluate(
             limit=limit,
         )
         if loaded is not None:
-            answerer = getattr(loaded, "answerer", loaded)
+            answerer: Any = getattr(loaded, "answerer", loaded)
             return run_evaluation(request, lambda _checkpoint, _device: answerer)
         load = partial(load_model, predictions=request.predictions_file, endpoint=Endpoint())
         return run_evaluation(request, load)
@@ -96,5 +96,5 @@ def _name(model: VQAModel | AnswersQuestions | str | Path | None) -> str | None:
     """What a resume can load it by; for any other object its name."""
     if model is None or isinstance(model, str | Path):
         return None if model is None else str(model)
-    answerer = getattr(model, "answerer", model)
+    answerer: Any = getattr(model, "answerer", model)
     return str(getattr(answerer, "folder", None) or answerer.name)

@@ -359,6 +359,7 @@ def _asker(
         if not only_scores(again, asked):
             model = request.model or manifest.get("checkpoint")
             _predict(replace(again, model=model), asked, loader, progress)
+        _check_same_data(path, read_manifest(path), asked, again.image_folder)
         check_same_model(first, path, what)
         answers = _within_limit(path, asked, limit)
         check_complete(asked[:limit], answers, path)

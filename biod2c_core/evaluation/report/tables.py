@@ -58,12 +58,28 @@ def result_title(result: dict[str, Any]) -> str:
     data, profile = result["data"], result["profile"]
     predictions = result.get("predictions") or {}
     model = predictions.get("model", "predictions of another system")
-    control = predictions.get("shuffle_seed")
-    shuffled = "" if control is None else f", images shuffled (seed {control})"
+    asked = "".join(f", {text}" for text in how_asked(predictions))
     return (
-        f"{model} on {data['source'] or 'records'} {data['split']}{shuffled}, profile "
+        f"{model} on {data['source'] or 'records'} {data['split']}{asked}, profile "
         f"{profile['name']} {profile['version']}, data {data['checksum'][:12]}"
     )
+
+
+def how_asked(predictions: Mapping[str, Any]) -> list[str]:
+    """In which way other than the usual one a predictions file was made.
+
+    Args:
+        predictions: Its manifest.
+    """
+    texts = {
+        "shuffle_seed": "images shuffled (seed {})",
+        "picture": "picture: {}",
+        "prompt": "prompt of {}",
+        "temperature": "temperature {:g}",
+        "repetition": "repetition {}",
+    }
+    known = ((text, predictions.get(key)) for key, text in texts.items())
+    return [text.format(value) for text, value in known if value is not None]
 
 
 def labels_of(result: Mapping[str, Any]) -> dict[str, str]:

@@ -15,9 +15,10 @@ from PIL import Image
 from biod2c_core.data.records import Record, write_records
 from biod2c_core.errors import InputError
 from biod2c_core.evaluation.evaluate import Request, evaluate
+from biod2c_core.evaluation.probes import consistency
 from biod2c_core.evaluation.probes.attributes import attribute_pairs
 from biod2c_core.evaluation.probes.consistency import Consistency, meaning
-from biod2c_core.evaluation.probes.wording import reword
+from biod2c_core.evaluation.probes.wording import Wording, reword
 
 CLOSED = {
     "Is there a rib fracture?": (
@@ -199,6 +200,16 @@ def test_one_that_keeps_to_what_it_says(data: Path) -> None:
     assert len(keeper.asked) == 4 + 6 + 16
     keep(data, keeper)
     assert len(keeper.asked) == 4 + 6 + 16
+
+
+def test_answers_to_questions_that_other_rules_made_are_refused(
+    data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keep(data, Keeper(knows=True))
+    other = Wording("Do you see one?", "Is there none?")
+    monkeypatch.setattr(consistency, "reword", lambda *_: other)
+    with pytest.raises(InputError, match="has the predictions for other questions"):
+        evaluate(Request(data, run=data.parent / "run", consistency=True), lambda *_: None)
 
 
 def test_one_that_always_says_yes(data: Path) -> None:

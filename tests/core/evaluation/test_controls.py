@@ -18,6 +18,8 @@ from biod2c_core.evaluation.evaluate import Request, evaluate
 from biod2c_core.evaluation.predict.asking import Asking, Sampling, noise_picture
 from biod2c_core.evaluation.predict.predictions_file import Prediction, read_predictions
 from biod2c_core.evaluation.probes.controls import compare_controls
+from biod2c_core.evaluation.report.leaderboard import make_boards
+from biod2c_core.evaluation.report.tables import score_table
 from biod2c_core.evaluation.score.profiles import get_profile
 from biod2c_core.evaluation.score.score import score
 from biod2c_core.evaluation.statistics.analysis import Analysis
@@ -115,6 +117,16 @@ def test_a_model_that_reads_the_colour(data: Path) -> None:
     assert "<svg xmlns" in (folder / "controls.svg").read_text()
     assert "Reliance +" in (folder / "report.md").read_text()
     assert "another question's image" in (folder / "report.html").read_text().replace("&#39;", "'")
+    (board,) = make_boards([f"toy={folder}"])
+    assert board.entries[0].control == "reliance +1.000, sensitivity 1.000"
+
+
+def test_a_run_says_how_it_was_asked(data: Path) -> None:
+    run(data, Toy(looks=True), controls=True)
+    blank = data.parent / "run" / "predictions.blank-image.jsonl"
+    scored = run(data, None, model=None, run=data.parent / "again", predictions=blank)
+    title = score_table(scored.to_dict()).title
+    assert "toy on records test, picture: blank, profile" in title
 
 
 @pytest.mark.parametrize("patience", [5, 40])

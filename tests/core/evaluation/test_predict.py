@@ -151,13 +151,17 @@ def make_job(folder: Path, checkpoint: str = "a", shuffle_seed: int | None = Non
     return Job(load_fake, checkpoint, records, folder, folder / "p.jsonl", shuffle_seed)
 
 
-@pytest.mark.parametrize("shuffle_seed", [None, 5])
-def test_two_processes_give_what_one_gives(tmp_path: Path, shuffle_seed: int | None) -> None:
-    job, done = make_job(tmp_path, shuffle_seed=shuffle_seed), []
+@pytest.mark.parametrize(
+    ("shuffle_seed", "asking"), [(None, Asking()), (5, Asking("noise", prompt="lmms-slake"))]
+)
+def test_two_processes_give_what_one_gives(
+    tmp_path: Path, shuffle_seed: int | None, asking: Asking
+) -> None:
+    job, done = replace(make_job(tmp_path, shuffle_seed=shuffle_seed), asking=asking), []
     predict_on(["cpu", "cpu"], job, done.append)
     alone = tmp_path / "alone.jsonl"
     model = load_fake("a", "cpu")
-    predict(model, job.records, tmp_path, alone, shuffle_seed=shuffle_seed)
+    predict(model, job.records, tmp_path, alone, shuffle_seed=shuffle_seed, asking=asking)
     found, expected = read_predictions(job.path), read_predictions(alone)
     assert {k: v.answer for k, v in found.items()} == {k: v.answer for k, v in expected.items()}
     assert sum(done) == 300

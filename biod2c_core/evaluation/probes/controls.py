@@ -1,7 +1,7 @@
 """Does it look? The same questions about other pictures, and what follows from the answers.
 
 Reliance and sensitivity are measures of arXiv 2603.03437, which calls them VRS and IS; where it says
-nothing, the choices here are those of ``docs/metrics.md``.
+nothing, the choices here are those of ``docs/commands/evaluate.md``.
 """
 
 from __future__ import annotations

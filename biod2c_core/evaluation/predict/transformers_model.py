@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,13 @@ MAX_NEW_TOKENS = 64
 BATCH = 8
 _SMALL_FILES = ("*.json", "*.jinja", "*.model", "merges.txt", "vocab.txt")
 _WEIGHTS = ("*.safetensors", "pytorch_model*.bin")  # the first kind that there is
+# Prompts of models without a chat template; in BLIP's the processor places the image.
+_PLAIN = {
+    "paligemma": "{mark}answer en {question}",
+    "blip-2": "Question: {question} Answer:",
+    "instructblip": "{question} Short answer:",
+}
+_FAILED = "Configuration, processor and weights may not be of one checkpoint; copy it again."
 _REMEDY = "Give a folder or hub name of an image-text-to-text model of transformers."
 
 
@@ -144,7 +152,7 @@ class TransformersModel:
         while len(found) < len(asked):
             places = order[len(found) : len(found) + self.batch]
             try:
-                answers = self._generate([asked[place] for place in places], temperature)
+                answers = self._asked([asked[place] for place in places], temperature)
             except torch.OutOfMemoryError:
                 if self.batch == 1:
                     raise InputError(
@@ -156,6 +164,18 @@ class TransformersModel:
                 continue
             found |= dict(zip(places, answers, strict=True))
         return [found[place] for place in range(len(asked))]
+
+    def _asked(
+        self, asked: Sequence[tuple[Image.Image | None, str]], temperature: float
+    ) -> list[Answer]:
+        """One batch; what a stranger's model or processor raises becomes one line."""
+        try:
+            with loading(f"{self.name} failed on a question", _FAILED):
+                return self._generate(asked, temperature)
+        except CheckpointError as error:
+            if isinstance(error.__cause__, torch.OutOfMemoryError):
+                raise error.__cause__ from None
+            raise
 
     @torch.inference_mode()
     def _generate(
@@ -211,14 +231,23 @@ class TransformersModel:
         mark = self._image_mark() if with_image else ""
         template = self._template()
         if template is None:
-            if self.model.config.model_type == "paligemma":
-                return f"{mark}answer en {question}"
-            return f"{mark}Question: {question} {self._instruction} Answer:"
+            ours = f"{{mark}}Question: {{question}} {self._instruction} Answer:"
+            form = _PLAIN.get(self.model.config.model_type, ours)
+            return form.format(mark=mark, question=question)
         text = f"{question}\n{self._instruction}".rstrip("\n")
         parts = [{"type": "image"}] * with_image + [{"type": "text", "text": text}]
-        prompt = self._rendered(template, parts)
-        if with_image and mark not in prompt:  # a template for texts alone
-            prompt = self._rendered(template, f"{mark}\n{text}")
+        with suppress(CheckpointError):
+            prompt = self._rendered(template, parts)
+            if mark in prompt and text.strip() in prompt:
+                return prompt
+        prompt = self._rendered(
+            template, f"{mark}\n{text}" if mark else text
+        )  # one for texts alone
+        if mark not in prompt or text.strip() not in prompt:
+            raise CheckpointError(
+                f"the chat template of {self.name} leaves out the question or the image",
+                "It is not a template for questions about an image; ask its authors for one.",
+            )
         return prompt
 
     def _rendered(self, template: str, content: Any) -> str:

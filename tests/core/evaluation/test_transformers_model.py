@@ -97,6 +97,33 @@ def test_without_a_picture(folders: dict[str, Path]) -> None:
         Asked(load(folders["paligemma"]), Asking("none"))
 
 
+@pytest.mark.parametrize(
+    ("template", "expected"),
+    [
+        (
+            "{% for m in messages %}[{{ m.content | trim }}]{% endfor %}",
+            "[<image>\nwhy?\nAnswer the",
+        ),
+        ("{% for m in messages %}{{ 'x' + m.content }}{% endfor %}", "x<image>\nwhy?\nAnswer the"),
+        (None, "<image>Question: why? Answer the question"),
+    ],
+)
+def test_templates_for_texts_alone_and_none(
+    folders: dict[str, Path], template: str | None, expected: str
+) -> None:
+    model = load(folders["llava"])
+    model.processor.chat_template = model._tokenizer.chat_template = template
+    assert model._prompt("why?", True).startswith(expected)
+    assert len(model.answer_images([make_image(0)], [(0, "why?")])) == 1
+
+
+def test_a_template_that_leaves_out_the_question(folders: dict[str, Path]) -> None:
+    model = load(folders["llava"])
+    model.processor.chat_template = model._tokenizer.chat_template = "<image> what?"
+    with pytest.raises(CheckpointError, match="leaves out the question or the image"):
+        model.answer_images([make_image(0)], [(0, "why?")])
+
+
 def test_drawn_answers_differ_between_repetitions_alone(folders: dict[str, Path]) -> None:
     model, images = load(folders["llava"]), [make_image(0)]
     asked = [(0, text) for text in QUESTIONS]
@@ -140,6 +167,13 @@ def test_weights_in_a_pickle_of_tensors_are_read(folders: dict[str, Path], tmp_p
     asked = [(0, text) for text in QUESTIONS]
     said = [load(each).answer_images([make_image(0)], asked) for each in (folder, folders["llava"])]
     assert [a.text for a in said[0]] == [a.text for a in said[1]]
+
+
+def test_a_model_that_fails_on_a_question_is_one_line(folders: dict[str, Path]) -> None:
+    model = load(folders["llava"])
+    model.processor.num_additional_image_tokens = 7  # a processor of another model
+    with pytest.raises(CheckpointError, match="failed on a question"):
+        model.answer_images([make_image(0)], [(0, "why?")])
 
 
 class Harmful:

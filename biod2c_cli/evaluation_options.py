@@ -89,7 +89,7 @@ Prompt = Annotated[
 ]
 Temperature = Annotated[
     float,
-    typer.Option(min=0.0, max=10.0, help="Draw answers; 0 takes the likeliest."),
+    typer.Option(metavar="T", help="Draw answers; 0 takes the likeliest."),
 ]
 Repeat = Annotated[
     int,

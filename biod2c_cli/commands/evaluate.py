@@ -71,16 +71,16 @@ def run(
     split: Split = "test",
     predictions: Predictions = None,
     profile: ProfileName = "multimedeval",
-    shuffle_images: ShuffleSeed = None,
-    mask_text: MaskText = False,
-    controls: Controls = False,
-    consistency: Consistency = False,
+    output: Output = None,
+    train: Training = None,
     limit: Limit = None,
     prompt: Prompt = None,
     temperature: Temperature = 0.0,
     repeat: Repeat = 1,
-    output: Output = None,
-    train: Training = None,
+    controls: Controls = False,
+    shuffle_images: ShuffleSeed = None,
+    mask_text: MaskText = False,
+    consistency: Consistency = False,
     judge: Judge = None,
     judge_passes: JudgePasses = 1,
     base_url: BaseUrl = None,
@@ -94,8 +94,8 @@ def run(
     """Score a model, or anyone's predictions, on a data set.
 
     Predicting and scoring are separate: answers go to a predictions file that can be scored again.
-    --model openai:NAME asks the model NAME behind an OpenAI-compatible endpoint. Also here:
-    ``evaluate compare``, ``evaluate table``, ``evaluate agree``.
+    Which profile to quote for which paper: docs/commands/evaluate.md. Also here: ``evaluate
+    compare``, ``evaluate table``, ``evaluate agree``.
     """
     from biod2c_core.evaluation.evaluate import Request, evaluate
     from biod2c_core.evaluation.judge.judge_run import Judging

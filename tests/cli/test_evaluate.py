@@ -331,6 +331,40 @@ def test_a_model_behind_an_endpoint_runs_on_no_gpu(data: Path, tmp_path: Path) -
     assert "openai:eye runs on no device here" in result.stderr
 
 
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (("--repeat", 3), "without a temperature every repetition gives the same answers"),
+        (("--temperature", "nan"), "the temperature is nan"),
+        (("--temperature", -1), "the temperature is -1"),
+        (("--temperature", 0.7), "the answers of yes-model cannot be drawn"),
+        (("--prompt", "exact"), "no prompt of 'exact' is known"),
+        (("--profile", "all", "--controls"), "--controls does not go with it"),
+        (("--profile", "all", "--mask-text"), "--mask-text does not go with it"),
+        (
+            ("--profile", "vlmevalkit-judge", "--judge", "j", "--controls"),
+            "would ask its judge about",
+        ),
+        (("--consistency",), "no question fits a rule for other words"),
+    ],
+)
+def test_what_cannot_be_asked(
+    data: Path, tmp_path: Path, options: Sequence[Any], said: str
+) -> None:
+    result = invoke(data, "-o", tmp_path / "run", *options)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert said in result.stderr
+
+
+def test_controls_are_shown(data: Path, tmp_path: Path) -> None:
+    shown = invoke(data, "-o", tmp_path / "run", "--controls", "--limit", 3)
+    assert shown.exit_code == 0, shown.output
+    assert "another question's image" in shown.stdout
+    assert "Reliance +0.000" in shown.stderr
+    assert "Not asked, no image: yes-model takes no question without a picture" in shown.stderr
+    assert "only the first 3 of 4 questions" in shown.stderr
+
+
 def test_help_is_about_scoring() -> None:
     result = invoke("--help")
     assert result.exit_code == 0

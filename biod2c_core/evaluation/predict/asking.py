@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from biod2c_core.evaluation.predict.predict import AnswerLike, AnswersQuestions, NoAnswer
 
 OWN, BLANK, NOISE, NONE = "own", "blank", "noise", "none"
+COLDEST, HOTTEST = 0.01, 10
 SIDE = 256  # pixels of a made picture
 GREY = (128, 128, 128)
 _SEED_BYTES = 8
@@ -28,10 +29,20 @@ class Sampling:
     Attributes:
         temperature: What the logits are divided by; 0 takes the likeliest token.
         repetition: From 1: another one draws anew, an equal one the same.
+
+    Raises:
+        InputError: The temperature is none.
     """
 
     temperature: float
     repetition: int = 1
+
+    def __post_init__(self) -> None:
+        if self.temperature != 0 and not COLDEST <= self.temperature <= HOTTEST:
+            raise InputError(
+                f"the temperature is {self.temperature}",
+                f"Give {COLDEST} to {HOTTEST}, or 0 for the likeliest answer.",
+            )
 
 
 @dataclass(frozen=True)

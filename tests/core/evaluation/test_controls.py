@@ -129,18 +129,18 @@ def test_a_run_says_how_it_was_asked(data: Path) -> None:
     assert "toy on records test, picture: blank, profile" in title
 
 
-@pytest.mark.parametrize("patience", [5, 40])
-def test_killed_and_resumed_without_a_repeated_question(data: Path, patience: int) -> None:
+def test_killed_and_resumed_without_a_repeated_question(data: Path) -> None:
     whole = run(data, Toy(looks=True), run=data.parent / "whole", controls=True)
-    first, second = Toy(looks=True, patience=patience), Toy(looks=True)
-    with pytest.raises(KeyboardInterrupt):
-        run(data, first, controls=True)
-    again = run(data, second, controls=True)
-    assert again.controls == whole.controls
-    # a batch that was cut off is asked again, what was written never
-    assert 90 <= len(first.asked) + len(second.asked) < 90 + 18
+    for patience in (5, 40):
+        folder = data.parent / str(patience)
+        first, second = Toy(looks=True, patience=patience), Toy(looks=True)
+        with pytest.raises(KeyboardInterrupt):
+            run(data, first, run=folder, controls=True)
+        assert run(data, second, run=folder, controls=True).controls == whole.controls
+        # a batch that was cut off is asked again, what was written never
+        assert 90 <= len(first.asked) + len(second.asked) < 90 + 18
     third = Toy(looks=True)
-    assert run(data, third, model=None, controls=True).controls == whole.controls
+    assert run(data, third, run=folder, model=None, controls=True).controls == whole.controls
     assert third.asked == []
 
 

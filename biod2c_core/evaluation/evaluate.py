@@ -201,8 +201,7 @@ def _score(request: Request, profile: Profile, answered: Answered, progress: Pro
         training=find_training(request),
         image_root=request.image_folder,
     )
-    if len(records) < len(answered.whole):
-        analysis = replace(analysis, quick_look_of=len(answered.whole))
+    analysis = replace(analysis, quick_look_of=answered.quick_look_of)
     if verdicts is None and request.judging is not None and request.run is not None:
         judged = judge_result(evaluation.questions, request.judging, request.run, progress)
         analysis = replace(analysis, judged=judged)
@@ -222,6 +221,11 @@ class Answered:
     whole: list[Record]
     records: list[Record]
     predictions: dict[str, Prediction]
+
+    @property
+    def quick_look_of(self) -> int | None:
+        """How many questions there are in all, where these are not all."""
+        return len(self.whole) if len(self.records) < len(self.whole) else None
 
 
 def answered_questions(

@@ -57,6 +57,7 @@ def evaluate_by_all(
     result = {
         "biod2c_version": __version__,
         "data": describe_split(records),
+        "quick_look_of": answered.quick_look_of,
         "predictions": read_manifest(path),
         "intervals": {"level": LEVEL, "method": METHOD, "resamples": RESAMPLES, "seed": SEED},
         "profiles": _by_profile(scores),

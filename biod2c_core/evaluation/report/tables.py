@@ -65,6 +65,13 @@ def result_title(result: dict[str, Any]) -> str:
     )
 
 
+def quick_look_note(result: Mapping[str, Any]) -> list[str]:
+    """That a result is of the first questions only, where it is."""
+    whole = result.get("quick_look_of")
+    asked = result["data"]["questions"]
+    return [f"A quick look: only the first {asked:,} of {whole:,} questions."] if whole else []
+
+
 def how_asked(predictions: Mapping[str, Any]) -> list[str]:
     """In which way other than the usual one a predictions file was made.
 
@@ -158,10 +165,7 @@ def notes(result: dict[str, Any]) -> list[str]:
                 f"{number(again['spearman']['value'])}, kappa {number(again['kappa']['value'])}, "
                 f"mean |difference| {number(again['absolute_difference']['value'])}."
             )
-    if whole := result.get("quick_look_of"):
-        found.append(
-            f"A quick look: only the first {result['data']['questions']:,} of {whole:,} questions."
-        )
+    found += quick_look_note(result)
     if (result.get("predictions") or {}).get("shuffle_seed") is not None:
         found.append("Control run: each question was asked about another question's image.")
     return found + masked_notes(result, labels_of(result))

@@ -15,10 +15,12 @@ from PIL import Image
 from biod2c_core.data.records import Record, write_records
 from biod2c_core.errors import InputError
 from biod2c_core.evaluation.evaluate import Request, evaluate
+from biod2c_core.evaluation.every_profile import evaluate_by_all
 from biod2c_core.evaluation.predict.asking import Asking, Sampling, noise_picture
 from biod2c_core.evaluation.predict.predictions_file import Prediction, read_predictions
 from biod2c_core.evaluation.probes.controls import compare_controls
 from biod2c_core.evaluation.report.leaderboard import make_boards
+from biod2c_core.evaluation.report.profiles_table import profiles_table
 from biod2c_core.evaluation.report.tables import score_table
 from biod2c_core.evaluation.score.profiles import get_profile
 from biod2c_core.evaluation.score.score import score
@@ -232,6 +234,9 @@ def test_a_quick_look_goes_on_as_a_whole_run(data: Path) -> None:
     looked = run(data, model, limit=5)
     assert (len(model.asked), len(looked.evaluation.questions), looked.quick_look_of) == (5, 5, 18)
     assert "only the first 5 of 18" in (data.parent / "run" / "report.md").read_text()
+    request = Request(data, run=data.parent / "run", model="toy", limit=5)
+    result = evaluate_by_all(request, lambda *_: model)
+    assert "only the first 5 of 18" in profiles_table(result).notes[0]
     whole = run(data, model, model=None)
     assert len(model.asked) == 18
     assert whole.quick_look_of is None

@@ -9,93 +9,39 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from biod2c_cli import completion, console
-from biod2c_cli.options import PLAIN, AsJson, Device, ImageRoot, Model
+from biod2c_cli import console
+from biod2c_cli.evaluation_options import (
+    BaseUrl,
+    Budget,
+    Consistency,
+    Controls,
+    Data,
+    Gpus,
+    Judge,
+    JudgePasses,
+    Limit,
+    MaskText,
+    Model,
+    Output,
+    Predictions,
+    Prices,
+    ProfileName,
+    Prompt,
+    Repeat,
+    ShuffleSeed,
+    Split,
+    Temperature,
+    Training,
+)
+from biod2c_cli.options import PLAIN, AsJson, Device, ImageRoot
 from biod2c_core.errors import InputError, counted
 
 if TYPE_CHECKING:
     from biod2c_core.evaluation.evaluate import Request
-    from biod2c_core.evaluation.predict.models import Endpoint
     from biod2c_core.evaluation.report.tables import Table
     from biod2c_core.evaluation.statistics.analysis import Analysis
 
 DEFAULT_COMMAND = "run"
-
-Data = Annotated[
-    str,
-    typer.Argument(
-        metavar="DATA",
-        help="Record file, data set folder, or name: vqa-rad ...",
-        autocompletion=completion.data_sets,
-    ),
-]
-Split = Annotated[
-    str,
-    typer.Option(help="train, validation, test, or all.", autocompletion=completion.splits),
-]
-Predictions = Annotated[
-    Path | None,
-    typer.Option(
-        help="JSONL, JSON array or CSV with id and answer. Without --model it must be there and is "
-        "only scored, whoever made it; otherwise the answers go there, and a second run resumes."
-    ),
-]
-ProfileName = Annotated[
-    str,
-    typer.Option(
-        help="How to count: multimedeval (the paper's table), medevalkit, llava-med ...; all puts "
-        "every convention side by side. See docs/metrics.md.",
-        autocompletion=completion.profiles,
-    ),
-]
-ShuffleSeed = Annotated[
-    int | None,
-    typer.Option(
-        metavar="SEED",
-        help="Control: ask each question about another question's image. What stays correct was "
-        "not seen.",
-    ),
-]
-MaskText = Annotated[
-    bool,
-    typer.Option(
-        "--mask-text",
-        help="Control: ask the questions about images with text again, text blacked out, and report "
-        "the difference. Extra 'text'.",
-    ),
-]
-Output = Annotated[
-    Path | None, typer.Option("--output", "-o", metavar="RUN", help="Folder for the results.")
-]
-Training = Annotated[
-    str | None,
-    typer.Option(
-        metavar="DATA",
-        help="What the model was trained on, for the baselines and the contamination check; by "
-        "default the train split of DATA.",
-    ),
-]
-Judge = Annotated[
-    str | None,
-    typer.Option(
-        metavar="MODEL",
-        help="Have a language model rate each answer from 0 to 10; needs -o, and OPENAI_API_KEY.",
-    ),
-]
-JudgePasses = Annotated[
-    int, typer.Option(min=1, help="Rate twice to see how far the judge agrees with itself.")
-]
-BaseUrl = Annotated[
-    str | None,
-    typer.Option(help="Endpoint of judge and openai:NAME; default OPENAI_BASE_URL, OpenAI."),
-]
-Budget = Annotated[
-    float | None,
-    typer.Option(metavar="USD", help="Spend no more on the judge, nor on openai:NAME."),
-]
-Gpus = Annotated[
-    int, typer.Option(min=1, help="Predict with that many CUDA devices, a process each.")
-]
 
 
 class EvaluateGroup(TyperGroup):
@@ -125,14 +71,21 @@ def run(
     split: Split = "test",
     predictions: Predictions = None,
     profile: ProfileName = "multimedeval",
-    shuffle_images: ShuffleSeed = None,
-    mask_text: MaskText = False,
     output: Output = None,
     train: Training = None,
+    limit: Limit = None,
+    prompt: Prompt = None,
+    temperature: Temperature = 0.0,
+    repeat: Repeat = 1,
+    controls: Controls = False,
+    shuffle_images: ShuffleSeed = None,
+    mask_text: MaskText = False,
+    consistency: Consistency = False,
     judge: Judge = None,
     judge_passes: JudgePasses = 1,
     base_url: BaseUrl = None,
     budget: Budget = None,
+    prices: Prices = None,
     image_root: ImageRoot = None,
     device: Device = "auto",
     gpus: Gpus = 1,
@@ -141,12 +94,13 @@ def run(
     """Score a model, or anyone's predictions, on a data set.
 
     Predicting and scoring are separate: answers go to a predictions file that can be scored again.
-    --model openai:NAME asks the model NAME behind an OpenAI-compatible endpoint. Also here:
-    ``evaluate compare``, ``evaluate table``, ``evaluate agree``.
+    Which profile to quote for which paper: docs/commands/evaluate.md. Also here: ``evaluate
+    compare``, ``evaluate table``, ``evaluate agree``.
     """
     from biod2c_core.evaluation.evaluate import Request, evaluate
     from biod2c_core.evaluation.judge.judge_run import Judging
     from biod2c_core.evaluation.locate import find_data
+    from biod2c_core.evaluation.predict.asking import Asking, Sampling
     from biod2c_core.evaluation.predict.models import Endpoint
     from biod2c_core.evaluation.score.profiles import ALL
 
@@ -155,7 +109,7 @@ def run(
             f"no predictions at {predictions}",
             "Check the name; or name a model to write them (the embedded one: -m biod2c-tiny).",
         )
-    endpoint = Endpoint(base_url, budget)
+    endpoint = Endpoint(base_url, budget, prices=prices)
     request = Request(
         data=find_data(data),
         split=None if split == "all" else split,
@@ -167,10 +121,20 @@ def run(
         shuffle_seed=shuffle_images,
         images=image_root,
         training=find_data(train) if train else None,
-        judging=Judging(judge, endpoint, judge_passes) if judge else None,
+        judging=Judging(judge, endpoint, judge_passes, console.note) if judge else None,
         mask_text=mask_text,
+        controls=controls,
+        consistency=consistency,
+        limit=limit,
+        asking=Asking(sampling=Sampling(temperature) if temperature else None, prompt=prompt),
+        repeat=repeat,
     )
-    load = partial(_load_model, predictions=request.predictions_file, endpoint=endpoint)
+    load = partial(
+        _load_model,
+        predictions=request.predictions_file,
+        endpoint=endpoint,
+        instruct=prompt is None,
+    )
     if profile == ALL:
         _all_profiles(request, load, as_json)
         return
@@ -190,10 +154,10 @@ def _was_begun(predictions: Path) -> bool:
     return predictions.exists() or shard_path(predictions, 0).exists()
 
 
-def _load_model(checkpoint: str | None, device: str, predictions: Path, endpoint: Endpoint) -> Any:
+def _load_model(checkpoint: str | None, device: str, **options: Any) -> Any:
     from biod2c_core.evaluation.predict.models import load_model
 
-    return load_model(checkpoint, device, predictions, endpoint)
+    return load_model(checkpoint, device, **options)
 
 
 def _all_profiles(request: Request, load: Any, as_json: bool) -> None:
@@ -202,6 +166,17 @@ def _all_profiles(request: Request, load: Any, as_json: bool) -> None:
 
     if request.judging is not None:
         raise InputError("--profile all asks no judge", "Name one profile, or leave out --judge.")
+    again = {
+        "--mask-text": request.mask_text,
+        "--controls": request.controls,
+        "--consistency": request.consistency,
+        "--repeat": request.repeat > 1,
+    }
+    for option in (name for name, wanted in again.items() if wanted):
+        raise InputError(
+            f"--profile all only scores, so {option} does not go with it",
+            f"Name one profile, or leave out {option}.",
+        )
     result = evaluate_by_all(request, load, lambda n: console.progress("Questions", n))
     if as_json:
         console.emit_json(result)
@@ -216,16 +191,10 @@ def _print_table(table: Table) -> None:
 
 
 def _print(result: Analysis) -> None:
-    from biod2c_core.evaluation.report.confidence import confidence_table
-    from biod2c_core.evaluation.report.positions import positions_table
-    from biod2c_core.evaluation.report.tables import score_table
+    from biod2c_core.evaluation.report.sections import result_tables
 
-    found = result.to_dict()
-    _print_table(score_table(found))
-    if found["confidence"]:
-        _print_table(confidence_table(found["confidence"]))
-    if found["position_bias"]:
-        _print_table(positions_table(found["position_bias"]))
+    for table in result_tables(result.to_dict()):
+        _print_table(table)
 
 
 @app.command()
@@ -244,7 +213,7 @@ def compare(
     """
     from dataclasses import asdict
 
-    from biod2c_core.evaluation.evaluate import compare_files
+    from biod2c_core.evaluation.compare_files import compare_files
     from biod2c_core.evaluation.locate import find_data
     from biod2c_core.evaluation.score.profiles import get_profile
 

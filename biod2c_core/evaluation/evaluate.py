@@ -2,25 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from biod2c_core.append_log import ends_torn
-from biod2c_core.atomic import atomic_open, json_text, write_json
 from biod2c_core.data.burnt_text import require_reader
 from biod2c_core.data.formats import image_root, read_records
 from biod2c_core.data.records import Record
 from biod2c_core.errors import InputError
 from biod2c_core.evaluation.judge.convention import ask_convention
 from biod2c_core.evaluation.judge.judge_run import Judging, judge_result
-from biod2c_core.evaluation.masked_text import MaskedText, ask_masked
-from biod2c_core.evaluation.predict.endpoint_model import EndpointModel
-from biod2c_core.evaluation.predict.models import ENDPOINT_PREFIX
-from biod2c_core.evaluation.predict.predict import AnswersQuestions, pictures_of, predict
+from biod2c_core.evaluation.predict.asking import USUAL, Asking
+from biod2c_core.evaluation.predict.models import ENDPOINT_PREFIX, LoadModel, ModelLoader
+from biod2c_core.evaluation.predict.predict import pictures_of, predict
 from biod2c_core.evaluation.predict.predictions_file import (
+    Prediction,
     check_complete,
     manifest_path,
     read_manifest,
@@ -29,15 +29,15 @@ from biod2c_core.evaluation.predict.predictions_file import (
     shard_path,
     split_checksum,
 )
+from biod2c_core.evaluation.predict.prompts import check_prompt
 from biod2c_core.evaluation.predict.sharding import Job, absorb_shards, predict_on
-from biod2c_core.evaluation.report.confidence import confidence_table
-from biod2c_core.evaluation.report.html import to_html
-from biod2c_core.evaluation.report.positions import positions_table
-from biod2c_core.evaluation.report.tables import score_table, to_latex, to_markdown
+from biod2c_core.evaluation.probes.again import AskAgain, check_same_model
+from biod2c_core.evaluation.probes.run import check_probes, probe
+from biod2c_core.evaluation.run_folder import write_run
 from biod2c_core.evaluation.score.profiles import DEFAULT_PROFILE, get_profile
-from biod2c_core.evaluation.score.score import Evaluation, check_scorable, score
+from biod2c_core.evaluation.score.profiles.base import Profile
+from biod2c_core.evaluation.score.score import check_scorable, score
 from biod2c_core.evaluation.statistics.analysis import Analysis, TrainingData, analyse
-from biod2c_core.evaluation.statistics.intervals import PairedTest, compare
 
 PREDICTIONS_NAME = "predictions.jsonl"
 
@@ -60,6 +60,11 @@ class Request:
             by default the data's own split ``train``, where it has one.
         judging: How a language model rates the answers; None for not at all. Needs ``run``.
         mask_text: Ask again with the text in the pixels masked, and compare. Needs the model.
+        asking: How the questions are asked.
+        controls: Ask again about other pictures, and compare.
+        consistency: Ask again in other words, negated, and for attributes of the images.
+        limit: Only so many questions, the first; None for all.
+        repeat: How often everything is asked.
     """
 
     data: Path
@@ -74,6 +79,11 @@ class Request:
     training: Path | None = None
     judging: Judging | None = None
     mask_text: bool = False
+    asking: Asking = USUAL
+    controls: bool = False
+    consistency: bool = False
+    limit: int | None = None
+    repeat: int = 1
 
     @property
     def image_folder(self) -> Path:
@@ -97,7 +107,6 @@ class Request:
         return self.run / PREDICTIONS_NAME
 
 
-LoadModel = Callable[[str | None, str], AnswersQuestions]
 Progress = Callable[[int], AbstractContextManager[Callable[[int], None]]]
 
 
@@ -109,8 +118,12 @@ def silent(_total: int) -> AbstractContextManager[Callable[[int], None]]:
 def only_scores(request: Request, records: Sequence[Record]) -> bool:
     """Whether an existing predictions file is to be scored as it is.
 
-    So it is, unless ``model`` is given, for the file of another system and for a complete one of
-    ours. One of ours that was interrupted is resumed.
+    So it is, unless ``model`` is given, for the file of another system and for one of ours that has all
+    that is wanted. One of ours that was interrupted is resumed.
+
+    Args:
+        request: What to evaluate.
+        records: All questions, also those beyond its limit.
     """
     path = request.predictions_file
     if request.model is not None or not path.exists() or shard_path(path, 0).exists():
@@ -122,7 +135,10 @@ def only_scores(request: Request, records: Sequence[Record]) -> bool:
         return False
     if manifest.get("data") != split_checksum(records):
         return True  # which scoring will refuse, naming what does not fit
-    return not ends_torn(path) and len(read_predictions(path)) >= len(records)
+    if any(manifest.get(key) != value for key, value in request.asking.manifest().items()):
+        return False  # which predicting will refuse
+    wanted = {record.id for record in records[: request.limit]}
+    return not ends_torn(path) and wanted <= read_predictions(path).keys()
 
 
 def evaluate(
@@ -151,8 +167,20 @@ def evaluate(
         )
     if request.mask_text:
         require_reader()  # now, not after hours of predicting
-    records, path = answered_questions(request, load_model, progress)
-    predictions = read_predictions(path)
+    check_probes(request, profile.judge is not None)
+    with ModelLoader(load_model) as loader:
+        answered = answered_questions(request, loader, progress)
+        analysis = _score(request, profile, answered, progress)
+        asker = partial(_asker, request, answered.whole, loader, progress)
+        analysis = probe(request, analysis, asker, progress)
+    if request.run is not None:
+        write_run(request.run, analysis, request.image_folder)
+    return analysis
+
+
+def _score(request: Request, profile: Profile, answered: Answered, progress: Progress) -> Analysis:
+    """Score and judge what was answered."""
+    path, records, predictions = request.predictions_file, answered.records, answered.predictions
     verdicts = None
     if profile.judge is not None and request.judging is not None and request.run is not None:
         check_complete(records, predictions, path)
@@ -173,39 +201,64 @@ def evaluate(
         training=find_training(request),
         image_root=request.image_folder,
     )
+    analysis = replace(analysis, quick_look_of=answered.quick_look_of)
     if verdicts is None and request.judging is not None and request.run is not None:
         judged = judge_result(evaluation.questions, request.judging, request.run, progress)
         analysis = replace(analysis, judged=judged)
-    if request.mask_text:
-        masked = _ask_masked(request, evaluation, load_model, progress)
-        analysis = replace(analysis, masked=masked)
-    if request.run is not None:
-        write_run(request.run, analysis, request.image_folder)
     return analysis
 
 
+@dataclass(frozen=True)
+class Answered:
+    """The questions of a request with their answers.
+
+    Attributes:
+        whole: All questions of the split.
+        records: Those within the limit.
+        predictions: Id to answer; of ids in ``whole``, none beyond the limit.
+    """
+
+    whole: list[Record]
+    records: list[Record]
+    predictions: dict[str, Prediction]
+
+    @property
+    def quick_look_of(self) -> int | None:
+        """How many questions there are in all, where these are not all."""
+        return len(self.whole) if len(self.records) < len(self.whole) else None
+
+
 def answered_questions(
-    request: Request, load_model: LoadModel, progress: Progress = silent
-) -> tuple[list[Record], Path]:
-    """The questions of a request, and the file with their answers, predicted where needed.
+    request: Request, loader: ModelLoader, progress: Progress = silent
+) -> Answered:
+    """The questions of a request and their answers, predicted where needed.
 
     Args:
         request: What to evaluate.
-        load_model: Called with checkpoint and device, only if something must be predicted.
+        loader: Asked for the model only if something must be predicted.
         progress: Given the number of questions, a context whose value is called with each number of
             questions answered.
 
     Raises:
         InputError: Data, predictions or options do not fit.
     """
-    records = read_records(request.data, split=request.split)
-    check_scorable(records)
+    whole = read_records(request.data, split=request.split)
+    check_scorable(whole[: request.limit])
+    if request.asking.prompt is not None:
+        check_prompt(request.asking.prompt, whole)
     path = request.predictions_file
     _check_there(request)
-    if not only_scores(request, records):
-        _predict(request, records, load_model, progress)
-    _check_same_data(path, read_manifest(path), records, request.image_folder)
-    return records, path
+    if not only_scores(request, whole):
+        _predict(request, whole, loader, progress)
+    _check_same_data(path, read_manifest(path), whole, request.image_folder)
+    return Answered(whole, whole[: request.limit], _within_limit(path, whole, request.limit))
+
+
+def _within_limit(path: Path, whole: Sequence[Record], limit: int | None) -> dict[str, Prediction]:
+    """The answers of a file without those to questions beyond the limit."""
+    beyond = {record.id for record in whole[limit:]} if limit is not None else set()
+    found = read_predictions(path)
+    return {name: answer for name, answer in found.items() if name not in beyond}
 
 
 def _check_there(request: Request) -> None:
@@ -239,53 +292,84 @@ def find_training(request: Request) -> TrainingData | None:
 
 
 def _predict(
-    request: Request, records: list[Record], load_model: LoadModel, progress: Progress
+    request: Request, records: Sequence[Record], loader: ModelLoader, progress: Progress
 ) -> None:
     path = request.predictions_file
     checkpoint = request.model or (read_manifest(path) or {}).get("checkpoint")
-    job = Job(load_model, checkpoint, records, request.image_folder, path, request.shuffle_seed)
-    with progress(len(records)) as advance:
+    job = Job(
+        loader.load_model,
+        checkpoint,
+        records,
+        request.image_folder,
+        path,
+        request.shuffle_seed,
+        request.asking,
+        request.limit,
+    )
+    with progress(len(records[: request.limit])) as advance:
         if len(request.devices) > 1:
             if (checkpoint or "").startswith(ENDPOINT_PREFIX):
                 raise InputError(f"{checkpoint} runs on no device here", "Leave out --gpus.")
             predict_on(request.devices, job, advance)
             return
         absorb_shards(path)  # of an interrupted run on several devices
-        model = load_model(checkpoint, request.devices[0])
-        try:
-            predict(
-                model,
-                records,
-                job.image_root,
-                path,
-                checkpoint=checkpoint,
-                shuffle_seed=request.shuffle_seed,
-                advance=advance,
-            )
-        finally:
-            if isinstance(model, EndpointModel):
-                model.close()
+        predict(
+            loader(checkpoint, request.devices[0]),
+            records,
+            job.image_root,
+            path,
+            checkpoint=checkpoint,
+            shuffle_seed=request.shuffle_seed,
+            asking=request.asking,
+            limit=request.limit,
+            advance=advance,
+        )
 
 
-def _ask_masked(
-    request: Request, evaluation: Evaluation, load_model: LoadModel, progress: Progress
-) -> MaskedText:
-    path = request.predictions_file
-    manifest = read_manifest(path)
+def _asker(
+    request: Request, whole: Sequence[Record], loader: ModelLoader, progress: Progress, what: str
+) -> AskAgain:
+    """How the model that answered is asked again.
+
+    Raises:
+        InputError: Nobody can be asked again ``what``.
+    """
+    first = request.predictions_file
+    manifest = read_manifest(first)
     if manifest is None or manifest.get("shuffle_seed") is not None:
         wrong = "of another system" if manifest is None else "about other questions' images"
         raise InputError(
-            f"{path} holds answers {wrong}: nobody can be asked again with text masked",
-            "Leave out --mask-text, or predict with --model and without --shuffle-images.",
+            f"{first} holds answers {wrong}: nobody can be asked again {what}",
+            "Predict with --model and without --shuffle-images, or do not ask for this.",
         )
 
-    def ask(records: list[Record], folder: Path, second: Path) -> None:
-        again = replace(request, predictions=second, images=folder)
-        if not only_scores(again, records):
+    def ask(
+        records: Sequence[Record] | None,
+        path: Path,
+        *,
+        images: Path | None = None,
+        shuffle_seed: int | None = None,
+        asking: Asking | None = None,
+    ) -> Mapping[str, Prediction]:
+        asked, limit = (whole, request.limit) if records is None else (records, None)
+        again = replace(
+            request,
+            predictions=path,
+            limit=limit,
+            images=images or request.images,
+            shuffle_seed=shuffle_seed,
+            asking=asking or request.asking,
+        )
+        if not only_scores(again, asked):
             model = request.model or manifest.get("checkpoint")
-            _predict(replace(again, model=model), records, load_model, progress)
+            _predict(replace(again, model=model), asked, loader, progress)
+        _check_same_data(path, read_manifest(path), asked, again.image_folder)
+        check_same_model(first, path, what)
+        answers = _within_limit(path, asked, limit)
+        check_complete(asked[:limit], answers, path)
+        return answers
 
-    return ask_masked(evaluation, path, request.image_folder, ask, progress)
+    return ask
 
 
 def _check_same_data(
@@ -302,65 +386,3 @@ def _check_same_data(
         )
     if manifest.get("pictures") and not same_pictures(manifest, pictures_of(records, images)):
         raise InputError(f"{path} has the predictions for other pictures of these names", remedy)
-
-
-def write_run(folder: Path, analysis: Analysis, images: Path) -> None:
-    """Write result, report and scored questions, each file atomically.
-
-    Args:
-        folder: The run folder: ``result.json``, ``report.md``, ``report.tex``, ``report.html`` and
-            ``questions.jsonl``.
-        analysis: The result.
-        images: Folder of the images, for the HTML page.
-    """
-    result = analysis.to_dict()
-    tables = [score_table(result)]
-    if result["confidence"]:
-        tables.append(confidence_table(result["confidence"]))
-    if result["position_bias"]:
-        tables.append(positions_table(result["position_bias"]))
-    texts = {
-        "report.md": "\n".join(map(to_markdown, tables)),
-        "report.tex": "\n".join(map(to_latex, tables)),
-        "report.html": to_html(analysis, images),
-    }
-    for name, text in texts.items():
-        with atomic_open(folder / name) as file:
-            file.write(text)
-    write_json(folder / "result.json", result)
-    with atomic_open(folder / "questions.jsonl") as file:
-        for question in analysis.evaluation.questions:
-            row = {
-                "id": question.record.id,
-                "image": question.record.image,
-                "question": question.record.question,
-                "gold": question.record.answer,
-                "answer": question.prediction.answer,
-                "confidence": question.prediction.confidence,
-                "scores": question.values,
-            }
-            file.write(json_text(row) + "\n")
-
-
-def compare_files(
-    data: Path, first: Path, second: Path, split: str | None, profile: str = DEFAULT_PROFILE
-) -> dict[str, PairedTest]:
-    """Test two prediction files against each other on one split.
-
-    Args:
-        data: A data set's folder or file.
-        first: Predictions of system A.
-        second: Predictions of system B.
-        split: Which part; None for all.
-        profile: Name of the scoring convention.
-
-    Returns:
-        Column to test.
-
-    Raises:
-        InputError: Data or predictions do not fit.
-    """
-    convention = get_profile(profile)
-    records = read_records(data, split=split)
-    a, b = (score(records, read_predictions(path), convention, path) for path in (first, second))
-    return compare(a, b)

@@ -9,13 +9,13 @@ from typing import Any
 from biod2c_core import __version__
 from biod2c_core.atomic import atomic_open, write_json
 from biod2c_core.evaluation.evaluate import (
-    LoadModel,
     Progress,
     Request,
     answered_questions,
     silent,
 )
-from biod2c_core.evaluation.predict.predictions_file import read_manifest, read_predictions
+from biod2c_core.evaluation.predict.models import LoadModel, ModelLoader
+from biod2c_core.evaluation.predict.predictions_file import read_manifest
 from biod2c_core.evaluation.report.profiles_table import profiles_table
 from biod2c_core.evaluation.report.tables import to_latex, to_markdown
 from biod2c_core.evaluation.score.profiles import get_profile, profile_names, rule_profiles
@@ -49,13 +49,15 @@ def evaluate_by_all(
     Raises:
         InputError: Data, predictions or options do not fit.
     """
-    records, path = answered_questions(request, load_model, progress)
-    predictions = read_predictions(path)
+    with ModelLoader(load_model) as loader:
+        answered = answered_questions(request, loader, progress)
+    records, path = answered.records, request.predictions_file
     with progress(len(records)) as advance:
-        scores = score_all(records, predictions, rule_profiles(), path, advance)
+        scores = score_all(records, answered.predictions, rule_profiles(), path, advance)
     result = {
         "biod2c_version": __version__,
         "data": describe_split(records),
+        "quick_look_of": answered.quick_look_of,
         "predictions": read_manifest(path),
         "intervals": {"level": LEVEL, "method": METHOD, "resamples": RESAMPLES, "seed": SEED},
         "profiles": _by_profile(scores),

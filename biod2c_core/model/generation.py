@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from PIL import Image
 from torch import Tensor
-from transformers import StoppingCriteriaList
+from transformers import GenerationMixin, StoppingCriteriaList
 
 from biod2c_core.device import resolve_device
 from biod2c_core.errors import InputError
@@ -27,6 +29,12 @@ MAX_NEW_TOKENS = 32
 def probability(log_p: float) -> float:
     """exp(log_p) to four significant digits; that of a long answer is small."""
     return float(f"{math.exp(log_p):.4g}")
+
+
+def batch_seed(repetition: int, questions: Sequence[str]) -> int:
+    """A seed for the draws of one batch; equal batches of a repetition are drawn alike."""
+    text = "\n".join([str(repetition), *questions])
+    return int.from_bytes(hashlib.sha256(text.encode("utf-8", "replace")).digest()[:7], "big")
 
 
 @dataclass(frozen=True)
@@ -59,6 +67,8 @@ class Answerer:
         folder: Where it was loaded from; None for a model that was made in memory.
         reference: What it knows of its training pictures, if anything.
     """
+
+    needs_picture = False
 
     def __init__(
         self,
@@ -143,6 +153,56 @@ class Answerer:
         return self.answer_encoded(self.encode(images), questions, max_new_tokens=max_new_tokens)
 
     @torch.inference_mode()
+    def draw_answers(
+        self,
+        images: Sequence[Image.Image],
+        questions: Sequence[tuple[int, str]],
+        *,
+        temperature: float,
+        repetition: int,
+    ) -> list[Answer]:
+        """As :meth:`answer_images`, but each token is drawn.
+
+        Args:
+            images: RGB images.
+            questions: (index of the image, question).
+            temperature: What the logits are divided by, over 0.
+            repetition: Another one draws anew.
+        """
+        if not questions:
+            return []
+        image, device = self.encode(images), self.model.device
+        with torch.random.fork_rng([device] if device.type == "cuda" else []):
+            torch.manual_seed(batch_seed(repetition, [question for _, question in questions]))
+            return self.answer_encoded(image, questions, temperature=temperature)
+
+    @torch.inference_mode()
+    def answer_blind(self, questions: Sequence[str]) -> list[Answer]:
+        """Answer without a picture: the language model reads the prompt alone, no visual token.
+
+        Raises:
+            InputError: A question is empty, or too long for the language model.
+        """
+        if not questions:
+            return []
+        batch = self.processor(None, list(questions))
+        self._check_length(batch["input_ids"].shape[1], MAX_NEW_TOKENS)
+        ids, mask = (batch[n].to(self.model.device) for n in ("input_ids", "attention_mask"))
+        config = self.model.config
+        nothing = torch.zeros(len(questions), 0, config.get_text_config().hidden_size)
+        given = self.model.embed_prompt(nothing.to(self.model.device), ids, mask)
+        result = GenerationMixin.generate(  # past the model's own, which wants an image
+            self.model,  # type: ignore[arg-type]
+            inputs_embeds=given.embeddings,
+            attention_mask=given.mask,
+            max_new_tokens=MAX_NEW_TOKENS,
+            do_sample=False,
+            return_dict_in_generate=True,
+            output_scores=True,
+        )
+        return self._answers(result)
+
+    @torch.inference_mode()
     def encode(self, images: Sequence[Image.Image]) -> ImageEncoding:
         """What is known of RGB images before any question, for :meth:`answer_encoded`."""
         pixels = torch.stack([self.processor.pixels(image) for image in images])
@@ -156,6 +216,7 @@ class Answerer:
         *,
         max_new_tokens: int | None = None,
         watch: StoppingCriteriaList | None = None,
+        temperature: float = 0.0,
     ) -> list[Answer]:
         """Answer questions about images that :meth:`encode` has seen.
 
@@ -164,10 +225,12 @@ class Answerer:
             questions: At least one: (row of ``image``, question).
             max_new_tokens: Longest answer; by default 32 tokens.
             watch: Called after each new token; may end rows early.
+            temperature: Over 0, tokens are drawn with the logits divided by it.
 
         Raises:
             InputError: A question is empty, or too long for the language model.
         """
+        drawn: dict[str, Any] = {"temperature": temperature, "top_k": 0, "top_p": 1.0}
         batch = self.processor(None, [question for _, question in questions])
         length = max_new_tokens or MAX_NEW_TOKENS
         self._check_length(batch["input_ids"].shape[1], length)
@@ -177,21 +240,27 @@ class Answerer:
             image=image,
             image_rows=torch.tensor([index for index, _ in questions], device=device),
             max_new_tokens=length,
-            do_sample=False,
+            do_sample=temperature > 0,
             return_dict_in_generate=True,
             output_scores=True,
             stopping_criteria=watch,
+            **(drawn if temperature else {}),
         )
+        answers = self._answers(result, temperature or 1.0)
+        known = self.familiarity(image)
+        pairs = zip(answers, questions, strict=True)
+        return [replace(answer, familiarity=known[row]) for answer, (row, _) in pairs]
+
+    def _answers(self, result: Any, divided_by: float = 1.0) -> list[Answer]:
+        """The answers of a generation whose logits were divided by a temperature."""
         texts = self.processor.tokenizer.batch_decode(result.sequences, skip_special_tokens=True)
-        log_p = torch.stack([step.float().log_softmax(-1) for step in result.scores], dim=1)
+        steps = [(step.float() * divided_by).log_softmax(-1) for step in result.scores]
+        log_p = torch.stack(steps, dim=1)
         counted = self._counted(result.sequences)
         confidences = self._confidences(result.sequences, log_p, counted)
         lengths = counted.sum(-1).tolist()
         rows = zip(texts, confidences, result.sequences.tolist(), lengths, strict=True)
-        answers = [Answer(text.strip(), c, tuple(ids[:n])) for text, c, ids, n in rows]
-        known = self.familiarity(image)
-        pairs = zip(answers, questions, strict=True)
-        return [replace(answer, familiarity=known[row]) for answer, (row, _) in pairs]
+        return [Answer(text.strip(), c, tuple(ids[:n])) for text, c, ids, n in rows]
 
     def familiarity(self, image: ImageEncoding) -> list[float | None]:
         """How familiar each encoded image is, 0 to 1; None where the checkpoint has no reference."""

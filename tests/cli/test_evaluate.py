@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -266,10 +267,102 @@ def test_a_model_behind_an_endpoint(
     assert json.loads(whole.stdout)["predictions"]["model"] == "eye"
 
 
+def test_what_a_judge_costs_is_said_before_during_and_after(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also of an open model, whose price is the user's to say."""
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-test")
+    theirs = answer_file(tmp_path, dict.fromkeys("0123", "yes"))
+    args = (data, "--predictions", theirs, "-o", tmp_path / "run", "--judge", "open-judge")
+    prices = tmp_path / "prices.yaml"
+    prices.write_text("models: {open-judge: {input: 1000, output: 1000}}\n")
+    with FakeEndpoint() as endpoint:
+        asked = (*args, "--base-url", endpoint.base_url)
+        poor = invoke(*asked, "--prices", prices, "--budget", 0.01)
+        assert poor.exit_code == 4
+        shown = invoke(*asked, "--prices", prices)
+        again = invoke(*asked, "--json")
+    assert shown.exit_code == 0, shown.output
+    before = re.search(
+        r"4 requests to send, about ([\d.]+) USD, at most ([\d.]+) USD", shown.stderr
+    )
+    after = re.search(r"judge open-judge: ([\d.]+) USD spent", shown.stderr)
+    assert before
+    assert after
+    assert 0.5 < float(after[1]) / float(before[1]) < 1.5
+    assert float(after[1]) < float(before[2])
+    assert "judge: 1 of 4 answers, 0." in shown.stderr
+    assert "requests to send" not in again.stderr
+    assert json.loads(again.stdout)["judge"]["usd"] is None  # without the table nobody knows
+    assert json.loads(again.stdout)["judge"]["scored"] == 4
+
+
+def test_a_model_behind_an_endpoint_about_other_pictures(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One journal and one budget for all pictures; a run that was stopped pays nothing twice."""
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-test")
+    monkeypatch.setattr(evaluate, "_load_model", real_load_model)
+    asked: list[int] = []
+
+    def answer(request: dict[str, Any]) -> str:
+        asked.append(len(request["messages"][1]["content"]))
+        return "yes"
+
+    args = (data, "-o", tmp_path / "run", "--model", "openai:gpt-4o", "--controls", "--json")
+    with FakeEndpoint(reply=answer) as endpoint:
+        args = (*args, "--base-url", endpoint.base_url)
+        poor = invoke(*args, "--budget", 0.02)
+        assert poor.exit_code == 4, poor.output
+        stopped = len(asked)
+        whole = invoke(*args, "--budget", 10)
+    assert whole.exit_code == 0, whole.output
+    assert 0 < stopped < len(asked)
+    groups = json.loads(whole.stdout)["controls"]["groups"]
+    assert list(groups[0]["accuracy"]) == ["own", "other", "blank", "noise", "none"]
+    assert groups[0]["reliance"]["difference"] == groups[0]["sensitivity"]["value"] == 0
+    # all ask "What?": four own pictures, other ones are the same requests, a blank one, four of noise
+    assert sorted(asked) == [1] + [2] * (4 + 1 + 4)
+
+
 def test_a_model_behind_an_endpoint_runs_on_no_gpu(data: Path, tmp_path: Path) -> None:
     result = invoke(data, "-o", tmp_path / "run", "--model", "openai:eye", "--gpus", 2)
     assert (result.exit_code, result.stdout) == (2, "")
     assert "openai:eye runs on no device here" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (("--repeat", 3), "without a temperature every repetition gives the same answers"),
+        (("--temperature", "nan"), "the temperature is nan"),
+        (("--temperature", -1), "the temperature is -1"),
+        (("--temperature", 0.7), "the answers of yes-model cannot be drawn"),
+        (("--prompt", "exact"), "no prompt of 'exact' is known"),
+        (("--profile", "all", "--controls"), "--controls does not go with it"),
+        (("--profile", "all", "--mask-text"), "--mask-text does not go with it"),
+        (
+            ("--profile", "vlmevalkit-judge", "--judge", "j", "--controls"),
+            "would ask its judge about",
+        ),
+        (("--consistency",), "no question fits a rule for other words"),
+    ],
+)
+def test_what_cannot_be_asked(
+    data: Path, tmp_path: Path, options: Sequence[Any], said: str
+) -> None:
+    result = invoke(data, "-o", tmp_path / "run", *options)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert said in result.stderr
+
+
+def test_controls_are_shown(data: Path, tmp_path: Path) -> None:
+    shown = invoke(data, "-o", tmp_path / "run", "--controls", "--limit", 3)
+    assert shown.exit_code == 0, shown.output
+    assert "another question's image" in shown.stdout
+    assert "Reliance +0.000" in shown.stderr
+    assert "Not asked, no image: yes-model takes no question without a picture" in shown.stderr
+    assert "only the first 3 of 4 questions" in shown.stderr
 
 
 def test_help_is_about_scoring() -> None:

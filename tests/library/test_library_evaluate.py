@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -45,6 +47,23 @@ def test_predictions_of_a_loaded_model_are_resumed(
     again = biod2c.evaluate(data, split=None, predictions=path, device="cpu")  # by its manifest
     assert again.estimates == whole.estimates
     assert sorted(path.read_text().splitlines(keepends=True)) == sorted(lines)
+
+
+class Mine:
+    """A model of somebody else's."""
+
+    name, identity = "mine", "1"
+
+    def answer_images(self, images: Any, questions: Any) -> list[Any]:
+        return [SimpleNamespace(text="yes", confidence=None) for _ in questions]
+
+
+def test_any_object_that_answers_is_evaluated(data: Path) -> None:
+    found = biod2c.evaluate(data, Mine(), split=None, controls=True, limit=8)
+    assert found.controls is not None
+    assert found.controls.groups[0].difference["other"].difference == 0
+    assert found.controls.missing == {"none": "mine takes no question without a picture"}
+    assert found.quick_look_of == len(biod2c.read_records(data))
 
 
 def test_what_does_not_fit_is_an_input_error(data: Path) -> None:

@@ -13,11 +13,14 @@ from typing import Any
 from biod2c_core.atomic import atomic_open, json_text
 from biod2c_core.data.records import Record
 from biod2c_core.errors import InputError
+from biod2c_core.evaluation.judge.bill import Bill, Messages
 from biod2c_core.evaluation.judge.judge_run import Judging
 from biod2c_core.evaluation.predict.predictions_file import Prediction
 from biod2c_core.evaluation.score.profiles import Profile
 from biod2c_core.evaluation.score.profiles.base import JudgeRule
-from biod2c_core.llm_api import CallFailed, Client, Journal, load_price, request_key, run_all
+from biod2c_core.llm_api import CallFailed, Client, Journal, request_key, run_all
+
+_LIKELY_REPLY = 120  # tokens; conventions ask for a reason first
 
 
 @dataclass(frozen=True)
@@ -56,7 +59,7 @@ async def _decide(
     """The verdict on one answer, and whether a reply decided it."""
     messages = rule.messages(record, prediction.answer)
     for attempt, temperature in enumerate(rule.temperatures):
-        key = request_key(client.base_url, client.model, messages, temperature, attempt)
+        key = _key(client, messages, temperature, attempt)
         try:
             reply = await client.complete(messages, temperature=temperature, key=key)
         except CallFailed:
@@ -64,6 +67,20 @@ async def _decide(
         if (verdict := rule.read(reply.text)) is not None:
             return verdict, True
     return 0.0, False
+
+
+def _key(client: Client, messages: Messages, temperature: float, attempt: int) -> str:
+    return request_key(client.base_url, client.model, messages, temperature, attempt)
+
+
+def _first_requests(
+    asked: Sequence[Record],
+    predictions: Mapping[str, Prediction],
+    rule: JudgeRule,
+    client: Client,
+) -> dict[str, Messages]:
+    texts = (rule.messages(record, predictions[record.id].answer) for record in asked)
+    return {_key(client, messages, rule.temperatures[0], 0): messages for messages in texts}
 
 
 def ask_convention(
@@ -101,15 +118,21 @@ def ask_convention(
 
         async def ask_all() -> None:
             async with judging.endpoint.client(judging.model, journal) as client:
+                bill = Bill(judging.tell, client, _LIKELY_REPLY, len(rule.temperatures))
+                bill.before(_first_requests(asked, predictions, rule, client))
 
                 async def work(record: Record) -> None:
                     found[record.id] = await _decide(record, predictions[record.id], rule, client)
                     done(1)
+                    bill.one_more()
 
-                await run_all(asked, work, judging.endpoint.in_flight)
+                try:
+                    await run_all(asked, work, judging.endpoint.in_flight)
+                finally:
+                    bill.after()
 
         asyncio.run(ask_all())
-        usd = journal.spent if load_price(judging.model) else None
+        usd = journal.spent if judging.endpoint.price(judging.model) else None
     with atomic_open(run / f"{profile.name}.verdicts.jsonl") as file:
         for record in asked:
             verdict, decided = found[record.id]

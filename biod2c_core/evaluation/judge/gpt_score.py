@@ -24,6 +24,7 @@ from biod2c_core.llm_api import CallFailed, Client, request_key, run_all
 CRITERIA = ("reasonableness", "accuracy", "similarity", "score")
 HIGHEST = 10.0
 ASKS = 2
+LIKELY_REPLY = 80  # tokens
 TEMPERATURE = 0.0
 RUBRIC_VERSION = "1"
 RUBRIC = """\

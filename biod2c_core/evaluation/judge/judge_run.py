@@ -12,10 +12,20 @@ from typing import Any
 from biod2c_core.atomic import atomic_open
 from biod2c_core.errors import BioD2CError, InputError, PartialResultError, counted
 from biod2c_core.evaluation.judge.agreement import Agreement, agree
-from biod2c_core.evaluation.judge.gpt_score import JudgeSummary, Verdict, judge_all, summarize
+from biod2c_core.evaluation.judge.bill import Bill
+from biod2c_core.evaluation.judge.gpt_score import (
+    ASKS,
+    LIKELY_REPLY,
+    JudgeSummary,
+    Verdict,
+    judge_all,
+    judge_messages,
+    summarize,
+    verdict_key,
+)
 from biod2c_core.evaluation.predict.models import Endpoint
 from biod2c_core.evaluation.score.score import ScoredQuestion
-from biod2c_core.llm_api import Journal, load_price
+from biod2c_core.llm_api import Journal
 
 JOURNAL_NAME = "judge.journal.jsonl"
 
@@ -28,11 +38,13 @@ class Judging:
         model: The judge, as its endpoint knows it.
         endpoint: How to reach it.
         passes: How often every answer is rated; from the second pass on it is for agreement only.
+        tell: Given lines for the person: what it will cost, and has.
     """
 
     model: str
     endpoint: Endpoint
     passes: int = 1
+    tell: Callable[[str], None] = lambda _: None
 
 
 @dataclass(frozen=True)
@@ -114,7 +126,7 @@ def judge_result(
                 file.writelines(verdict.to_json() + "\n" for verdict in verdicts)
             if stopped is not None:
                 break
-        usd = journal.spent if load_price(judging.model) else None
+        usd = journal.spent if judging.endpoint.price(judging.model) else None
     return Judged(summarize(questions, passes[0], judging.model), _agreement(passes), usd, stopped)
 
 
@@ -126,9 +138,23 @@ async def _one_pass(
     advance: Callable[[int], None],
 ) -> tuple[list[Verdict], BioD2CError | None]:
     async with judging.endpoint.client(judging.model, journal) as client:
-        return await judge_all(
-            questions, client, number=number, workers=judging.endpoint.in_flight, advance=advance
-        )
+        bill = Bill(judging.tell, client, LIKELY_REPLY, ASKS)
+        bill.before({verdict_key(client, q, number, 0): judge_messages(q) for q in questions})
+
+        def one_more(count: int) -> None:
+            advance(count)
+            bill.one_more()
+
+        try:
+            return await judge_all(
+                questions,
+                client,
+                number=number,
+                workers=judging.endpoint.in_flight,
+                advance=one_more,
+            )
+        finally:
+            bill.after()
 
 
 def _agreement(passes: Sequence[Sequence[Verdict]]) -> Agreement | None:

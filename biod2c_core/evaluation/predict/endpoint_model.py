@@ -45,13 +45,21 @@ class EndpointModel:
     Args:
         client: Talks to the endpoint; give it a journal, so that nothing is paid twice.
         workers: Requests at once.
+        instruct: Whether it is told to answer shortly.
     """
 
-    def __init__(self, client: Client, workers: int = 16) -> None:
+    needs_picture = False
+
+    def __init__(self, client: Client, workers: int = 16, instruct: bool = True) -> None:
         self.name = client.model
         self.identity = request_key(
-            client.base_url, client.model, PROMPT, LONGEST_SIDE, client.max_tokens
+            client.base_url,
+            client.model,
+            PROMPT if instruct else "",
+            LONGEST_SIDE,
+            client.max_tokens,
         )
+        self._instruct = instruct
         self._client = client
         self._workers = workers
         self._loop = asyncio.new_event_loop()
@@ -68,7 +76,22 @@ class EndpointModel:
             BudgetError: The budget is used up.
             EndpointError: The endpoint is down or refuses everything.
         """
-        return self._loop.run_until_complete(self._answer_all(images, questions))
+        return self._run(images, questions, None)
+
+    def answer_blind(self, questions: Sequence[str]) -> list[EndpointAnswer | NoAnswer]:
+        """Answer each question without a picture; see :meth:`answer_images`."""
+        return self._run([], [(-1, question) for question in questions], None)
+
+    def draw_answers(
+        self,
+        images: Sequence[Image.Image],
+        questions: Sequence[tuple[int, str]],
+        *,
+        temperature: float,
+        repetition: int,
+    ) -> list[EndpointAnswer | NoAnswer]:
+        """Draw an answer to each (index of its image, question); see :meth:`answer_images`."""
+        return self._run(images, questions, (temperature, repetition))
 
     def close(self) -> None:
         """Close connections and journal."""
@@ -77,32 +100,52 @@ class EndpointModel:
         if self._client.journal is not None:
             self._client.journal.close()
 
+    def _run(
+        self,
+        images: Sequence[Image.Image],
+        questions: Sequence[tuple[int, str]],
+        drawn: tuple[float, int] | None,
+    ) -> list[EndpointAnswer | NoAnswer]:
+        return self._loop.run_until_complete(self._answer_all(images, questions, drawn))
+
     async def _answer_all(
-        self, images: Sequence[Image.Image], questions: Sequence[tuple[int, str]]
+        self,
+        images: Sequence[Image.Image],
+        questions: Sequence[tuple[int, str]],
+        drawn: tuple[float, int] | None,
     ) -> list[EndpointAnswer | NoAnswer]:
         urls = [image_url(image) for image in images]
-        found: dict[int, EndpointAnswer | NoAnswer] = {}
+        asked = [(None if index < 0 else urls[index], text) for index, text in questions]
+        found: dict[tuple[str | None, str], EndpointAnswer | NoAnswer] = {}
 
-        async def work(place: int) -> None:
-            index, question = questions[place]
-            found[place] = await self._ask(urls[index], question)
+        async def work(pair: tuple[str | None, str]) -> None:
+            found[pair] = await self._ask(*pair, drawn)
 
-        await run_all(range(len(questions)), work, self._workers)
-        return [found[place] for place in range(len(questions))]
+        # each once: equal questions about equal pictures, such as a blank one, are one request
+        await run_all(list(dict.fromkeys(asked)), work, self._workers)
+        return [found[pair] for pair in asked]
 
-    async def _ask(self, url: str, question: str) -> EndpointAnswer | NoAnswer:
-        content: list[dict[str, Any]] = [
-            {"type": "image_url", "image_url": {"url": url}},
-            {"type": "text", "text": question},
-        ]
-        messages: list[dict[str, Any]] = [
-            {"role": "system", "content": PROMPT},
-            {"role": "user", "content": content},
-        ]
+    async def _ask(
+        self, url: str | None, question: str, drawn: tuple[float, int] | None
+    ) -> EndpointAnswer | NoAnswer:
+        content: list[dict[str, Any]] = [{"type": "text", "text": question}]
+        if url is not None:
+            content.insert(0, {"type": "image_url", "image_url": {"url": url}})
+        messages: list[dict[str, Any]] = [{"role": "user", "content": content}]
+        if self._instruct:
+            messages.insert(0, {"role": "system", "content": PROMPT})
         try:
-            completion = await self._client.complete(messages, temperature=0.0)
+            completion = await self._client.complete(
+                messages,
+                temperature=drawn[0] if drawn else 0.0,
+                key=self._key(messages, drawn) if drawn else None,
+            )
         except CallFailed as error:
             if error.kind == "refusal":
                 return EndpointAnswer("")
             return NoAnswer(f"{error.kind}: {error.reason}")
         return EndpointAnswer(completion.text.strip())
+
+    def _key(self, messages: list[dict[str, Any]], drawn: tuple[float, int]) -> str:
+        """The journal's name of a drawn answer: a repetition is not the answer before."""
+        return request_key(self._client.base_url, self._client.model, messages, *drawn)

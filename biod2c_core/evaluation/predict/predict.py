@@ -15,7 +15,7 @@ from biod2c_core.contents import pictures_checksum
 from biod2c_core.data.images import load_image, resolve_image
 from biod2c_core.data.records import Record
 from biod2c_core.errors import ImageError, InputError, PartialResultError
-from biod2c_core.evaluation.predict.choices import asked_question
+from biod2c_core.evaluation.predict.asking import USUAL, Asked, Asking
 from biod2c_core.evaluation.predict.predictions_file import (
     Prediction,
     PredictionLog,
@@ -24,6 +24,7 @@ from biod2c_core.evaluation.predict.predictions_file import (
     shard_path,
     split_checksum,
 )
+from biod2c_core.evaluation.predict.prompts import worded
 
 QUESTIONS_AT_ONCE = 32
 
@@ -143,6 +144,7 @@ def run_manifest(
     *,
     checkpoint: str | None,
     shuffle_seed: int | None,
+    asking: Asking = USUAL,
 ) -> dict[str, Any]:
     """Who answers what in a prediction run."""
     return {
@@ -152,6 +154,7 @@ def run_manifest(
         "data": split_checksum(records),
         "pictures": pictures_of(records, image_root),
         "shuffle_seed": shuffle_seed,
+        **asking.manifest(),
     }
 
 
@@ -163,6 +166,8 @@ def predict(
     *,
     checkpoint: str | None = None,
     shuffle_seed: int | None = None,
+    asking: Asking = USUAL,
+    limit: int | None = None,
     shard: tuple[int, int] = (0, 1),
     advance: Callable[[int], None] = lambda _: None,
 ) -> None:
@@ -177,6 +182,8 @@ def predict(
         path: The predictions file, created or resumed.
         checkpoint: How the model was named, so that a resume can load it again.
         shuffle_seed: With a number, every question is asked about another question's image.
+        asking: With which picture, and whether answers are drawn.
+        limit: Ask only so many questions now, the first.
         shard: Index of this process and number of processes; with several, each writes a file of
             its own (``shard_path``).
         advance: Called with the number of questions done, those of an earlier run included.
@@ -185,10 +192,18 @@ def predict(
         InputError: The file belongs to another run, or an image cannot be read.
         PartialResultError: The model gave no answer to some questions; the others are in the file.
     """
+    # the pictures of all questions are shuffled, so that a limit changes no question
     asked = list(records) if shuffle_seed is None else shuffle_images(records, shuffle_seed)
     manifest = run_manifest(
-        model, records, image_root, checkpoint=checkpoint, shuffle_seed=shuffle_seed
+        model,
+        records,
+        image_root,
+        checkpoint=checkpoint,
+        shuffle_seed=shuffle_seed,
+        asking=asking,
     )
+    if asking != USUAL:
+        model = Asked(model, asking)
     index, count = shard
     done: Collection[str] = ()
     if count > 1:
@@ -196,10 +211,11 @@ def predict(
         done = read_predictions(path) if Path(path).exists() else ()
     failures: list[str] = []
     with PredictionLog(path if count == 1 else shard_path(path, index), manifest) as log:
-        advance(len(log.done))
-        todo = [record for record in asked if record.id not in done and record.id not in log.done]
+        advance(sum(record.id in log.done for record in asked[:limit]))
+        known = set(done) | set(log.done)
+        todo = [record for record in asked[:limit] if record.id not in known]
         for batch in list(batches_by_image(todo))[index::count]:
-            log.append(_answer(model, batch, Path(image_root), failures))
+            log.append(_answer(model, batch, Path(image_root), asking.prompt, failures))
             advance(len(batch))
     if failures:
         raise PartialResultError(
@@ -210,12 +226,16 @@ def predict(
 
 
 def _answer(
-    model: AnswersQuestions, batch: Sequence[Record], image_root: Path, failures: list[str]
+    model: AnswersQuestions,
+    batch: Sequence[Record],
+    image_root: Path,
+    prompt: str | None,
+    failures: list[str],
 ) -> list[Prediction]:
     names = list(dict.fromkeys(record.image for record in batch))
     images = [load_image(name, root=image_root) for name in names]
     place = {name: index for index, name in enumerate(names)}
-    questions = [(place[record.image], asked_question(record)) for record in batch]
+    questions = [(place[record.image], worded(record, prompt)) for record in batch]
     found = []
     for record, answer in zip(batch, model.answer_images(images, questions), strict=True):
         if isinstance(answer, NoAnswer):

@@ -33,7 +33,10 @@ _ANSWER_KEYS = (  # what other systems call it
     *("answer", "prediction", "text", "pred", "predicted", "predicted_answer", "prediction_text"),
     *("model_answer", "response", "output", "generated_text", "generated_answer", "completion"),
 )
-_SAME_RUN_KEYS = ("identity", "data", "shuffle_seed")
+_SAME_RUN_KEYS = (
+    *("picture", "prompt", "temperature", "repetition"),  # first: they explain another identity
+    *("identity", "data", "shuffle_seed"),
+)
 
 
 @dataclass(frozen=True)

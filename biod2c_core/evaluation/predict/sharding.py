@@ -10,6 +10,7 @@ from pathlib import Path
 
 from biod2c_core.data.records import Record
 from biod2c_core.errors import BioD2CError, InputError
+from biod2c_core.evaluation.predict.asking import USUAL, Asking
 from biod2c_core.evaluation.predict.predict import AnswersQuestions, predict
 from biod2c_core.evaluation.predict.predictions_file import (
     MANIFEST_SUFFIX,
@@ -34,6 +35,8 @@ class Job:
         image_root: Folder of the images.
         path: The predictions file of the run.
         shuffle_seed: As in :func:`biod2c_core.evaluation.predict.predict.predict`.
+        asking: As there.
+        limit: As there.
     """
 
     load_model: Callable[[str | None, str], AnswersQuestions]
@@ -42,6 +45,8 @@ class Job:
     image_root: Path
     path: Path
     shuffle_seed: int | None
+    asking: Asking = USUAL
+    limit: int | None = None
 
 
 def _run_shard(job: Job, device: str, index: int, count: int) -> BioD2CError | None:
@@ -54,6 +59,8 @@ def _run_shard(job: Job, device: str, index: int, count: int) -> BioD2CError | N
             job.path,
             checkpoint=job.checkpoint,
             shuffle_seed=job.shuffle_seed,
+            asking=job.asking,
+            limit=job.limit,
             shard=(index, count),
         )
     except BioD2CError as error:

@@ -19,6 +19,8 @@ from biod2c_core.data.images import load_image
 from biod2c_core.errors import ImageError
 from biod2c_core.evaluation.report.confidence import confidence_section
 from biod2c_core.evaluation.report.positions import positions_table
+from biod2c_core.evaluation.report.probes import controls_picture
+from biod2c_core.evaluation.report.sections import probe_tables
 from biod2c_core.evaluation.report.svg import DotRow, dot_plot
 from biod2c_core.evaluation.report.tables import number, result_title, score_table
 from biod2c_core.evaluation.score.profiles import Profile
@@ -139,6 +141,14 @@ def _facts(result: dict[str, Any]) -> dict[str, str]:
     }
 
 
+def _probes(result: dict[str, Any]) -> dict[str, Any] | None:
+    """What the page shows of a model that was asked again; None where it was not."""
+    tables = probe_tables(result)
+    controls = result["controls"]
+    picture = controls_picture(controls) if controls else None
+    return {"tables": tables, "picture": picture} if tables else None
+
+
 def to_html(analysis: Analysis, image_root: Path) -> str:
     """The whole page.
 
@@ -156,6 +166,7 @@ def to_html(analysis: Analysis, image_root: Path) -> str:
         metrics=profile.metrics,
         scores=dot_plot(_score_rows(result, profile), "Scores with intervals and baselines"),
         breakdown=_breakdown(result, profile),
+        probes=_probes(result),
         confidence=confidence_section(result["confidence"]),
         positions=positions_table(bias) if (bias := result["position_bias"]) else None,
         data=_embedded(analysis.evaluation.questions, image_root),

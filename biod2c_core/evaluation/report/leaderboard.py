@@ -18,7 +18,15 @@ from biod2c_core.evaluation.locate import plain_name
 from biod2c_core.evaluation.predict.predictions_file import Prediction
 from biod2c_core.evaluation.report.paper_tables import PUBLISHED, NamedResult, read_result
 from biod2c_core.evaluation.report.published import TABLE_1, TABLE_1_DATA, TABLE_1_METRICS
-from biod2c_core.evaluation.report.tables import BEST, Cell, Table, interval, labels_of, number
+from biod2c_core.evaluation.report.tables import (
+    BEST,
+    Cell,
+    Table,
+    how_asked,
+    interval,
+    labels_of,
+    number,
+)
 from biod2c_core.evaluation.score.score import ScoredQuestion
 from biod2c_core.evaluation.statistics.intervals import PairedTest, holm, paired_test
 from biod2c_core.foreign import read_json
@@ -35,7 +43,8 @@ class Entry:
         name: The system.
         scores: Column to estimate, as in ``result.json``; a published one has a value only.
         overlap: Test images that training has too, of how many; empty where nobody has checked.
-        control: The run was a control, such as shuffled images.
+        control: How the run was asked where not as usual, such as with shuffled images; and, of one with
+            controls, reliance and sensitivity.
         source: Where published numbers come from; empty for a run.
         tests: Column to the test against the best system of that column.
     """
@@ -210,8 +219,13 @@ def _overlap(result: Mapping[str, Any]) -> str:
 
 
 def _control(result: Mapping[str, Any]) -> str:
-    seed = (result.get("predictions") or {}).get("shuffle_seed")
-    return "" if seed is None else f"images shuffled (seed {seed})"
+    remarks = how_asked(result.get("predictions") or {})
+    controls = (result.get("controls") or {}).get("groups")
+    if controls and controls[0]["reliance"]:
+        whole = controls[0]
+        remarks.append(f"reliance {whole['reliance']['difference']:+.3f}")
+        remarks.append(f"sensitivity {whole['sensitivity']['value']:.3f}")
+    return ", ".join(remarks)
 
 
 def _is_of_the_paper(result: Mapping[str, Any]) -> bool:

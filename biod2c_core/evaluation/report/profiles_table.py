@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from biod2c_core.evaluation.report.tables import Cell, Table, interval, number
+from biod2c_core.evaluation.report.tables import Cell, Table, interval, number, quick_look_note
 
 
 def profiles_table(result: dict[str, Any]) -> Table:
@@ -32,6 +32,7 @@ def profiles_table(result: dict[str, Any]) -> Table:
         f"convention, data {data['checksum'][:12]}"
     )
     notes = [
+        *quick_look_note(result),
         "(type) goes by the data's answer type, other closed and open columns by a gold of yes or no: "
         f"{data['closed_by_type']} + {data['open_by_type']} against "
         f"{data['closed_by_answer']} + {data['open_by_answer']} questions.",

@@ -57,6 +57,45 @@ def dot_plot(rows: Sequence[DotRow], title: str) -> Markup:
 
 
 @dataclass(frozen=True)
+class PictureRow:
+    """One line of :func:`controls_plot`.
+
+    Attributes:
+        label: Left of the plot.
+        values: ``own`` and each control to a value in [0, 1]; None where there is none.
+        ends: Of the whisker around the own value; None for no whisker.
+        remark: Right of the plot.
+    """
+
+    label: str
+    values: Mapping[str, float | None]
+    ends: tuple[float | None, float | None]
+    remark: str
+
+
+def controls_plot(rows: Sequence[PictureRow], names: Mapping[str, str], alone: bool) -> Markup:
+    """A row a group: a dot with whisker for the own image, a mark of its own for each control.
+
+    Args:
+        rows: From top to bottom.
+        names: ``own`` and each control to its name in the legend.
+        alone: Whether it is a file of its own, with its colours.
+    """
+    bottom = ROW_HEIGHT * len(rows) + 8
+    return render(
+        "report/controls_plot.html",
+        rows=rows,
+        names=names,
+        alone=alone,
+        x=_x,
+        row_height=ROW_HEIGHT,
+        bottom=bottom,
+        width=LABEL_WIDTH + PLOT_WIDTH + MARGIN,
+        height=bottom + 24 + 20 * ((len(names) + 1) // 2),
+    )
+
+
+@dataclass(frozen=True)
 class Line:
     """A line through points in the unit square, solid or dashed."""
 

@@ -58,12 +58,35 @@ def result_title(result: dict[str, Any]) -> str:
     data, profile = result["data"], result["profile"]
     predictions = result.get("predictions") or {}
     model = predictions.get("model", "predictions of another system")
-    control = predictions.get("shuffle_seed")
-    shuffled = "" if control is None else f", images shuffled (seed {control})"
+    asked = "".join(f", {text}" for text in how_asked(predictions))
     return (
-        f"{model} on {data['source'] or 'records'} {data['split']}{shuffled}, profile "
+        f"{model} on {data['source'] or 'records'} {data['split']}{asked}, profile "
         f"{profile['name']} {profile['version']}, data {data['checksum'][:12]}"
     )
+
+
+def quick_look_note(result: Mapping[str, Any]) -> list[str]:
+    """That a result is of the first questions only, where it is."""
+    whole = result.get("quick_look_of")
+    asked = result["data"]["questions"]
+    return [f"A quick look: only the first {asked:,} of {whole:,} questions."] if whole else []
+
+
+def how_asked(predictions: Mapping[str, Any]) -> list[str]:
+    """In which way other than the usual one a predictions file was made.
+
+    Args:
+        predictions: Its manifest.
+    """
+    texts = {
+        "shuffle_seed": "images shuffled (seed {})",
+        "picture": "picture: {}",
+        "prompt": "prompt of {}",
+        "temperature": "temperature {:g}",
+        "repetition": "repetition {}",
+    }
+    known = ((text, predictions.get(key)) for key, text in texts.items())
+    return [text.format(value) for text, value in known if value is not None]
 
 
 def labels_of(result: Mapping[str, Any]) -> dict[str, str]:
@@ -143,6 +166,7 @@ def notes(result: dict[str, Any]) -> list[str]:
                 f"{number(again['spearman']['value'])}, kappa {number(again['kappa']['value'])}, "
                 f"mean |difference| {number(again['absolute_difference']['value'])}."
             )
+    found += quick_look_note(result)
     if (result.get("predictions") or {}).get("shuffle_seed") is not None:
         found.append("Control run: each question was asked about another question's image.")
     return found + masked_notes(result, labels_of(result))

@@ -9,7 +9,10 @@ from typing import Any
 
 from biod2c_core.data.records import Record
 from biod2c_core.evaluation.judge.judge_run import Judged
-from biod2c_core.evaluation.masked_text import MaskedText
+from biod2c_core.evaluation.probes.consistency import Consistency
+from biod2c_core.evaluation.probes.controls import Controls
+from biod2c_core.evaluation.probes.masked_text import MaskedText
+from biod2c_core.evaluation.probes.repeats import Repeats
 from biod2c_core.evaluation.score.score import Evaluation, score
 from biod2c_core.evaluation.statistics.abstention import Confidence, assess_confidence
 from biod2c_core.evaluation.statistics.baselines import majority, question_only
@@ -54,6 +57,10 @@ class Analysis:
         confidence: What the answers' confidences are worth; None where there are none.
         masked: The answers with the text in the pixels masked; None where that was not asked for.
         positions: Whether answers hang on the letters; None where nothing is multiple choice.
+        controls: The answers about other pictures; None where these were not asked for.
+        consistency: The answers to other wordings; None where these were not asked for.
+        repeats: The answers of every repetition; None where everything was asked once.
+        quick_look_of: How many questions there are in all, where only the first were asked.
     """
 
     evaluation: Evaluation
@@ -67,6 +74,10 @@ class Analysis:
     confidence: Confidence | None = None
     masked: MaskedText | None = None
     positions: PositionBias | None = None
+    controls: Controls | None = None
+    consistency: Consistency | None = None
+    repeats: Repeats | None = None
+    quick_look_of: int | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Everything but the questions, as JSON-ready values."""
@@ -83,6 +94,10 @@ class Analysis:
             "totals": self.evaluation.totals(),
             "judge": self.judged.to_dict() if self.judged else None,
             "masked_text": self.masked.to_dict() if self.masked else None,
+            "controls": self.controls.to_dict() if self.controls else None,
+            "consistency": self.consistency.to_dict() if self.consistency else None,
+            "repeats": self.repeats.to_dict() if self.repeats else None,
+            "quick_look_of": self.quick_look_of,
             "baselines": {name: _to_dicts(columns) for name, columns in self.baselines.items()},
             "contamination": self.contamination.to_dict() if self.contamination else None,
             "unseen_images_only": _to_dicts(self.clean),

@@ -31,9 +31,25 @@ def apply_chat_template(tokenizer: Any, messages: list[dict[str, str]], **option
     Raises:
         CheckpointError: The template fails, or needs too much time, memory or text.
     """
+    return render_chat(tokenizer.get_chat_template(), tokenizer, messages, **options)
+
+
+def render_chat(
+    template: str, tokenizer: Any, messages: list[dict[str, Any]], **options: Any
+) -> str:
+    """The text of a conversation by a given template, such as that of a processor.
+
+    Args:
+        template: A template of jinja.
+        tokenizer: Whose special tokens to use.
+        messages: Of ``role`` and ``content``.
+        **options: Further variables of the template, such as ``add_generation_prompt``.
+
+    Raises:
+        CheckpointError: The template fails, or needs too much time, memory or text.
+    """
     values: dict[str, Any] = {"tools": None, "documents": None, "add_generation_prompt": False}
     values |= {name: _as_text(value) for name, value in tokenizer.special_tokens_map.items()}
-    template = tokenizer.get_chat_template()
     return _WORKERS.render(template, values | options | {"messages": messages})
 
 

@@ -213,6 +213,8 @@ def _check_lora(arguments: dict[str, Any], source: object) -> None:
 
 def _bounds(name: str) -> tuple[int, int]:
     most = next((most for names, most in _SIZES if names.search(name)), 0)
+    if name.endswith("feature_layer"):  # a place, which LLaVA counts from the end
+        return -most, most
     return (0, most) if most else (-_LARGEST, _LARGEST)
 
 

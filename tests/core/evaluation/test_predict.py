@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from biod2c_core.data.records import Record
 from biod2c_core.errors import InputError, RecordError
 from biod2c_core.evaluation.evaluate import _check_same_data
+from biod2c_core.evaluation.predict.asking import Asking
 from biod2c_core.evaluation.predict.predict import batches_by_image, predict, shuffle_images
 from biod2c_core.evaluation.predict.predictions_file import (
     Prediction,
@@ -30,6 +31,7 @@ from biod2c_core.evaluation.predict.predictions_file import (
     shard_path,
     split_checksum,
 )
+from biod2c_core.evaluation.predict.prompts import check_prompt
 from biod2c_core.evaluation.predict.sharding import Job, absorb_shards, predict_on
 
 
@@ -54,6 +56,50 @@ def test_a_model_is_shown_the_choices(tmp_path: Path) -> None:
     record = replace(record, tags={"choice_a": "liver", "choice_b": "lung", "organ": "chest"})
     predict(model, [record], tmp_path, tmp_path / "p.jsonl")
     assert model.asked == ["question 0? Choices: A: liver B: lung"]
+
+
+CHOICES = {"choice_a": "liver", "choice_b": "lung"}
+
+
+@pytest.mark.parametrize(
+    ("prompt", "record", "asked"),
+    [
+        ("medevalkit", Record("1", "0.png", "Why?", "Yes"), "Why?\nPlease output 'yes' or 'no'("),
+        ("medevalkit", Record("1", "0.png", "Why?", "so"), "Why?\nPlease answer the question con"),
+        (
+            "medevalkit-slake",
+            Record("1", "0.png", "Why?", "yes", "CLOSED"),
+            "Why?\nAnswer the question using a single word",
+        ),
+        ("lmms-slake", Record("1", "0.png", "Why?", "so"), "Why?\nAnswer the question using a si"),
+        (
+            "medevalkit-mcq",
+            Record("1", "0.png", "Why?", "A", tags=CHOICES),
+            "\nQuestion: Why?\nOptions: \nA. liver\nB. lung\nAnswer with the option's letter",
+        ),
+        (
+            "vlmevalkit-mcq",
+            Record("1", "0.png", "Why?", "A", tags=CHOICES),
+            "Question: Why?\nOptions:\nA. liver\nB. lung\nPlease select the correct answer",
+        ),
+    ],
+)
+def test_a_question_in_the_words_of_a_convention(
+    tmp_path: Path, prompt: str, record: Record, asked: str
+) -> None:
+    make_data(tmp_path, questions=1)
+    model, path = FakeModel(), tmp_path / "p.jsonl"
+    predict(model, [record], tmp_path, path, asking=Asking(prompt=prompt))
+    assert model.asked[0].startswith(asked)
+    with pytest.raises(InputError, match=f"was begun with prompt '{prompt}', this run has None"):
+        predict(model, [record], tmp_path, path)
+
+
+def test_a_prompt_that_does_not_fit() -> None:
+    with pytest.raises(InputError, match=r"no prompt of 'exact' is known.*medevalkit"):
+        check_prompt("exact", [])
+    with pytest.raises(InputError, match="for choices, and 'q' has none"):
+        check_prompt("medevalkit-mcq", [Record("q", "x.png", "?", "a")])
 
 
 @pytest.mark.parametrize("patience", [0, 1, 2])
@@ -105,13 +151,17 @@ def make_job(folder: Path, checkpoint: str = "a", shuffle_seed: int | None = Non
     return Job(load_fake, checkpoint, records, folder, folder / "p.jsonl", shuffle_seed)
 
 
-@pytest.mark.parametrize("shuffle_seed", [None, 5])
-def test_two_processes_give_what_one_gives(tmp_path: Path, shuffle_seed: int | None) -> None:
-    job, done = make_job(tmp_path, shuffle_seed=shuffle_seed), []
+@pytest.mark.parametrize(
+    ("shuffle_seed", "asking"), [(None, Asking()), (5, Asking("noise", prompt="lmms-slake"))]
+)
+def test_two_processes_give_what_one_gives(
+    tmp_path: Path, shuffle_seed: int | None, asking: Asking
+) -> None:
+    job, done = replace(make_job(tmp_path, shuffle_seed=shuffle_seed), asking=asking), []
     predict_on(["cpu", "cpu"], job, done.append)
     alone = tmp_path / "alone.jsonl"
     model = load_fake("a", "cpu")
-    predict(model, job.records, tmp_path, alone, shuffle_seed=shuffle_seed)
+    predict(model, job.records, tmp_path, alone, shuffle_seed=shuffle_seed, asking=asking)
     found, expected = read_predictions(job.path), read_predictions(alone)
     assert {k: v.answer for k, v in found.items()} == {k: v.answer for k, v in expected.items()}
     assert sum(done) == 300

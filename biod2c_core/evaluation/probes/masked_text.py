@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import shutil
-from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -12,15 +11,10 @@ from typing import Any
 from biod2c_core.atomic import json_text
 from biod2c_core.data.burnt_text import FoundText, find_text
 from biod2c_core.data.images import resolve_image
-from biod2c_core.data.records import Record
 from biod2c_core.data.scrub_text import PNG, Progress, journal_of, write_masked
-from biod2c_core.errors import InputError
-from biod2c_core.evaluation.predict.predictions_file import read_manifest, read_predictions
+from biod2c_core.evaluation.probes.again import AskAgain, beside
 from biod2c_core.evaluation.score.score import Evaluation, score
 from biod2c_core.evaluation.statistics.intervals import PairedTest, compare
-
-# Answers records with images under a root, into a predictions file.
-Ask = Callable[[list[Record], Path, Path], None]
 
 
 @dataclass(frozen=True)
@@ -47,16 +41,11 @@ class MaskedText:
         return asdict(self)
 
 
-def masked_predictions(path: Path) -> Path:
-    """The predictions file of the second pass."""
-    return path.with_name(f"{path.stem}.masked-text.jsonl")
-
-
 def ask_masked(
     evaluation: Evaluation,
     path: Path,
     image_folder: Path,
-    ask: Ask,
+    ask: AskAgain,
     progress: Progress,
 ) -> MaskedText:
     """Ask the questions about images with text again, text masked, and compare.
@@ -78,18 +67,16 @@ def ask_masked(
     with progress(len(names)) as advance:
         found = find_text(names, image_folder, journal_of(path), advance=advance)
     touched = [record for record in evaluation.records if record.image in found.texts]
-    second = masked_predictions(path)
+    second = beside(path, "masked-text")
     answers = {question.record.id: question.prediction for question in evaluation.questions}
     if touched:
         pictures = second.with_name(f".{second.name}.pictures")
         try:
             masked = _write_masked(found.texts, image_folder, pictures)
             asked = [replace(record, image=masked[record.image]) for record in touched]
-            ask(asked, pictures, second)
+            answers |= ask(asked, second, images=pictures)
         finally:
             shutil.rmtree(pictures, ignore_errors=True)
-        _check_same_model(path, second)
-        answers |= read_predictions(second)
     again = score(evaluation.records, answers, evaluation.profile, second)
     about = {record.id for record in touched}
     return MaskedText(
@@ -112,16 +99,6 @@ def _write_masked(
         names[name] = hashlib.sha256(key.encode()).hexdigest()[:32] + PNG
         write_masked(resolve_image(image_folder, name), folder / names[name], found)
     return names
-
-
-def _check_same_model(first: Path, second: Path) -> None:
-    before, after = read_manifest(first) or {}, read_manifest(second) or {}
-    if before.get("identity") != after.get("identity"):
-        raise InputError(
-            f"{first} holds the answers of {before.get('model')!r}, those with text masked are of "
-            f"{after.get('model')!r}",
-            "Predict both anew, in another folder.",
-        )
 
 
 def _only(evaluation: Evaluation, ids: set[str]) -> Evaluation:

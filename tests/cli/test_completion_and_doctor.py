@@ -33,7 +33,7 @@ def completed(line: str) -> list[str]:
         ("biod2c presets show pa", ["paper", "paper-zero3"]),
         ("biod2c evaluate x.jsonl --profile multi", ["multimedeval"]),
         ("biod2c evaluate x.jsonl --split va", ["validation"]),
-        ("biod2c evaluate vqa", ["vqa-rad"]),
+        ("biod2c evaluate vqa", ["vqa-med", "vqa-rad"]),
         ("biod2c data stats x --format sla", ["slake"]),
         ("biod2c ask a.png what -m biod2c-t", ["biod2c-tiny"]),
         ("biod2c ask a.png what --device cu", ["cuda"]),

@@ -93,7 +93,7 @@ def test_import_strict_stops_and_keeps_what_was_there(source: Path, tmp_path: Pa
         (["import", "nowhere", "-o", "x.jsonl"], "no data at nowhere"),
         (
             ["import", "vqa-read", ".", "-o", "x.jsonl"],
-            "unknown format 'vqa-read'. Name one of: jsonl",
+            "unknown format 'vqa-read'. Name one of: vqa-med",
         ),
         (["import", "a", "b", "c", "-o", "x.jsonl"], "expected [FORMAT] SOURCE, got 3 names"),
         (["stats", "."], "'.' looks like no known format"),

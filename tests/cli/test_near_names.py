@@ -17,7 +17,10 @@ from biod2c_cli.app import app
         ("filter-images imgs", "Did you mean 'filter-images run imgs'?"),
         ("filter-images fitt", "Did you mean 'fit'?"),
         ("data statz x", "Did you mean 'stats'?"),
-        ("data xyz", "Use one of: import, validate, stats, split, mix, queue, scrub-text."),
+        (
+            "data xyz",
+            "Use one of: import, validate, stats, split, mix, queue, scrub-text, shuffle-choices, export-vlmevalkit.",
+        ),
         ("evaluate vqa-rda -o run", "no data at vqa-rda. Did you mean 'vqa-rad'?"),
         ("evaluate nothing.jsonl -o run", "no data at nothing.jsonl. Give a JSONL file"),
     ],

@@ -19,7 +19,8 @@ from biod2c_cli.app import app
         ("data statz x", "Did you mean 'stats'?"),
         (
             "data xyz",
-            "Use one of: import, validate, stats, split, mix, queue, scrub-text, shuffle-choices, export-vlmevalkit.",
+            "Use one of: import, validate, stats, split, mix, queue, scrub-text, "
+            "shuffle-choices, export-vlmevalkit.",
         ),
         ("evaluate vqa-rda -o run", "no data at vqa-rda. Did you mean 'vqa-rad'?"),
         ("evaluate nothing.jsonl -o run", "no data at nothing.jsonl. Give a JSONL file"),

@@ -149,7 +149,7 @@ def test_a_missing_predictions_file_needs_a_model(tmp_path: Path) -> None:
         raise InputError("loaded")
 
     missing = tmp_path / "theirs.json"
-    with pytest.raises(InputError, match=r"no predictions at .*theirs\.json.*--model"):
+    with pytest.raises(InputError, match=r"no predictions at .*theirs\.json.*name the model"):
         evaluate(Request(data, predictions=missing), load)
     with pytest.raises(InputError, match="loaded"):
         evaluate(Request(data, predictions=missing, model="mine"), load)

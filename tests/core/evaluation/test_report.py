@@ -259,7 +259,7 @@ def test_no_table_prints_a_power_of_ten() -> None:
         "printed_open_acc": {"label": "printed as open.acc", "value": 2.5e-5},
         "empty_answers": {"label": "empty answers", "value": 3.0},
     }
-    data = {"source": "x", "split": "test", "checksum": "0" * 64}
+    data = {"source": "x", "split": "test", "checksum": "0" * 64, "questions": 9}
     counts = dict.fromkeys(
         ("closed_by_type", "open_by_type", "closed_by_answer", "open_by_answer"), 0
     )

@@ -71,9 +71,15 @@ def rouge_1(gold: str, predicted: str) -> float:
         wanted, given = words(gold), words(predicted)
         matches = clipped(wanted, given, 1)[0]
         return 2 * matches / (len(wanted) + len(given)) if matches else 0.0
-    if not set(_LATIN_WORD.findall(gold.lower())) & set(_LATIN_WORD.findall(predicted.lower())):
-        return 0.0  # as the package, in a tenth of the time
-    return float(_rouge_scorer().score(gold, predicted)["rouge1"].fmeasure)
+    if not (gold.isascii() and predicted.isascii()):
+        return float(_rouge_scorer().score(gold, predicted)["rouge1"].fmeasure)
+    # the same numbers in a tenth of the package's time
+    wanted, given = (_LATIN_WORD.findall(text.lower()) for text in (gold, predicted))
+    matches = clipped(wanted, given, 1)[0]
+    if not matches:
+        return 0.0
+    precision, recall = matches / len(given), matches / len(wanted)
+    return 2 * precision * recall / (precision + recall)
 
 
 def nearest(choices: Sequence[str], text: str) -> str | None:

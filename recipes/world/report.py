@@ -14,6 +14,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
+from random import Random
 
 import numpy as np
 from pictures import NO_ARROWS, NOT_MEDICAL
@@ -126,11 +127,12 @@ def ask(answerer: Answerer, data: Path, images: Path, folder: Path, shuffled: bo
 
 
 def sampled(records: list[Record]) -> list[Record]:
-    """At most so many of each task and form, spread evenly."""
+    """At most so many of each task and form, drawn once for all candidates."""
     groups: dict[tuple[str, str], list[Record]] = defaultdict(list)
     for record in records:
         groups[record.tags["task"], record.answer_type].append(record)
-    return [r for own in groups.values() for r in own[:: -(-len(own) // MOST)]]
+    rng = Random(SHUFFLE_SEED)  # not every n-th: yes and no take turns in the file
+    return [r for own in groups.values() for r in rng.sample(own, min(MOST, len(own)))]
 
 
 def consistency_records(records: list[Record]) -> list[Record]:

@@ -36,7 +36,8 @@ train() { # stage, run folder, further options
   "$out/$variant-language" --text "$out/data/${variant}_language.txt" --epochs 2 --seed 0
 
 # 4. Stage 1: the fusion module, on captions and on where single things are.
-[ -f "$out/data/${variant}_stage1.jsonl" ] || biod2c data mix "$(of captions)" "$(of single)" -o "$(of stage1)"
+[ -f "$out/data/${variant}_stage1.jsonl" ] || biod2c data mix "$(of captions)=0.5" "$(of single)=3" \
+  -o "$(of stage1)"
 train 1 "$out/$variant-stage1" --data "$(of stage1)" \
   --set "model.vision.weights=$out/trunk.safetensors" --set "model.language_model=$out/$variant-language"
 

@@ -15,8 +15,9 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from biod2c_core.errors import InputError
-from biod2c_core.evaluation.evaluate import Request, evaluate
+from biod2c_core.evaluation.evaluate import evaluate
 from biod2c_core.evaluation.report.published import TABLE_1_METRICS
+from biod2c_core.evaluation.request import Request
 from biod2c_core.evaluation.score.profiles import get_profile
 from biod2c_core.evaluation.statistics.analysis import Analysis
 from biod2c_core.evaluation.statistics.intervals import Estimate, compare

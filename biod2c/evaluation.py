@@ -7,15 +7,15 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
-from biod2c_core.evaluation.evaluate import Request
 from biod2c_core.evaluation.evaluate import evaluate as run_evaluation
 from biod2c_core.evaluation.locate import find_data
 from biod2c_core.evaluation.predict.models import Endpoint, load_model
+from biod2c_core.evaluation.request import Request
 from biod2c_core.evaluation.score.profiles import DEFAULT_PROFILE
 from biod2c_core.evaluation.statistics.analysis import Analysis
 
 if TYPE_CHECKING:  # loads torch, which scoring a file does without
-    from biod2c_core.evaluation.predict.predict import AnswersQuestions
+    from biod2c_core.evaluation.predict.answers import AnswersQuestions
     from biod2c_core.inference.vqa_model import VQAModel
 
 

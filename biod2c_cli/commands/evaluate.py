@@ -37,8 +37,8 @@ from biod2c_cli.options import PLAIN, AsJson, Device, ImageRoot
 from biod2c_core.errors import InputError, counted
 
 if TYPE_CHECKING:
-    from biod2c_core.evaluation.evaluate import Request
     from biod2c_core.evaluation.report.tables import Table
+    from biod2c_core.evaluation.request import Request
     from biod2c_core.evaluation.statistics.analysis import Analysis
 
 DEFAULT_COMMAND = "run"
@@ -97,11 +97,12 @@ def run(
     Which profile to quote for which paper: docs/commands/evaluate.md. Also here: ``evaluate
     compare``, ``evaluate table``, ``evaluate agree``.
     """
-    from biod2c_core.evaluation.evaluate import Request, evaluate
+    from biod2c_core.evaluation.evaluate import evaluate
     from biod2c_core.evaluation.judge.judge_run import Judging
     from biod2c_core.evaluation.locate import find_data
     from biod2c_core.evaluation.predict.asking import Asking, Sampling
     from biod2c_core.evaluation.predict.models import Endpoint
+    from biod2c_core.evaluation.request import Request
     from biod2c_core.evaluation.score.profiles import ALL
 
     if predictions is not None and model is None and not _was_begun(predictions):

@@ -8,16 +8,12 @@ from typing import Any
 
 from biod2c_core import __version__
 from biod2c_core.atomic import atomic_open, write_json
-from biod2c_core.evaluation.evaluate import (
-    Progress,
-    Request,
-    answered_questions,
-    silent,
-)
+from biod2c_core.evaluation.evaluate import answered_questions
 from biod2c_core.evaluation.predict.models import LoadModel, ModelLoader
 from biod2c_core.evaluation.predict.predictions_file import read_manifest
 from biod2c_core.evaluation.report.profiles_table import profiles_table
 from biod2c_core.evaluation.report.tables import to_latex, to_markdown
+from biod2c_core.evaluation.request import Progress, Request, silent
 from biod2c_core.evaluation.score.profiles import get_profile, profile_names, rule_profiles
 from biod2c_core.evaluation.score.score import describe_split
 from biod2c_core.evaluation.score.score_all import AllScores, score_all

@@ -22,8 +22,9 @@ from questions import NAMED, WORDINGS
 
 from biod2c_core.data.formats import read_records
 from biod2c_core.data.records import Record, write_records
-from biod2c_core.evaluation.evaluate import Request, evaluate
+from biod2c_core.evaluation.evaluate import evaluate
 from biod2c_core.evaluation.report.published import TABLE_1_METRICS
+from biod2c_core.evaluation.request import Request
 from biod2c_core.evaluation.score.profiles import get_profile
 from biod2c_core.evaluation.score.score import ScoredQuestion
 from biod2c_core.model.generation import Answerer

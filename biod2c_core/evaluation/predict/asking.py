@@ -5,15 +5,13 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from PIL import Image
 
 from biod2c_core.errors import InputError
-
-if TYPE_CHECKING:
-    from biod2c_core.evaluation.predict.predict import AnswerLike, AnswersQuestions, NoAnswer
+from biod2c_core.evaluation.predict.answers import AnswerLike, AnswersQuestions, NoAnswer
 
 OWN, BLANK, NOISE, NONE = "own", "blank", "noise", "none"
 COLDEST, HOTTEST = 0.01, 10

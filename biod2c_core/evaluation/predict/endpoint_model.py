@@ -11,7 +11,7 @@ from typing import Any
 
 from PIL import Image
 
-from biod2c_core.evaluation.predict.predict import NoAnswer
+from biod2c_core.evaluation.predict.answers import NoAnswer
 from biod2c_core.llm_api import CallFailed, Client, request_key, run_all
 
 PROMPT = (

@@ -6,8 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from biod2c_core.evaluation.predict.answers import AnswersQuestions
 from biod2c_core.evaluation.predict.endpoint_model import EndpointModel
-from biod2c_core.evaluation.predict.predict import AnswersQuestions
 from biod2c_core.llm_api import Client, Journal, Price, load_price
 
 ENDPOINT_PREFIX = "openai:"

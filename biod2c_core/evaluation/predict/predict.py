@@ -5,16 +5,15 @@ from __future__ import annotations
 import random
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Protocol
-
-from PIL.Image import Image
+from typing import Any
 
 from biod2c_core.contents import pictures_checksum
 from biod2c_core.data.images import load_image, resolve_image
 from biod2c_core.data.records import Record
 from biod2c_core.errors import ImageError, InputError, PartialResultError
+from biod2c_core.evaluation.predict.answers import AnswersQuestions, NoAnswer
 from biod2c_core.evaluation.predict.asking import USUAL, Asked, Asking
 from biod2c_core.evaluation.predict.predictions_file import (
     Prediction,
@@ -27,45 +26,6 @@ from biod2c_core.evaluation.predict.predictions_file import (
 from biod2c_core.evaluation.predict.prompts import worded
 
 QUESTIONS_AT_ONCE = 32
-
-
-class AnswerLike(Protocol):
-    """What a model says to one question."""
-
-    @property
-    def text(self) -> str:
-        """The answer."""
-        ...
-
-    @property
-    def confidence(self) -> float | None:
-        """In [0, 1], or None where the model gives none."""
-        ...
-
-
-@dataclass(frozen=True)
-class NoAnswer:
-    """Why a question has no answer yet; it is asked again by the next run."""
-
-    reason: str
-
-
-class AnswersQuestions(Protocol):
-    """A model that can be evaluated.
-
-    Attributes:
-        name: For people.
-        identity: Equal only for equal weights and settings, so that a resume cannot mix models.
-    """
-
-    name: str
-    identity: str
-
-    def answer_images(
-        self, images: Sequence[Image], questions: Sequence[tuple[int, str]]
-    ) -> Sequence[AnswerLike | NoAnswer]:
-        """Answer each (index of its image, question); each image is encoded once."""
-        ...
 
 
 def shuffle_images(records: Sequence[Record], seed: int) -> list[Record]:

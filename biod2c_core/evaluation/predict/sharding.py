@@ -10,8 +10,9 @@ from pathlib import Path
 
 from biod2c_core.data.records import Record
 from biod2c_core.errors import BioD2CError, InputError
+from biod2c_core.evaluation.predict.answers import AnswersQuestions
 from biod2c_core.evaluation.predict.asking import USUAL, Asking
-from biod2c_core.evaluation.predict.predict import AnswersQuestions, predict
+from biod2c_core.evaluation.predict.predict import predict
 from biod2c_core.evaluation.predict.predictions_file import (
     MANIFEST_SUFFIX,
     PredictionLog,

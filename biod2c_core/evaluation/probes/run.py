@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 from biod2c_core.data.scrub_text import Progress
 from biod2c_core.errors import InputError
@@ -15,10 +14,8 @@ from biod2c_core.evaluation.probes.consistency import ask_consistency
 from biod2c_core.evaluation.probes.controls import ask_controls
 from biod2c_core.evaluation.probes.masked_text import ask_masked
 from biod2c_core.evaluation.probes.repeats import ask_repeatedly
+from biod2c_core.evaluation.request import Request
 from biod2c_core.evaluation.statistics.analysis import Analysis
-
-if TYPE_CHECKING:
-    from biod2c_core.evaluation.evaluate import Request
 
 
 def probe(

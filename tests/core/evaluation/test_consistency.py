@@ -14,11 +14,12 @@ from PIL import Image
 
 from biod2c_core.data.records import Record, write_records
 from biod2c_core.errors import InputError
-from biod2c_core.evaluation.evaluate import Request, evaluate
+from biod2c_core.evaluation.evaluate import evaluate
 from biod2c_core.evaluation.probes import consistency
 from biod2c_core.evaluation.probes.attributes import attribute_pairs
 from biod2c_core.evaluation.probes.consistency import Consistency, meaning
 from biod2c_core.evaluation.probes.wording import Wording, reword
+from biod2c_core.evaluation.request import Request
 
 CLOSED = {
     "Is there a rib fracture?": (

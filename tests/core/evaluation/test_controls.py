@@ -14,7 +14,7 @@ from PIL import Image
 
 from biod2c_core.data.records import Record, write_records
 from biod2c_core.errors import InputError
-from biod2c_core.evaluation.evaluate import Request, evaluate
+from biod2c_core.evaluation.evaluate import evaluate
 from biod2c_core.evaluation.every_profile import evaluate_by_all
 from biod2c_core.evaluation.predict.asking import Asking, Sampling, noise_picture
 from biod2c_core.evaluation.predict.predictions_file import Prediction, read_predictions
@@ -22,6 +22,7 @@ from biod2c_core.evaluation.probes.controls import compare_controls
 from biod2c_core.evaluation.report.leaderboard import make_boards
 from biod2c_core.evaluation.report.profiles_table import profiles_table
 from biod2c_core.evaluation.report.tables import score_table
+from biod2c_core.evaluation.request import Request
 from biod2c_core.evaluation.score.profiles import get_profile
 from biod2c_core.evaluation.score.score import score
 from biod2c_core.evaluation.statistics.analysis import Analysis

@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 
 from biod2c_core.data.records import Record, write_records
 from biod2c_core.errors import InputError, RecordError
-from biod2c_core.evaluation.evaluate import Request, evaluate
+from biod2c_core.evaluation.evaluate import evaluate
 from biod2c_core.evaluation.predict.predictions_file import Prediction, read_predictions
+from biod2c_core.evaluation.request import Request
 
 ROWS = [{"id": "1", "answer": "left lung", "confidence": 0.5}, {"id": "2", "answer": "naïve"}]
 WANTED = {"1": ("left lung", 0.5), "2": ("naïve", None)}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +16,7 @@ from biod2c_core.inference.calibration import (
     LEAST_RECORDS,
     METHODS,
     Answered,
+    Method,
     cross_fitted,
     expected_error,
     fit_answers,
@@ -88,31 +89,21 @@ def calibrate(
         InputError: The method is unknown, there are too few records or pictures, or an image cannot be
             read.
     """
-    chosen = next((name for name in METHODS if name == method), None)
-    if chosen is None:
-        raise InputError(f"unknown method {method!r}", f"Use one of: {', '.join(METHODS)}.")
+    chosen = _method(method)
     given = [*new_sources] or [held_out]
     groups = [_usable(group) for group in given]
     left_out = sum(r.split == _TRAIN for group in (held_out, *new_sources) for r in group.records)
     _check_enough(sum(len(group.records) for group in groups), left_out)
-    from biod2c_core.model.checkpoints.folder import EMBEDDED, locate
     from biod2c_core.model.generation import Answerer
 
-    folder = locate(checkpoint)
-    if folder == EMBEDDED and not Path(checkpoint).exists():
-        raise InputError(
-            f"{checkpoint} is part of the installed package, which is not written to",
-            "Make a copy with 'biod2c export FOLDER', and name that.",
-        )
+    folder = _place_to_write(checkpoint)
     answerer = Answerer.load(checkpoint, device)
     trained = _trained(answerer, train, progress)
     seen, summaries = _ask(answerer, groups, progress)
     reference = answerer.reference
     if trained:
         own = sorted({(held_out.root, r.image) for r in held_out.records if r.split != _TRAIN})
-        unseen = [key for key in own if key not in summaries]  # where new sources are asked about
-        more = _summaries(answerer, unseen, "Looking at held-out pictures", progress)
-        summaries |= dict(zip(unseen, more, strict=True))
+        summaries |= _unseen(answerer, own, summaries, progress)
         reference = _fit_reference(trained, [summaries[key] for key in own])
     answers = _answered(seen, summaries, reference, same_answer)
     written = {
@@ -124,14 +115,31 @@ def calibrate(
         **_quality(answers, cross_fitted(answers, chosen, by_source=bool(new_sources))),
     }
     if reference is not None:
-        written["reference"] = {
-            "pictures": len(reference.features),
-            "left_out_pictures": len(reference.distances),
-        }
-    if trained and reference is not None:
-        reference.save(folder, answerer.identity)
+        pictures, left_out_pictures = len(reference.features), len(reference.distances)
+        written["reference"] = {"pictures": pictures, "left_out_pictures": left_out_pictures}
+        if trained:
+            reference.save(folder, answerer.identity)
     write_json(folder / FILE, written)
     return written
+
+
+def _method(name: str) -> Method:
+    for method in METHODS:
+        if method == name:
+            return method
+    raise InputError(f"unknown method {name!r}", f"Use one of: {', '.join(METHODS)}.")
+
+
+def _place_to_write(checkpoint: str) -> Path:
+    from biod2c_core.model.checkpoints.folder import EMBEDDED, locate
+
+    folder = locate(checkpoint)
+    if folder == EMBEDDED and not Path(checkpoint).exists():
+        raise InputError(
+            f"{checkpoint} is part of the installed package, which is not written to",
+            "Make a copy with 'biod2c export FOLDER', and name that.",
+        )
+    return folder
 
 
 def _usable(group: Group) -> Group:
@@ -180,6 +188,15 @@ def _load(key: Key) -> Any:
 
 
 Seen = tuple["Key", "Record", str, float]  # picture, record, answer, confidence
+
+
+def _unseen(
+    answerer: Answerer, keys: Sequence[Key], seen: Mapping[Key, Tensor], progress: Progress
+) -> dict[Key, Tensor]:
+    """Summaries of the pictures that nothing was asked about: with new sources, the held-out ones."""
+    rest = [key for key in keys if key not in seen]
+    found = _summaries(answerer, rest, "Looking at held-out pictures", progress)
+    return dict(zip(rest, found, strict=True))
 
 
 def _ask(

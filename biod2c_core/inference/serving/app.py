@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 from fastapi import FastAPI, Request
 from fastapi.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response
 from starlette.middleware.trustedhost import TrustedHostMiddleware
+from starlette.requests import ClientDisconnect
 from starlette.responses import StreamingResponse
 from starlette.types import Receive
 from torch import Tensor
@@ -95,7 +96,7 @@ class Server:
             keep: Give what came.
 
         Raises:
-            RefusedError: 413 too long, 415 no JSON, 408 too slow.
+            RefusedError: 413 too long, 415 no JSON, 408 too slow, 499 nobody there any more.
         """
         limit = self.limits.body_bytes
         too_long = RefusedError(413, f"the body is over the limit of {limit:,} bytes", "too_large")
@@ -124,6 +125,8 @@ class Server:
             await asyncio.wait_for(collect(), deadline - time.monotonic())
         except asyncio.TimeoutError:
             raise RefusedError(408, "the body came too slowly", "slow_body") from None
+        except ClientDisconnect:
+            raise RefusedError(499, "the client has gone", "gone") from None  # nobody reads it
         return bytes(body)
 
     async def decode(self, work: Callable[[], T], deadline: float) -> T:
@@ -201,9 +204,8 @@ class Server:
         self.check_key(request)
         full = self.engine.length >= self.limits.queue
         if full or self.inside >= self.limits.queue + self.limits.batch:
-            await self.read_body(
-                request, deadline, keep=False
-            )  # a client reads after it has written
+            # a client reads after it has written
+            await self.read_body(request, deadline, keep=False)
             raise queue_full()
         self.inside += 1
         try:

@@ -7,6 +7,7 @@ import base64
 import errno
 import json
 import logging
+import re
 import socket
 import threading
 import time
@@ -68,6 +69,25 @@ def test_an_idle_connection_must_not_begin_a_second_request_and_wait(live: Live)
         connection.sendall(b"GET /hea")
         while connection.recv(1000):
             pass
+
+
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/picture"])
+@pytest.mark.parametrize("sent", [b"", b'{"messages": '])
+def test_a_client_that_goes_before_its_body_is_there_is_refused_not_a_fault(
+    live: Live, path: str, sent: bytes
+) -> None:
+    """What is no refusal is a traceback a client, and a log that nobody reads fills its pipe."""
+
+    def gone() -> float:
+        with urllib.request.urlopen(f"{live.url}/metrics", timeout=60) as reply:
+            found = re.search(rb'requests_total{status="499"} (\S+)', reply.read())
+        return float(found[1]) if found else 0.0
+
+    before = gone()
+    head = f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+    with socket.create_connection(("127.0.0.1", live.port)) as connection:
+        connection.sendall(f"{head}Content-Length: 1000\r\n\r\n".encode() + sent)
+    wait_for(lambda: gone() == before + 1)
 
 
 @pytest.mark.parametrize("media", ["text/plain", "text/json", "application/jsonp", ""])

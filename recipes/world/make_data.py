@@ -43,17 +43,10 @@ from derive import (
     presence_questions,
     size_questions,
 )
-from pictures import (
-    BOXED,
-    NO_ARROWS,
-    Picture,
-    read_pictures,
-    read_vqa_rad,
-    rng_for,
-    vqa_rad_pictures,
-)
+from pictures import BOXED, NO_ARROWS, Picture, read_pictures, vqa_rad_pictures
 from questions import WORDINGS, Question, phrases_about, questions_about, sentence_about
 from queues import build_queue
+from sources import read_vqa_rad, rng_for
 from turns import turned_pictures
 
 from biod2c_core.atomic import atomic_open

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import random
-import re
-import zlib
 from collections import defaultdict
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -14,15 +11,9 @@ from typing import Any
 
 import yaml
 from PIL import Image
+from sources import BOX_NAMES, PUBLISHED, Thing, rng_for, told_modality
 
 FOLDERS = yaml.safe_load(Path(__file__).with_name("folders.yaml").read_text("utf-8"))
-BOX_NAMES = {
-    "WBC": "white blood cell",
-    "RBC": "red blood cell",
-    "Platelets": "platelet",
-    "polyp": "polyp",
-    "nucleus": "nucleus",
-}
 LEFT_OUT = 0.15  # of a folder without a second source: as development, and again as final
 MODALITIES = {  # as the labels write it -> as the model says it
     "X-ray angiography": "angiography",
@@ -42,73 +33,39 @@ ORGANS = {
     "cell monolayer": "cells",
 }
 KNOWN_ORGANS = frozenset(
-    (
-        *(
-            "brain",
-            "chest",
-            "abdomen",
-            "pelvis",
-            "heart",
-            "breast",
-            "skin",
-            "retina",
-            "blood",
-            "colon",
-        ),
-        *(
-            "liver",
-            "neck",
-            "spine",
-            "knee",
-            "kidney",
-            "bone",
-            "cells",
-            "shoulder",
-            "thigh",
-            "esophagus",
-        ),
-        *("fetal head", "lymph node", "oral cavity", "gastrointestinal tract"),
-    )
+    [
+        "brain",
+        "chest",
+        "abdomen",
+        "pelvis",
+        "heart",
+        "breast",
+        "skin",
+        "retina",
+        "blood",
+        "colon",
+        "liver",
+        "neck",
+        "spine",
+        "knee",
+        "kidney",
+        "bone",
+        "cells",
+        "shoulder",
+        "thigh",
+        "esophagus",
+        "fetal head",
+        "lymph node",
+        "oral cavity",
+        "gastrointestinal tract",
+    ]
 )
-
 SLICED = ("CT", "MRI")
 BOXED = ("blood_cells", "endoscopy", "nuclei")  # in which every object of a kind is boxed
 # On these kinds no arrow is drawn in training: what the model says of arrows there is measured.
 NO_ARROWS = ("ultrasound", "fundus photography", "dermoscopy")
 RAD_ORGANS = {"HEAD": "brain", "CHEST": "chest", "ABD": "abdomen"}
-# What the publication of VQA-RAD says of all its images; of a head it may be CT or MRI.
-PUBLISHED = {"CHEST": {"modality": "X-ray"}, "ABD": {"modality": "CT", "plane": "axial"}}
-MODALITY_WORDS = {
-    "MRI": r"\bmri?\b|flair|\bt[12]\b|\bdwi\b|diffusion|\badc\b",
-    "CT": r"\bct\b|computed",
-    "X-ray": r"x[- ]?ray|radiograph|\bcxr\b|\bfilm\b",
-}
 Box = tuple[int, int, int, int]
-
-
-@dataclass(frozen=True)
-class Thing:
-    """An object in a picture: a name and ``box`` = (left, top, right, bottom) in pixels."""
-
-    name: str
-    box: Box
-
-    @property
-    def centre(self) -> tuple[float, float]:
-        """The middle of the box."""
-        left, top, right, bottom = self.box
-        return (left + right) / 2, (top + bottom) / 2
-
-    @property
-    def area(self) -> int:
-        """The area of the box in pixels."""
-        left, top, right, bottom = self.box
-        return (right - left) * (bottom - top)
-
-    def contains(self, x: float, y: float, margin: float = 0) -> bool:
-        """Whether the point lies in the box, widened by ``margin`` pixels."""
-        left, top, right, bottom = self.box
-        return left - margin <= x <= right + margin and top - margin <= y <= bottom + margin
 
 
 @dataclass
@@ -219,11 +176,6 @@ def _yes(truth: bool) -> str:
     return "yes" if truth else "no"
 
 
-def rng_for(seed: int, *names: object) -> random.Random:
-    """A generator that depends on the names alone, so that a subset gives the same draws."""
-    return random.Random(zlib.crc32(repr((seed, *names)).encode()))
-
-
 def part_of(source: str, labels: dict[str, Any]) -> str:
     """On which side of the split a picture lies, by ``folders.yaml``."""
     rule = FOLDERS[source]
@@ -255,31 +207,6 @@ def read_folder(root: Path, source: str) -> list[Picture]:
 def read_pictures(root: Path) -> list[Picture]:
     """All labelled pictures of ``folders.yaml``."""
     return [picture for source in FOLDERS for picture in read_folder(root, source)]
-
-
-def read_vqa_rad(root: Path) -> tuple[list[dict[str, str]], list[dict[str, str]]]:
-    """VQA-RAD's official train and test rows, blanks and tabs cleaned, numbers as text."""
-    both = []
-    for name in ("trainset.json", "testset.json"):
-        rows = json.loads((root / "vqa_rad" / name).read_text("utf-8"))
-        both.append([{key: " ".join(str(row[key]).split()) for key in row} for row in rows])
-    return both[0], both[1]
-
-
-def told_modality(rows: list[dict[str, str]]) -> str:
-    """The modality that the questions about one image give away; empty when they disagree."""
-    told = set()
-    for row in rows:
-        question, answer = row["question"].lower(), row["answer"].lower()
-        asked = "modality" in question or "MODALITY" in row["question_type"]
-        text = answer if asked and answer not in ("yes", "no") else ""
-        premise = re.search(r"(?:this|the) (mri|ct|x-?ray|chest x-?ray)\b", question)
-        if premise and "is this" not in question:
-            text += f" {premise[1]}"
-        if answer == "yes" and (match := re.match(r"is this an? (.*)", question)):
-            text += f" {match[1]}"
-        told |= {name for name, words in MODALITY_WORDS.items() if re.search(words, text)}
-    return told.pop() if len(told) == 1 else ""
 
 
 def vqa_rad_pictures(root: Path, rows: list[dict[str, str]]) -> list[Picture]:

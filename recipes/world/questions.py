@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import yaml
-from pictures import NOT_MEDICAL, Picture, rng_for
+from pictures import NOT_MEDICAL, Picture
+from sources import rng_for
 
 WORDINGS = yaml.safe_load(Path(__file__).with_name("wordings.yaml").read_text("utf-8"))
 NAMED = {name: text.split(" | ") for name, text in WORDINGS["named"].items()}

@@ -25,17 +25,10 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from arrows import Arrow, draw, pick_colour, random_arrow, visible
-from pictures import (
-    BOXED,
-    NO_ARROWS,
-    Picture,
-    read_pictures,
-    read_vqa_rad,
-    rng_for,
-    vqa_rad_pictures,
-)
+from pictures import BOXED, NO_ARROWS, Picture, read_pictures, vqa_rad_pictures
 from PIL import Image, ImageFilter
 from safetensors.torch import load_file, save_file
+from sources import read_vqa_rad, rng_for
 from torch import Tensor, nn
 
 from biod2c_core.training.hardware.precision import computes_in_bf16

@@ -6,10 +6,11 @@ from collections import defaultdict
 from dataclasses import replace
 from random import Random
 
-from pictures import Picture, rng_for
+from pictures import Picture
 from questions import WORDINGS, phrases_about, sentence_about
 from queues import build_queue, related
 from rewording import rewordings
+from sources import rng_for
 from statements import sentence, statement
 
 from biod2c_core.data.records import Record

@@ -12,6 +12,8 @@ from pathlib import Path
 from sources import rng_for
 from statements import sentence, statement
 
+from biod2c_core.atomic import atomic_open
+
 MOST_FACTS = 7
 YES_NO = ("yes", "no")
 Row = tuple[str, str, str, str]  # image, opening sentence, question, answer
@@ -117,3 +119,11 @@ def slake_rows(path: Path) -> list[Row]:
 def _inline(name: str) -> str:
     """A title as it stands inside a sentence."""
     return canonical_answer(name) if name else ""
+
+
+def write_lines(path: Path, lines: set[str], seed: int) -> None:
+    """Write the lines in an order that depends on the seed alone."""
+    ordered = sorted(lines)
+    rng_for(seed, "lines").shuffle(ordered)
+    with atomic_open(path) as file:
+        file.write("\n".join(ordered) + "\n")

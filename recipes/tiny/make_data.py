@@ -43,7 +43,7 @@ import numpy as np
 import vqa_rad
 from blank import blank_records
 from captions import opening
-from corpus import canonical_answer, grouped_lines, line, slake_rows, undecided_lines
+from corpus import canonical_answer, grouped_lines, line, slake_rows, undecided_lines, write_lines
 from crops import crop_pictures
 from derived import (
     SCARCE,
@@ -68,7 +68,6 @@ from sources import (
 from turns import turned_pictures
 from varied import varied_pictures
 
-from biod2c_core.atomic import atomic_open
 from biod2c_core.data.records import Record, write_records
 
 # Correlation of fingerprints from which two images count as one view: the two true duplicates among
@@ -265,14 +264,6 @@ def build(
     for name, records in files.items():
         write_records(out / f"{name}.jsonl", records)
     return files
-
-
-def write_lines(path: Path, lines: set[str], seed: int) -> None:
-    """Write the lines in an order that depends on the seed alone."""
-    ordered = sorted(lines)
-    rng_for(seed, "lines").shuffle(ordered)
-    with atomic_open(path) as file:
-        file.write("\n".join(ordered) + "\n")
 
 
 def print_counts(files: dict[str, list[Record]], out: Path) -> None:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Callable, Iterator
 from dataclasses import replace
+from random import Random
+from typing import Any
 
 from captions import facts_of, opening
 from derived import caption_record
@@ -14,44 +17,59 @@ from statements import sentence, statement
 
 from biod2c_core.data.records import Record
 
+FOLDER = "images/vqa_rad"
 CAPTIONS = 3  # captions for each image, of different facts
 REWORDINGS = 6  # of each question, at most
 Row = dict[str, str]
 
 
-def image_path(row: Row) -> str:
-    """The image of a row, relative to the image root."""
-    return f"images/vqa_rad/{row['image_name']}"
+def image_path(row: Row, folder: str = FOLDER) -> str:
+    """The image of a row, relative to the image root; ``folder`` is where the recipe has them."""
+    return f"{folder}/{row['image_name']}"
 
 
-def statements_by_image(rows: list[Row]) -> dict[str, list[tuple[str, str]]]:
+def statements_by_image(rows: list[Row], folder: str = FOLDER) -> dict[str, list[tuple[str, str]]]:
     """For each image path its (question, statement) pairs."""
     said: dict[str, list[tuple[str, str]]] = defaultdict(list)
     for row in rows:
         if text := statement(row["question"], row["answer"]):
-            said[image_path(row)].append((row["question"], text))
+            said[image_path(row, folder)].append((row["question"], text))
     return said
 
 
 def captions(pictures: list[Picture], rows: list[Row], seed: int) -> list[Record]:
     """Captions from the statements that these rows make."""
-    said = statements_by_image(rows)
     made = []
+    for picture, number, sentences, _ in chosen_statements(pictures, rows, seed):
+        text = " ".join([opening(picture), *sentences])
+        name, image = f"{picture.name}/facts", picture.image
+        made.append(caption_record(name, image, image, text, seed, number + 1))
+    return made
+
+
+def chosen_statements(
+    pictures: list[Any], rows: list[Row], seed: int, folder: str = FOLDER
+) -> Iterator[tuple[Any, int, list[str], Random]]:
+    """Picture, number of the caption, three to six sentences for it, and their generator."""
+    said = statements_by_image(rows, folder)
     for picture in pictures:
         facts = list(dict.fromkeys(text for _, text in said.get(picture.image, [])))
         for number in range(CAPTIONS if facts else 0):
             rng = rng_for(seed, "facts", picture.name, number)
             chosen = rng.sample(facts, min(len(facts), rng.randint(3, 6)))
-            text = " ".join([opening(picture), *map(sentence, chosen)])
-            name, image = f"{picture.name}/facts", picture.image
-            made.append(caption_record(name, image, image, text, seed, number + 1))
-    return made
+            yield picture, number, [*map(sentence, chosen)], rng
 
 
-def train_records(pictures: list[Picture], rows: list[Row], seed: int) -> list[Record]:
+def train_records(
+    pictures: list[Any],
+    rows: list[Row],
+    seed: int,
+    known: Callable[[Any], list[tuple[str, str]]] = facts_of,
+    folder: str = FOLDER,
+) -> list[Record]:
     """Train rows with queues: other facts of the image, then phrases about the same organ."""
-    said = statements_by_image(rows)
-    labels = {picture.image: [text for _, text in facts_of(picture)] for picture in pictures}
+    said = statements_by_image(rows, folder)
+    labels = {picture.image: [text for _, text in known(picture)] for picture in pictures}
     by_organ: dict[str, set[str]] = defaultdict(set)
     for row in rows:
         text = statement(row["question"], row["answer"]) or row["answer"]
@@ -60,7 +78,7 @@ def train_records(pictures: list[Picture], rows: list[Row], seed: int) -> list[R
     others = {organ: sorted(texts) for organ, texts in by_organ.items()}
     records = []
     for row in rows:
-        record = plain_record(row, "train")
+        record = plain_record(row, "train", folder)
         own = [text for q, text in said[record.image] if not related(q, record.question)]
         rng = rng_for(seed, "queue", record.id)
         facts = labels[record.image] + own
@@ -80,9 +98,9 @@ def reworded_records(records: list[Record], seed: int) -> list[Record]:
     ]
 
 
-def plain_record(row: Row, split: str) -> Record:
+def plain_record(row: Row, split: str, folder: str = FOLDER) -> Record:
     """One row of VQA-RAD without a queue."""
-    image = image_path(row)
+    image = image_path(row, folder)
     return Record(
         id=f"vqa_rad/{row['qid']}",
         image=image,

@@ -27,11 +27,11 @@ from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 
-import vqa_rad
+import radiology
 from arrow_images import ArrowMaker, ArrowPicture
 from arrows import arrow_questions, presence_question
 from captions import caption_of
-from corpus import canonical_answer, grouped_lines, line, slake_rows, undecided_lines
+from corpus import canonical_answer, grouped_lines, line, slake_rows, undecided_lines, write_lines
 from crops import crop_pictures
 from derive import (
     Question as ThingQuestion,
@@ -49,7 +49,6 @@ from queues import build_queue
 from sources import read_vqa_rad, rng_for
 from turns import turned_pictures
 
-from biod2c_core.atomic import atomic_open
 from biod2c_core.data.records import Record, write_records
 
 THINGS = (presence_questions, count_questions, place_questions, size_questions)
@@ -273,29 +272,29 @@ def build(root: Path, out: Path, seed: int, limit: int = 0) -> dict[str, list[Re
     train_rows, test_rows = read_vqa_rad(root)
     for row in train_rows:
         row["answer"] = canonical_answer(row["answer"])
-    radiology = vqa_rad_pictures(root, train_rows)
+    scans = vqa_rad_pictures(root, train_rows)
     pictures = read_pictures(root)
     if limit:
-        pictures, radiology = pictures[::limit], radiology[::limit]
-        names = {Path(p.image).name for p in radiology}
+        pictures, scans = pictures[::limit], scans[::limit]
+        names = {Path(p.image).name for p in scans}
         train_rows = [row for row in train_rows if row["image_name"] in names]
         test_rows = [row for row in test_rows if row["image_name"] in names]
-    link_images(root, out, [*pictures, *radiology])
+    link_images(root, out, [*pictures, *scans])
     files: dict[str, list[Record]] = {}
     for part in ("development", "final"):
         own = [p for p in pictures if p.part == part]
         asked = whole_records(questions_about(own, seed, kept=True), part, seed)
         files[part] = asked + thing_records(own, out, part, seed)[0]
     own = [p for p in pictures if p.part == "train"]
-    whole = whole_records(questions_about([*own, *radiology], seed), "train", seed)
-    things, captions = thing_records([*own, *radiology], out, "train", seed)
-    captions += described([*own, *radiology], "train", seed, 1.0)
-    files["vqa_rad_test"] = [vqa_rad.plain_record(row, "test") for row in test_rows]
+    whole = whole_records(questions_about([*own, *scans], seed), "train", seed)
+    things, captions = thing_records([*own, *scans], out, "train", seed)
+    captions += described([*own, *scans], "train", seed, 1.0)
+    files["vqa_rad_test"] = [radiology.plain_record(row, "test") for row in test_rows]
     slake = list(grouped_lines(slake_rows(root / "slake_text" / "train.json"), seed))
-    unseen = {vqa_rad.image_path(row) for row in test_rows}
+    unseen = {radiology.image_path(row) for row in test_rows}
     for variant, excluded in {"official": set(), "disjoint": unseen}.items():
-        rows = [row for row in train_rows if vqa_rad.image_path(row) not in excluded]
-        own_captions = without(captions, excluded) + vqa_rad.captions(radiology, rows, seed)
+        rows = [row for row in train_rows if radiology.image_path(row) not in excluded]
+        own_captions = without(captions, excluded) + radiology.captions(scans, rows, seed)
         asked_things = without(things, excluded)
         sentences = [
             r
@@ -306,27 +305,19 @@ def build(root: Path, out: Path, seed: int, limit: int = 0) -> dict[str, list[Re
         files[f"{variant}_single"] = single(asked_things)
         files[f"{variant}_questions"] = without(whole, excluded) + sentences
         files[f"{variant}_things"] = asked_things
-        files[f"{variant}_vqa_rad"] = vqa_rad.train_records(radiology, rows, seed)
-        files[f"{variant}_reworded"] = vqa_rad.reworded_records(files[f"{variant}_vqa_rad"], seed)
+        files[f"{variant}_vqa_rad"] = radiology.train_records(scans, rows, seed)
+        files[f"{variant}_reworded"] = radiology.reworded_records(files[f"{variant}_vqa_rad"], seed)
         lines = {
             *slake,
             *language_lines(without(whole, excluded) + asked_things, own_captions, seed),
         }
-        openings = {p.image: sentence_about(p) for p in radiology}
-        of_image = [(vqa_rad.image_path(row), row["question"], row["answer"]) for row in rows]
+        openings = {p.image: sentence_about(p) for p in scans}
+        of_image = [(radiology.image_path(row), row["question"], row["answer"]) for row in rows]
         lines.update(undecided_lines([(i, openings[i], q, a) for i, q, a in of_image], seed))
         write_lines(out / f"{variant}_language.txt", lines, seed)
     for name, records in files.items():
         write_records(out / f"{name}.jsonl", records)
     return files
-
-
-def write_lines(path: Path, lines: set[str], seed: int) -> None:
-    """Write the lines in an order that depends on the seed alone."""
-    ordered = sorted(lines)
-    rng_for(seed, "lines").shuffle(ordered)
-    with atomic_open(path) as file:
-        file.write("\n".join(ordered) + "\n")
 
 
 def print_counts(files: dict[str, list[Record]], out: Path) -> None:

@@ -35,14 +35,14 @@ train() { # stage, run folder, further options
 [ -f "$out/$variant-language/model.safetensors" ] || python3 "$here/../tiny/make_parts.py" language \
   "$out/$variant-language" --text "$out/data/${variant}_language.txt" --epochs 2 --seed 0
 
-# 4. Stage 1: the fusion module, on captions and on where single things are.
-[ -f "$out/data/${variant}_stage1.jsonl" ] || biod2c data mix "$(of captions)=0.5" "$(of single)=3" \
-  -o "$(of stage1)"
+# 4. Stage 1: the fusion module, on captions, where single things are, and findings.
+[ -f "$out/data/${variant}_stage1.jsonl" ] || biod2c data mix "$(of captions)=0.5" "$(of single)=2" \
+  "$(of findings)" -o "$(of stage1)"
 train 1 "$out/$variant-stage1" --data "$(of stage1)" \
   --set "model.vision.weights=$out/trunk.safetensors" --set "model.language_model=$out/$variant-language"
 
-# 5. Stage 2: fusion module and LoRA, on all questions; VQA-RAD's own are few and met often.
-[ -f "$out/data/${variant}_stage2.jsonl" ] || biod2c data mix "$(of questions)=0.75" "$(of things)=0.75" \
+# 5. Stage 2: fusion module and LoRA, on all questions; those about few pictures are met often.
+[ -f "$out/data/${variant}_stage2.jsonl" ] || biod2c data mix "$(of kinds)" "$(of findings)=4" "$(of things)" \
   "$(of vqa_rad)=12" "$(of reworded)" -o "$(of stage2)"
 train 2 "$out/$variant-stage2" --data "$(of stage2)" --model "$out/$variant-stage1/model"
 

@@ -6,7 +6,8 @@
 =================== ==============================================================================
 V_language.txt      text for the language model
 V_captions.jsonl    captions, and where single things are: stage 1
-V_questions.jsonl   questions about whole pictures, with queues: stage 2
+V_kinds.jsonl       what a picture is: modality, organ, plane; with queues: stage 2
+V_findings.jsonl    what it shows, often yes or no, about few pictures: stage 2, met more often
 V_things.jsonl      questions about counts, places and sizes of boxed things, and about arrows
 V_vqa_rad.jsonl     VQA-RAD's own train questions
 V_reworded.jsonl    the same in other words
@@ -62,6 +63,7 @@ AIMED = {
 ANYWHERE = {"train": 1800, "development": 400, "final": 300}
 TWO = 0.5
 TEXT = 14_000  # derived questions that the language model reads
+KINDS = ("modality", "organ", "plane", "medical")
 DESCRIBED = 0.35  # share of the pictures that are described in a sentence, in stage 2 as well
 Asked = list[tuple[Picture | ArrowPicture, ThingQuestion]]
 
@@ -303,7 +305,9 @@ def build(root: Path, out: Path, seed: int, limit: int = 0) -> dict[str, list[Re
         ]
         files[f"{variant}_captions"] = own_captions
         files[f"{variant}_single"] = single(asked_things)
-        files[f"{variant}_questions"] = without(whole, excluded) + sentences
+        about = without(whole, excluded)
+        files[f"{variant}_kinds"] = [r for r in about if r.tags["task"] in KINDS] + sentences
+        files[f"{variant}_findings"] = [r for r in about if r.tags["task"] not in KINDS]
         files[f"{variant}_things"] = asked_things
         files[f"{variant}_vqa_rad"] = radiology.train_records(scans, rows, seed)
         files[f"{variant}_reworded"] = radiology.reworded_records(files[f"{variant}_vqa_rad"], seed)

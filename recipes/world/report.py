@@ -218,7 +218,7 @@ def main() -> None:
     given = parser.parse_args()
     answerer = Answerer.load(given.model)
     trained: dict[str, set[str]] = defaultdict(set)
-    for record in read_records(given.data / "official_questions.jsonl"):
+    for record in read_records(given.data / "official_kinds.jsonl"):
         trained[record.tags["task"]].add(record.answer)
     records = list(read_records(given.data / f"{given.set}.jsonl"))
     given.run.mkdir(parents=True, exist_ok=True)

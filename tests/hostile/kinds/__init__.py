@@ -1,0 +1,37 @@
+"""The kinds of hostile input, each in its own file, and their shares of a run."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+One = Callable[[random.Random], Callable[[], Any]]
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of input.
+
+    Attributes:
+        share: Of 20,000 inputs.
+        prepare: Makes valid examples in a folder, once.
+        begin: In a process that reads such inputs, given the examples, the process's folder and what
+            it says: a generator of one value, which makes an input by a random generator and gives what reads it.
+    """
+
+    share: int
+    prepare: Callable[[Path], Any]
+    begin: Callable[[Any, Path, Any], Iterator[One]]
+
+
+def kinds() -> dict[str, Kind]:
+    """All of them by name."""
+    from kinds import pictures, volumes
+
+    return {
+        "pictures": Kind(6500, pictures.prepare, pictures.begin),
+        "volumes": Kind(4500, volumes.prepare, volumes.begin),
+    }

@@ -29,9 +29,10 @@ class Kind:
 
 def kinds() -> dict[str, Kind]:
     """All of them by name."""
-    from kinds import pictures, volumes
+    from kinds import pictures, records, volumes
 
     return {
         "pictures": Kind(6500, pictures.prepare, pictures.begin),
         "volumes": Kind(4500, volumes.prepare, volumes.begin),
+        "records": Kind(4000, records.prepare, records.begin),
     }

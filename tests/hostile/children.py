@@ -55,6 +55,7 @@ class Sandbox:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self._allowed = (str(folder), os.environ["HF_HOME"])
         self.deeds: list[str] = []
         sys.addaudithook(self._hear)
 
@@ -80,7 +81,7 @@ class Sandbox:
     def _written(self, event: str, target: Any) -> None:
         if isinstance(target, int) or (name := os.fsdecode(target)) in ("", os.devnull):
             return
-        if not os.path.abspath(name).startswith(str(self.folder)):  # noqa: PTH100
+        if not os.path.abspath(name).startswith(self._allowed):  # noqa: PTH100
             self.deeds.append(f"{event} {name}")
 
 
@@ -269,7 +270,7 @@ def _read(
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     temporary = folder / "tmp"
     temporary.mkdir(exist_ok=True)
-    os.environ |= {name: str(temporary) for name in ("TMPDIR", "HOME", "HF_HOME", "BIOD2C_CACHE")}
+    os.environ |= {name: str(temporary) for name in ("TMPDIR", "HOME", "BIOD2C_CACHE")}
     _limit()
     said = Said(folder)
     sandbox = Sandbox(folder)

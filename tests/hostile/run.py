@@ -27,6 +27,7 @@ HERE = Path(__file__).resolve().parent
 _CORE = HERE.parent / "core"
 sys.path[:0] = [str(HERE), str(HERE.parent), str(HERE.parent.parent)]
 sys.path += [str(_CORE / "data"), str(_CORE / "data/images")]
+sys.path += [str(_CORE / "inference/serving")]
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ["HF_HUB_OFFLINE"] = "1"
@@ -108,22 +109,20 @@ class Harness:
 
 def main() -> int:
     """Make the examples, damage them, have them read."""
-    from kinds import kinds
-
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--inputs", type=int, default=20_000)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--kinds", default="", help="names, with commas; default: all")
     parser.add_argument("--only", default="", help="KIND:NUMBER, one input")
     options = parser.parse_args()
-    known = kinds()
     only, _, number = options.only.partition(":")
-    wanted = [only] if only else options.kinds.split(",") if options.kinds else list(known)
-    total = sum(known[name].share for name in wanted)
-    for name in _MODULES:
-        importlib.import_module(name)
     with tempfile.TemporaryDirectory() as root:
         os.environ |= {"BIOD2C_CACHE": f"{root}/cache", "HF_HOME": f"{root}/hub"}
+        for name in _MODULES:
+            importlib.import_module(name)
+        known = importlib.import_module("kinds").kinds()
+        wanted = [only] if only else options.kinds.split(",") if options.kinds else list(known)
+        total = sum(known[name].share for name in wanted)
         harness = Harness(Path(root), options.seed, lambda line: print(line, file=sys.stderr))
         for name in wanted:
             count = round(options.inputs * known[name].share / total)

@@ -29,10 +29,14 @@ class Kind:
 
 def kinds() -> dict[str, Kind]:
     """All of them by name."""
-    from kinds import pictures, records, volumes
+    from kinds import checkpoints, pictures, presets, records, replies, requests, volumes
 
     return {
         "pictures": Kind(6500, pictures.prepare, pictures.begin),
         "volumes": Kind(4500, volumes.prepare, volumes.begin),
         "records": Kind(4000, records.prepare, records.begin),
+        "presets": Kind(1000, presets.prepare, presets.begin),
+        "checkpoints": Kind(1000, checkpoints.prepare, checkpoints.begin),
+        "requests": Kind(1500, requests.prepare, requests.begin),
+        "replies": Kind(1500, replies.prepare, replies.begin),
     }

@@ -10,6 +10,7 @@ import resource
 import select
 import signal
 import sys
+import tempfile
 import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
@@ -22,14 +23,16 @@ from biod2c_core.inference.serving.requests import RefusedError
 
 MOST_MEMORY = 2 << 30  # bytes resident in a process
 MOST_SECONDS = 30.0
-_ROOM = 4 << 30  # address space beyond the warm process's: it protects the machine, and hides no peak
+_ROOM = (
+    4 << 30
+)  # address space beyond the warm process's: it protects the machine, and hides no peak
 _CODES = (0, 2, 3, 5)
 _BAD_WORDS = ("Traceback", "This is a bug", "unexpected ")
 _OBEYED = re.compile("[\x00-\x08\x0b-\x0c\x0e-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 _WRITES = {"os.mkdir", "os.rename", "os.remove", "os.rmdir", "os.symlink", "os.truncate"}
 _WRITES |= {"os.link", "os.chmod", "os.chown", "shutil.rmtree"}
 _STARTS = {"os.system", "os.exec", "os.posix_spawn", "subprocess.Popen"}
-_OWN_SCRIPTS = ("decoder_child.py", "worker.py")
+_OWN_STARTS = ("decoder_child.py", "worker.py", "uname")  # the last by Python's platform
 _HERE = ("127.0.0.1", "localhost", "::1", "")
 Read = Callable[[], "Outcome"]
 CANARY = "executed"  # the file that any code of a stranger leaves behind
@@ -68,7 +71,7 @@ class Sandbox:
             self._written(event, args[1] if event in ("os.symlink", "os.link") else args[0])
         elif event in _STARTS:
             words = [str(each) for each in (args[1] if len(args) > 1 else args) or ()]
-            if not any(word.endswith(_OWN_SCRIPTS) for word in words):
+            if not any(word.endswith(_OWN_STARTS) for word in words):
                 self.deeds.append(f"started {words[:3]}")
         elif event in ("socket.connect", "socket.getaddrinfo"):
             place = args[1] if event == "socket.connect" else args
@@ -175,7 +178,9 @@ def watched(work: Read, sandbox: Sandbox, said: Said, within: set[str]) -> Outco
     out, err = said.take()
     deeds, sandbox.deeds = sandbox.deeds, []
     new = {each.name for each in sandbox.folder.parent.iterdir()} - within
-    if (sandbox.folder / CANARY).exists() or any(each.startswith(("ran", "started")) for each in deeds):
+    if (sandbox.folder / CANARY).exists() or any(
+        each.startswith(("ran", "started")) for each in deeds
+    ):
         return Outcome("executed", f"{deeds[:5]} {outcome.detail}")
     if deeds or new:
         return Outcome("written elsewhere", f"{deeds[:5]} {sorted(new)[:5]} {outcome.detail}")
@@ -271,6 +276,7 @@ def _read(
     temporary = folder / "tmp"
     temporary.mkdir(exist_ok=True)
     os.environ |= {name: str(temporary) for name in ("TMPDIR", "HOME", "BIOD2C_CACHE")}
+    tempfile.tempdir = str(temporary)  # which has been looked up before
     _limit()
     said = Said(folder)
     sandbox = Sandbox(folder)

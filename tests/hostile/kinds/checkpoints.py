@@ -21,7 +21,12 @@ from biod2c_core.model.checkpoints.folder import fingerprint, save_checkpoint
 from biod2c_core.model.familiarity import Reference
 from biod2c_core.model.checkpoints.tensor_files import read_tensors
 
-_CURVE = {"method": "isotonic", "temperature": 1.0, "points": [[0.0, 0.1], [1.0, 0.9]], "records": 30}
+_CURVE = {
+    "method": "isotonic",
+    "temperature": 1.0,
+    "points": [[0.0, 0.1], [1.0, 0.9]],
+    "records": 30,
+}
 
 
 def prepare(folder: Path) -> dict[str, Any]:
@@ -34,7 +39,9 @@ def prepare(folder: Path) -> dict[str, Any]:
     width = 2 * tiny_models.GRID[-1]
     first = torch.nn.functional.one_hot(torch.tensor([0]), width).float()
     identity = fingerprint(whole)
-    Reference(torch.zeros(width), torch.ones(width), first, torch.full((20,), 1e-3)).save(whole, identity)
+    Reference(torch.zeros(width), torch.ones(width), first, torch.full((20,), 1e-3)).save(
+        whole, identity
+    )
     curves = {"yes_no": _CURVE, "other": _CURVE}
     (whole / "calibration.json").write_text(json.dumps({"weights": identity, **curves}))
     tiny_models.write_data(folder / "data", 4)
@@ -54,7 +61,9 @@ def damage(folder: Path, canary: Path, rng: random.Random) -> None:
         elif path.suffix == ".json" and kind < 7:
             text = path.read_bytes()
             try:
-                path.write_bytes(either(text, json.loads(text), lambda t: json.dumps(t).encode(), rng))
+                path.write_bytes(
+                    either(text, json.loads(text), lambda t: json.dumps(t).encode(), rng)
+                )
             except (ValueError, RecursionError):
                 path.write_bytes(mutated(text, rng))
         elif kind == 7:
@@ -91,7 +100,9 @@ def _falsified(data: bytes, rng: random.Random) -> bytes:
     if kind == 2:
         header[rng.choice(list(header))] = rng.choice(VALUES)
     else:
-        entry = header[rng.choice([name for name in header if name != "__metadata__"] or list(header))]
+        entry = header[
+            rng.choice([name for name in header if name != "__metadata__"] or list(header))
+        ]
         if isinstance(entry, dict) and kind == 3:
             entry["dtype"] = rng.choice(("F64", "BF16", "I8", "F8_E4M3", "U64", "BOOL", "X", 7))
             entry["shape"] = rng.choice(([], [0], [2**62, 4], [-1], [1] * 1000, entry.get("shape")))
@@ -108,26 +119,49 @@ def _further(folder: Path, canary: Path, rng: random.Random) -> None:
     kind = rng.randrange(6)
     if kind == 0:
         (folder / "theirs.py").write_text(code)
-        names = {"AutoConfig": "theirs.Config", "AutoModel": "theirs.Model", "AutoProcessor": "theirs.Model"}
+        names = {
+            "AutoConfig": "theirs.Config",
+            "AutoModel": "theirs.Model",
+            "AutoProcessor": "theirs.Model",
+        }
         names["AutoModelForCausalLM"] = "theirs.Model"
         name = rng.choice(("config.json", "tokenizer_config.json", "processor_config.json"))
         _edit(folder / name, {"auto_map": names, "tokenizer_class": "Theirs"})
     elif kind == 1:
-        name = rng.choice(("pytorch_model.bin", "adapter_model.bin", "training_args.bin", "model.safetensors"))
+        name = rng.choice(
+            ("pytorch_model.bin", "adapter_model.bin", "training_args.bin", "model.safetensors")
+        )
         (folder / name).write_bytes(b"cos\nsystem\n(S'" + command + b"'\ntR.")
     elif kind == 2:
-        name = rng.choice(("model.safetensors.index.json", "../model.safetensors", "/dev/zero", "x" * 5000))
+        name = rng.choice(
+            ("model.safetensors.index.json", "../model.safetensors", "/dev/zero", "x" * 5000)
+        )
         index = {"metadata": {}, "weight_map": {"beta": name}}
         (folder / "model.safetensors.index.json").write_text(json.dumps(index))
     elif kind == 3:
-        template = rng.choice(("{% for a in range(10**9) %}x{% endfor %}", "{{ ''.__class__.__mro__ }}", "{{ 'a' * 10**9 }}"))
+        template = rng.choice(
+            (
+                "{% for a in range(10**9) %}x{% endfor %}",
+                "{{ ''.__class__.__mro__ }}",
+                "{{ 'a' * 10**9 }}",
+            )
+        )
         (folder / "chat_template.jinja").write_text(template)
         _edit(folder / "processor_config.json", {"prompt": "chat"})
     elif kind == 4:
-        names = ("adapter_config.json", "preprocessor_config.json", "generation_config.json", "added_tokens.json")
-        (folder / rng.choice(names)).write_text(json.dumps({"peft_type": "LORA", "base": rng.choice(VALUES)}))
+        names = (
+            "adapter_config.json",
+            "preprocessor_config.json",
+            "generation_config.json",
+            "added_tokens.json",
+        )
+        (folder / rng.choice(names)).write_text(
+            json.dumps({"peft_type": "LORA", "base": rng.choice(VALUES)})
+        )
     else:
-        size = rng.choice(("hidden_size", "num_hidden_layers", "vocab_size", "image_size", "fusion_layers", "r"))
+        size = rng.choice(
+            ("hidden_size", "num_hidden_layers", "vocab_size", "image_size", "fusion_layers", "r")
+        )
         _edit(folder / "config.json", {size: rng.choice((-1, 10**6, 10**12, 10**400, 0))})
 
 
@@ -154,7 +188,11 @@ def begin(examples: dict[str, Any], folder: Path, said: Said) -> Iterator[Callab
         cpu = ["--device", "cpu"]
         if language:
             parts = [f"model.language_model={theirs}", "model.vision.name=test_efficientnet"]
-            parts += ["model.vision.library=timm", "model.vision.image_size=64", "model.vision.levels=[3]"]
+            parts += [
+                "model.vision.library=timm",
+                "model.vision.image_size=64",
+                "model.vision.levels=[3]",
+            ]
             options = [word for part in parts for word in ("--set", part)]
             command = ["train", *plan, *options, *cpu]
             return lambda: outcome_of_command(command, said)
@@ -172,7 +210,16 @@ def begin(examples: dict[str, Any], folder: Path, said: Said) -> Iterator[Callab
             ["attn-map", picture, "is it?", "-m", theirs, "-o", folder / "map.png", *cpu],
             ["export", folder / "out", "-m", theirs],
             ["train", *plan, "-m", theirs, *cpu],
-            ["filter-images", "run", picture.parent, "-o", folder / "f.jsonl", "--encoder", theirs, *cpu],
+            [
+                "filter-images",
+                "run",
+                picture.parent,
+                "-o",
+                folder / "f.jsonl",
+                "--encoder",
+                theirs,
+                *cpu,
+            ],
             ["push", theirs, "them/theirs", "--card-only"],
         )
         command = rng.choice(commands)

@@ -121,7 +121,13 @@ def _png(data: bytes, rng: random.Random) -> bytes:
 def _falsified(header: bytes, rng: random.Random) -> bytes:
     sizes = [rng.choice((0, 1, 31, 8000, 60_000, 2**31 - 1)) for _ in range(2)]
     return struct.pack(">II", *sizes) + bytes(
-        [rng.choice((1, 2, 4, 8, 16, 3)), rng.choice((0, 2, 3, 4, 6, 5)), 0, 0, rng.choice((0, 1, 2))]
+        [
+            rng.choice((1, 2, 4, 8, 16, 3)),
+            rng.choice((0, 2, 3, 4, 6, 5)),
+            0,
+            0,
+            rng.choice((0, 1, 2)),
+        ]
     )
 
 
@@ -168,16 +174,33 @@ def _tiff(data: bytes, rng: random.Random) -> bytes:
         elif kind == 2:
             struct.pack_into(order + "I", body, at + 8, rng.choice(NUMBERS) % 2**32)
         elif kind == 3:
-            tag = rng.choice((256, 257, 258, 259, 262, 273, 277, 278, 279, 284, 317, 322, 330, 339, 347))
+            tag = rng.choice(
+                (256, 257, 258, 259, 262, 273, 277, 278, 279, 284, 317, 322, 330, 339, 347)
+            )
             struct.pack_into(order + "H", body, at, tag)
         elif start + 2 + 12 * count + 4 <= len(body):
-            struct.pack_into(order + "I", body, start + 2 + 12 * count, rng.choice((start, 8, 2**31)))
+            struct.pack_into(
+                order + "I", body, start + 2 + 12 * count, rng.choice((start, 8, 2**31))
+            )
     return bytes(body)
 
 
 def _ppm(data: bytes, rng: random.Random) -> bytes:
     words = [rng.choice((b"P1", b"P2", b"P3", b"P4", b"P5", b"P6", b"Pf", b"P7"))]
-    numbers = (b"0", b"1", b"31", b"-4", b"8000", b"7999", b"9" * 30, b"65535", b"# x", b"1e3", b"", b"255")
+    numbers = (
+        b"0",
+        b"1",
+        b"31",
+        b"-4",
+        b"8000",
+        b"7999",
+        b"9" * 30,
+        b"65535",
+        b"# x",
+        b"1e3",
+        b"",
+        b"255",
+    )
     words += [rng.choice(numbers) for _ in range(3)]
     return b"\n".join(words) + b"\n" + data[12 : 12 + rng.randrange(len(data))]
 

@@ -62,7 +62,15 @@ def begin(examples: dict[str, Any], folder: Path, said: Said) -> Iterator[Callab
         else:
             text = rng.choice(examples["texts"])
             path.write_bytes(either(text.encode(), yaml.safe_load(text), _dump, rng))
-        plan: list[Any] = ["--data", examples["data"], "-o", folder / "run", "--dry-run", "--device", "cpu"]
+        plan: list[Any] = [
+            "--data",
+            examples["data"],
+            "-o",
+            folder / "run",
+            "--dry-run",
+            "--device",
+            "cpu",
+        ]
         commands: tuple[list[Any], ...] = (
             ["presets", "validate", path],
             ["presets", "show", path],

@@ -92,7 +92,15 @@ def prepare(folder: Path) -> dict[str, Any]:
     """Data sets by place, and the folders of the published benchmarks' layouts."""
     import benchmark_layouts
 
-    further = ("vqa_med_2019", "vqa_med_2020", "vqa_med_2021", "omnimedvqa", "medxpertqa", "probmed", "mmmu")
+    further = (
+        "vqa_med_2019",
+        "vqa_med_2020",
+        "vqa_med_2021",
+        "omnimedvqa",
+        "medxpertqa",
+        "probmed",
+        "mmmu",
+    )
     builders = [*layouts.LAYOUTS, *(getattr(benchmark_layouts, name) for name in further)]
     made = []
     for number, build in enumerate(builders):
@@ -176,7 +184,9 @@ def _dataset(examples: Any, folder: Path, rng: random.Random) -> Path:
     path = folder / "all.jsonl"
     tree = json.loads(json.dumps(examples["tables"]["all.jsonl"][2]))
     if rng.random() < 0.2:
-        tree[0]["image"] = rng.choice(("outside.jpg", "../../../etc/passwd", "/etc/passwd", ".", "x.jpg/y"))
+        tree[0]["image"] = rng.choice(
+            ("outside.jpg", "../../../etc/passwd", "/etc/passwd", ".", "x.jpg/y")
+        )
     path.write_bytes(damaged(("jsonl", lines(tree), tree, lines), rng))
     return path
 
@@ -253,11 +263,24 @@ def _archive(examples: Any, folder: Path, rng: random.Random, said: Said) -> Rea
     """A shard: names that lead outside, links, devices, sizes that lie, members that are bombs."""
     picture = encoded(Image.new("RGB", (9, 7), "red"), "PNG")
     buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode="w", format=rng.choice((tarfile.GNU_FORMAT, tarfile.PAX_FORMAT))) as tar:
+    with tarfile.open(
+        fileobj=buffer, mode="w", format=rng.choice((tarfile.GNU_FORMAT, tarfile.PAX_FORMAT))
+    ) as tar:
         for _ in range(rng.randint(1, 4)):
-            name = rng.choice(("a.png", "../../b.png", "/tmp/c.png", "d/e.png", "x\x1b[31m.png", "n" * 300 + ".png"))
+            name = rng.choice(
+                (
+                    "a.png",
+                    "../../b.png",
+                    "/tmp/c.png",
+                    "d/e.png",
+                    "x\x1b[31m.png",
+                    "n" * 300 + ".png",
+                )
+            )
             member = tarfile.TarInfo(name)
-            member.type = rng.choice((tarfile.REGTYPE,) * 4 + (tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.FIFOTYPE))
+            member.type = rng.choice(
+                (tarfile.REGTYPE,) * 4 + (tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.FIFOTYPE)
+            )
             member.linkname = rng.choice(("/etc/passwd", "../..", "a.png"))
             member.size = len(picture) if member.type == tarfile.REGTYPE else 0
             tar.addfile(member, io.BytesIO(picture))
@@ -291,5 +314,13 @@ def _knowledge(examples: Any, folder: Path, rng: random.Random, said: Said) -> R
     path = folder / f"texts{rng.choice(('.jsonl', '.json', '.txt'))}"
     rows = ["The lung is clear.", {"text": "No mass."}]
     path.write_bytes(damaged(("", lines(rows), rows, rng.choice((lines, one_json))), rng))
-    command = ["data", "queue", folder / "all.jsonl", "-o", folder / "out.jsonl", "--knowledge", path]
+    command = [
+        "data",
+        "queue",
+        folder / "all.jsonl",
+        "-o",
+        folder / "out.jsonl",
+        "--knowledge",
+        path,
+    ]
     return lambda: outcome_of_command(command, said)

@@ -29,7 +29,13 @@ _TEXTS = (
     "[" * 100_000, '{"a":' * 50_000, "<think>" * 50_000, '"question": "' * 20_000, "Q1. x? " * 9000, "\\" * 60_000,
     "A: [[9]] \ud800 \x1b[31m [/b] =1+1", "score: " + "9" * 5000, "*" * 60_000, "\n- " * 30_000, "7", "1e999",
 )  # fmt: skip
-_USAGE = ({}, None, [], {"prompt_tokens": 1e999}, {"prompt_tokens": 10**400, "completion_tokens": -1})
+_USAGE = (
+    {},
+    None,
+    [],
+    {"prompt_tokens": 1e999},
+    {"prompt_tokens": 10**400, "completion_tokens": -1},
+)
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -53,9 +59,19 @@ class Handler(BaseHTTPRequestHandler):
 def prepare(folder: Path) -> dict[str, Any]:
     """Captions and predictions to ask about."""
     Image.new("RGB", (9, 7), "red").save(folder / "x.jpg")
-    row = {"image": "x.jpg", "question": "what?", "answer": "a lung", "split": "test", "caption": "A chest film."}
-    (folder / "records.jsonl").write_text("".join(json.dumps({**row, "id": n}) + "\n" for n in "01"))
-    (folder / "answers.jsonl").write_text("".join(json.dumps({"id": n, "answer": "a"}) + "\n" for n in "01"))
+    row = {
+        "image": "x.jpg",
+        "question": "what?",
+        "answer": "a lung",
+        "split": "test",
+        "caption": "A chest film.",
+    }
+    (folder / "records.jsonl").write_text(
+        "".join(json.dumps({**row, "id": n}) + "\n" for n in "01")
+    )
+    (folder / "answers.jsonl").write_text(
+        "".join(json.dumps({"id": n, "answer": "a"}) + "\n" for n in "01")
+    )
     return {"records": folder / "records.jsonl", "answers": folder / "answers.jsonl"}
 
 
@@ -82,9 +98,25 @@ def begin(examples: dict[str, Any], folder: Path, said: Said) -> Iterator[Callab
         if way < 0.7:
             return lambda: outcome_of_call(lambda: asyncio.run(_collect(url, place)))
         if way < 0.85:
-            command: list[Any] = ["gen-qa", examples["records"], "-o", place / "qa.jsonl", "--base-url", url]
-            return lambda: outcome_of_command([*command, "--timeout", "2", "--in-flight", "2"], said)
-        command = ["evaluate", examples["records"], "--predictions", examples["answers"], "-o", place / "run"]
+            command: list[Any] = [
+                "gen-qa",
+                examples["records"],
+                "-o",
+                place / "qa.jsonl",
+                "--base-url",
+                url,
+            ]
+            return lambda: outcome_of_command(
+                [*command, "--timeout", "2", "--in-flight", "2"], said
+            )
+        command = [
+            "evaluate",
+            examples["records"],
+            "--predictions",
+            examples["answers"],
+            "-o",
+            place / "run",
+        ]
         return lambda: outcome_of_command([*command, "--judge", "gpt-4o", "--base-url", url], said)
 
     try:
@@ -96,7 +128,12 @@ def begin(examples: dict[str, Any], folder: Path, said: Said) -> Iterator[Callab
 async def _complete(url: str, folder: Path) -> None:
     with Journal(folder / "j.jsonl") as journal:
         price = Price(1, 2)
-        options: dict[str, Any] = {"journal": journal, "price": price, "timeout": 2.0, "max_attempts": 2}
+        options: dict[str, Any] = {
+            "journal": journal,
+            "price": price,
+            "timeout": 2.0,
+            "max_attempts": 2,
+        }
         async with Client("m", url, "key", **options) as asked:
             with suppress(CallFailed):
                 answer = await asked.complete([{"role": "user", "content": "?"}], key="k")
@@ -108,7 +145,9 @@ async def _complete(url: str, folder: Path) -> None:
 
 async def _collect(url: str, folder: Path) -> None:
     with Journal(folder / "j.jsonl") as journal:
-        async with Client("m", url, "key", journal=journal, price=Price(1, 2), timeout=2.0) as asked:
+        async with Client(
+            "m", url, "key", journal=journal, price=Price(1, 2), timeout=2.0
+        ) as asked:
             batches = Batches(asked, journal, folder / "batch.json")
             await batches.submit([BatchRequest("k", [{"role": "user", "content": "?"}])])
             await batches.collect()
@@ -117,7 +156,11 @@ async def _collect(url: str, folder: Path) -> None:
 def _reply(rng: random.Random) -> bytes:
     """Status line, headers and body."""
     message: Any = {"role": "assistant", "content": rng.choice(_TEXTS)}
-    tree: dict[str, Any] = {"id": "x", "object": "chat.completion", "choices": [{"index": 0, "message": message}]}
+    tree: dict[str, Any] = {
+        "id": "x",
+        "object": "chat.completion",
+        "choices": [{"index": 0, "message": message}],
+    }
     tree |= {"usage": rng.choice((*_USAGE, {"prompt_tokens": 9, "completion_tokens": 9}))}
     if rng.random() < 0.3:  # of a batch
         tree = {"id": "b", "object": "batch", "status": "completed", "output_file_id": "f", "custom_id": "k",
@@ -132,8 +175,15 @@ def _reply(rng: random.Random) -> bytes:
     except (RecursionError, ValueError):
         body = b"{"
     if rng.random() < 0.05:
-        body = rng.choice((*NASTY, b"[" * 100_000, b"9" * 10**6, b"<html>", b"null", b'"' + b"x" * 10**6))
-    head = ["HTTP/1.1 " + rng.choice(("200 OK",) * 9 + ("429 x", "500 x", "401 x", "307 x", "204 x", "999 x", "abc"))]
+        body = rng.choice(
+            (*NASTY, b"[" * 100_000, b"9" * 10**6, b"<html>", b"null", b'"' + b"x" * 10**6)
+        )
+    head = [
+        "HTTP/1.1 "
+        + rng.choice(
+            ("200 OK",) * 9 + ("429 x", "500 x", "401 x", "307 x", "204 x", "999 x", "abc")
+        )
+    ]
     head += ["Content-Type: " + rng.choice(("application/json",) * 4 + ("text/html", "x" * 9000))]
     body = _packed(body, head, rng)
     length = rng.choice((len(body),) * 9 + (0, 5, -1, 10**12, "x"))
@@ -141,9 +191,17 @@ def _reply(rng: random.Random) -> bytes:
     if rng.random() < 0.15:
         head.append(
             rng.choice(
-                ("Retry-After: 1e999", "Location: http://127.0.0.1:1/v1/x", "Transfer-Encoding: chunked",
-                 "x-ratelimit-reset-requests: " + "9" * 400 + "h", "Set-Cookie: a=b; Domain=.", "X: " + "y" * 90_000,
-                 "\r\n".join(f"X{n}: y" for n in range(300)), "X\x1b: [31m", "Retry-After: -5")
+                (
+                    "Retry-After: 1e999",
+                    "Location: http://127.0.0.1:1/v1/x",
+                    "Transfer-Encoding: chunked",
+                    "x-ratelimit-reset-requests: " + "9" * 400 + "h",
+                    "Set-Cookie: a=b; Domain=.",
+                    "X: " + "y" * 90_000,
+                    "\r\n".join(f"X{n}: y" for n in range(300)),
+                    "X\x1b: [31m",
+                    "Retry-After: -5",
+                )
             )  # fmt: skip
         )
     data = ("\r\n".join(head) + "\r\n\r\n").encode("latin-1") + body

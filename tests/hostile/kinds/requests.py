@@ -8,6 +8,7 @@ import random
 import re
 import socket
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -53,11 +54,15 @@ def begin(examples: dict[str, Any], folder: Path, said: Said) -> Iterator[Callab
 
 def _asked(port: int, data: bytes) -> Outcome:
     with socket.create_connection(("127.0.0.1", port)) as connection:
-        connection.settimeout(25)
         reply = b""
         try:
             connection.sendall(data)
-            connection.shutdown(socket.SHUT_WR)
+            connection.settimeout(1)
+            with suppress(TimeoutError):  # the server waits for more
+                reply = connection.recv(1 << 16)
+            if not reply:
+                connection.shutdown(socket.SHUT_WR)
+            connection.settimeout(25)
             while part := connection.recv(1 << 16):
                 reply += part
         except TimeoutError:
@@ -74,7 +79,9 @@ def _asked(port: int, data: bytes) -> Outcome:
 def _request(files: dict[str, bytes], rng: random.Random) -> bytes:
     path = rng.choice(_PATHS[:2] * 8 + _PATHS)
     body = _body(files, path, rng)
-    method = rng.choice(("POST",) * 12 + ("GET", "PUT", "HEAD", "OPTIONS", "\xff", "TRACE", "p" * 9000))
+    method = rng.choice(
+        ("POST",) * 12 + ("GET", "PUT", "HEAD", "OPTIONS", "\xff", "TRACE", "p" * 9000)
+    )
     head = [f"{method} {path} HTTP/1.1", "Host: localhost", "Connection: close"]
     head += ["Content-Type: application/json", f"Content-Length: {len(body)}"]
     if rng.random() < 0.3:
@@ -93,22 +100,68 @@ def _request(files: dict[str, bytes], rng: random.Random) -> bytes:
 def _body(files: dict[str, bytes], path: str, rng: random.Random) -> bytes:
     name = rng.choice(sorted(files))
     data = files[name] if rng.random() < 0.5 else pictures.injured(name, files[name], rng)
-    media = rng.choice(("image/png", "application/dicom", "application/octet-stream", "image/\x1b[31m", "text/html"))
+    media = rng.choice(
+        (
+            "image/png",
+            "application/dicom",
+            "application/octet-stream",
+            "image/\x1b[31m",
+            "text/html",
+        )
+    )
     url = f"data:{media};base64," + base64.b64encode(data).decode()
     if rng.random() < 0.1:
-        url = rng.choice(("file:///etc/passwd", "http://127.0.0.1:1/x.png", "data:", "data:image/png;base64,====", "data:image/png,%00"))
+        url = rng.choice(
+            (
+                "file:///etc/passwd",
+                "http://127.0.0.1:1/x.png",
+                "data:",
+                "data:image/png;base64,====",
+                "data:image/png,%00",
+            )
+        )
     part = {"type": "image_url", "image_url": {"url": url}}
-    content = [{"type": "text", "text": rng.choice(("is it?", "?" * 5000, "\ud800", "\x00", "[/b]", ""))}, part]
-    tree: dict[str, Any] = {"messages": [{"role": "user", "content": content}], "stream": rng.random() < 0.2}
+    content = [
+        {"type": "text", "text": rng.choice(("is it?", "?" * 5000, "\ud800", "\x00", "[/b]", ""))},
+        part,
+    ]
+    tree: dict[str, Any] = {
+        "messages": [{"role": "user", "content": content}],
+        "stream": rng.random() < 0.2,
+    }
     if path == "/picture":
-        tree = {"file": url, "name": rng.choice(("x", "\x1b[31m", "../x", "\ud800")), "frame": rng.choice((0, 10**30, -1))}
-        tree |= {"window": rng.choice(([1, 2], [1e308, 1e308], [0, 0], None)), "axis": rng.choice((0, 2, 3))}
-    for option in ("max_tokens", "attention", "n", "stream_options", "temperature", "logprobs", "model"):
+        tree = {
+            "file": url,
+            "name": rng.choice(("x", "\x1b[31m", "../x", "\ud800")),
+            "frame": rng.choice((0, 10**30, -1)),
+        }
+        tree |= {
+            "window": rng.choice(([1, 2], [1e308, 1e308], [0, 0], None)),
+            "axis": rng.choice((0, 2, 3)),
+        }
+    for option in (
+        "max_tokens",
+        "attention",
+        "n",
+        "stream_options",
+        "temperature",
+        "logprobs",
+        "model",
+    ):
         if rng.random() < 0.08:
             tree[option] = rng.choice(VALUES)
     if rng.random() < 0.03:
-        return rng.choice((b"[" * 100_000, b'{"messages": ' + b"[" * 900 + b"]" * 900 + b"}", b"[{}," * 10**5, *NASTY))
+        return rng.choice(
+            (
+                b"[" * 100_000,
+                b'{"messages": ' + b"[" * 900 + b"]" * 900 + b"}",
+                b"[{}," * 10**5,
+                *NASTY,
+            )
+        )
     try:
-        return either(one := json.dumps(tree).encode(), json.loads(one), lambda t: json.dumps(t).encode(), rng)
+        return either(
+            one := json.dumps(tree).encode(), json.loads(one), lambda t: json.dumps(t).encode(), rng
+        )
     except (RecursionError, ValueError):
         return b"{"

@@ -27,7 +27,12 @@ _KEYWORDS = (
     *("Rows", "Columns", "NumberOfFrames", "BitsAllocated", "BitsStored", "HighBit"),
     *("PixelRepresentation", "SamplesPerPixel", "PhotometricInterpretation", "PlanarConfiguration"),
     *("WindowCenter", "WindowWidth", "RescaleSlope", "RescaleIntercept", "VOILUTFunction"),
-    *("PixelPaddingValue", "PixelPaddingRangeLimit", "SmallestImagePixelValue", "PresentationLUTShape"),
+    *(
+        "PixelPaddingValue",
+        "PixelPaddingRangeLimit",
+        "SmallestImagePixelValue",
+        "PresentationLUTShape",
+    ),
     *("RedPaletteColorLookupTableDescriptor", "SeriesInstanceUID", "ImagePositionPatient"),
     *("ImageOrientationPatient", "InstanceNumber", "SpecificCharacterSet", "LUTDescriptor"),
 )
@@ -129,7 +134,12 @@ def _change(found: Any, rng: random.Random, dataset: Any) -> None:
     keyword = rng.choice(_KEYWORDS)
     if kind == 0:
         found.file_meta.TransferSyntaxUID = rng.choice(
-            ("1.2.840.10008.1.2", "1.2.840.10008.1.2.2", "1.2.840.10008.1.2.1.99", "1.2.840.10008.1.2.5")
+            (
+                "1.2.840.10008.1.2",
+                "1.2.840.10008.1.2.2",
+                "1.2.840.10008.1.2.1.99",
+                "1.2.840.10008.1.2.5",
+            )
             + tuple(f"1.2.840.10008.1.2.4.{n}" for n in (50, 51, 57, 70, 80, 81, 90, 91, 100, 201))
         )
     elif kind == 1:
@@ -161,7 +171,9 @@ def _packed_bomb(rng: random.Random) -> tuple[str, bytes]:
         return "bomb.dcm", deflated(rng.choice((0, 5000)), rng.choice((1, 200, 400)) << 20)
     if kind == 1:
         head = bytearray(nifti(np.zeros((8, 8, 8), np.int16)))
-        struct.pack_into("<8h", head, 40, 3, *rng.choice(((1200,) * 3, (7900, 7900, 3))), 1, 1, 1, 1)
+        struct.pack_into(
+            "<8h", head, 40, 3, *rng.choice(((1200,) * 3, (7900, 7900, 3))), 1, 1, 1, 1
+        )
         return "bomb.nii.gz", gzip.compress(bytes(head) + bytes(300 << 20), 1)
     if kind == 2:
         head = bytearray(nifti(np.zeros((8, 8, 8), np.int16)))[:352]
@@ -185,7 +197,9 @@ def begin(examples: dict[str, bytes], folder: Path, said: Said) -> Iterator[Any]
             return _as_series(folder, name, examples, data, rng, said)
         options: dict[str, Any] = {}
         if rng.random() < 0.3:
-            options["window"] = rng.choice(((40, 400), (0, 1e-300), (float("nan"), 1), (1e308, 1e308)))
+            options["window"] = rng.choice(
+                ((40, 400), (0, 1e-300), (float("nan"), 1), (1e308, 1e308))
+            )
         if name.endswith((".nii", ".gz")) and rng.random() < 0.5:
             options["axis"] = rng.choice((0, 1, 2))
             options["slice_index"] = rng.choice((None, 0, 4, -1, 10**9))

@@ -175,7 +175,7 @@ def watched(work: Read, sandbox: Sandbox, said: Said, within: set[str]) -> Outco
     outcome = work()
     outcome.seconds = time.monotonic() - began
     outcome.memory = _peak()
-    out, err = said.take()
+    _out, err = said.take()
     deeds, sandbox.deeds = sandbox.deeds, []
     new = {each.name for each in sandbox.folder.parent.iterdir()} - within
     if (sandbox.folder / CANARY).exists() or any(

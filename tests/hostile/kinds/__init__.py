@@ -20,7 +20,7 @@ class Kind:
         prepare: Makes valid examples in a folder, once.
         begin: In a process that reads such inputs, given the examples, the process's folder and what
             it says: a generator of one value, which makes an input by a random generator and gives what reads it.
-    """
+    """  # noqa: E501
 
     share: int
     prepare: Callable[[Path], Any]

@@ -14,12 +14,12 @@ from typing import Any
 
 import numpy as np
 from children import Read, Said, outcome_of_call, outcome_of_command
-from kinds.mutations import NUMBERS, mutated, renumber
 from PIL import Image
 
 from biod2c_core.data.images import load_image
 from biod2c_core.inference.serving.pictures import PictureRequest, make_picture
 from biod2c_core.inference.serving.requests import Limits, decode_image
+from kinds.mutations import NUMBERS, mutated, renumber
 
 
 def encoded(picture: Image.Image, kind: str, **options: Any) -> bytes:

@@ -16,13 +16,13 @@ from typing import Any
 import layouts
 import pytest
 from children import CANARY, Read, Said, outcome_of_call, outcome_of_command
-from kinds.mutations import either, mutated
-from kinds.pictures import encoded
 from PIL import Image
 
 from biod2c_core.data.formats import find_format, read_records
 from biod2c_core.data.importing import import_records
 from biod2c_core.inference.questions import gather_questions
+from kinds.mutations import either, mutated
+from kinds.pictures import encoded
 
 ROW = {"image": "x.jpg", "question": "q", "answer": "a", "split": "test", "tags": {"organ": "lung"}}
 _PMC = "Figure_path,Question,Answer,Choice A,Choice B,Choice C,Choice D,Answer_label\n"

@@ -16,17 +16,17 @@ from pathlib import Path
 from typing import Any
 
 from children import Read, Said, outcome_of_call, outcome_of_command
-from kinds.mutations import NASTY, VALUES, either, mutated
 from PIL import Image
 
 from biod2c_core.curation.qa_parsing import parse_pairs
 from biod2c_core.llm_api import CallFailed, Client, Journal, Price, client
 from biod2c_core.llm_api.batch import Batches, BatchRequest
+from kinds.mutations import NASTY, VALUES, either, mutated
 
 _PAIRS = {"pairs": [{"question": "What organ is shown here?", "answer": "the chest"}] * 2}
 _TEXTS = (
-    json.dumps(_PAIRS), '{"score": 7, "reason": "fine"}', "Question: what?\nAnswer: a lung.", "```json\n{}\n```", "",
-    "[" * 100_000, '{"a":' * 50_000, "<think>" * 50_000, '"question": "' * 20_000, "Q1. x? " * 9000, "\\" * 60_000,
+    json.dumps(_PAIRS), '{"score": 7, "reason": "fine"}', "Question: what?\nAnswer: a lung.", "```json\n{}\n```", "",  # noqa: E501
+    "[" * 100_000, '{"a":' * 50_000, "<think>" * 50_000, '"question": "' * 20_000, "Q1. x? " * 9000, "\\" * 60_000,  # noqa: E501
     "A: [[9]] \ud800 \x1b[31m [/b] =1+1", "score: " + "9" * 5000, "*" * 60_000, "\n- " * 30_000, "7", "1e999",
 )  # fmt: skip
 _USAGE = (
@@ -202,7 +202,7 @@ def _reply(rng: random.Random) -> bytes:
                     "X\x1b: [31m",
                     "Retry-After: -5",
                 )
-            )  # fmt: skip
+            )
         )
     data = ("\r\n".join(head) + "\r\n\r\n").encode("latin-1") + body
     return mutated(data, rng, 2) if rng.random() < 0.1 else data

@@ -14,22 +14,22 @@ from typing import Any
 
 import tiny_models
 from children import Outcome, Read, Said
-from kinds import pictures
-from kinds.mutations import NASTY, VALUES, either, mutated
 
 from biod2c_core.inference.serving.requests import Limits
 from biod2c_core.model.checkpoints.folder import save_checkpoint
+from kinds import pictures
+from kinds.mutations import NASTY, VALUES, either, mutated
 
 _HEADS = (
-    "Content-Length: -1", "Content-Length: 99999999999999999999", "Content-Length: 1e3", "Content-Length: 5\r\nContent-Length: 7",
-    "Transfer-Encoding: chunked", "Transfer-Encoding: gzip, chunked", "Content-Encoding: gzip", "Expect: 100-continue",
-    "Host: evil.example", "Host:", "Origin: null", "Authorization: Bearer \xff", "Connection: Upgrade\r\nUpgrade: websocket",
-    "X: " + "y" * 70_000, "\r\n".join(f"X{n}: y" for n in range(500)), "Content-Type: text/plain", "X\x00: y", " folded: x",
+    "Content-Length: -1", "Content-Length: 99999999999999999999", "Content-Length: 1e3", "Content-Length: 5\r\nContent-Length: 7",  # noqa: E501
+    "Transfer-Encoding: chunked", "Transfer-Encoding: gzip, chunked", "Content-Encoding: gzip", "Expect: 100-continue",  # noqa: E501
+    "Host: evil.example", "Host:", "Origin: null", "Authorization: Bearer \xff", "Connection: Upgrade\r\nUpgrade: websocket",  # noqa: E501
+    "X: " + "y" * 70_000, "\r\n".join(f"X{n}: y" for n in range(500)), "Content-Type: text/plain", "X\x00: y", " folded: x",  # noqa: E501
     "Content-Type: application/json; charset=utf-7", "Range: bytes=0-99999999", "X-Forwarded-For: 1",
 )  # fmt: skip
 _PATHS = (
-    "/v1/chat/completions", "/picture", "/v1/models", "/v1/models/%00", "/health", "/metrics", "/", "/../../etc/passwd",
-    "/%2e%2e/%2e%2e/etc/passwd", "/v1/models/" + "x" * 9000, "*", "http://evil.example/", "/\xff", "/v1//chat/completions", "",
+    "/v1/chat/completions", "/picture", "/v1/models", "/v1/models/%00", "/health", "/metrics", "/", "/../../etc/passwd",  # noqa: E501
+    "/%2e%2e/%2e%2e/etc/passwd", "/v1/models/" + "x" * 9000, "*", "http://evil.example/", "/\xff", "/v1//chat/completions", "",  # noqa: E501
 )  # fmt: skip
 
 

@@ -12,11 +12,11 @@ from typing import Any
 
 import numpy as np
 from children import Read, Said, outcome_of_call, outcome_of_command
-from kinds.mutations import NUMBERS, mutated, renumber
-from kinds.pictures import encoded, read_in_one_way
 from PIL import Image
 
 from biod2c_core.data.images import load_image
+from kinds.mutations import NUMBERS, mutated, renumber
+from kinds.pictures import encoded, read_in_one_way
 
 _NIFTI_FIELDS = {
     0: "i", 40: "8h", 56: "3f", 68: "h", 70: "h", 72: "h", 74: "h", 76: "8f", 108: "f", 112: "f", 116: "f",
@@ -139,8 +139,10 @@ def _change(found: Any, rng: random.Random, dataset: Any) -> None:
                 "1.2.840.10008.1.2.2",
                 "1.2.840.10008.1.2.1.99",
                 "1.2.840.10008.1.2.5",
-            )
-            + tuple(f"1.2.840.10008.1.2.4.{n}" for n in (50, 51, 57, 70, 80, 81, 90, 91, 100, 201))
+                *tuple(
+                    f"1.2.840.10008.1.2.4.{n}" for n in (50, 51, 57, 70, 80, 81, 90, 91, 100, 201)
+                ),
+            )  # noqa: E501
         )
     elif kind == 1:
         inner = dataset()

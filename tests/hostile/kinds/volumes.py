@@ -142,7 +142,7 @@ def _change(found: Any, rng: random.Random, dataset: Any) -> None:
                 *tuple(
                     f"1.2.840.10008.1.2.4.{n}" for n in (50, 51, 57, 70, 80, 81, 90, 91, 100, 201)
                 ),
-            )  # noqa: E501
+            )
         )
     elif kind == 1:
         inner = dataset()

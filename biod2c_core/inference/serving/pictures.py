@@ -12,7 +12,13 @@ from PIL import Image
 from biod2c_core.data.images import load_image
 from biod2c_core.data.images.dicom import open_dicom
 from biod2c_core.data.images.nifti import count_slices
-from biod2c_core.data.images.recognize import DICOM, NIFTI, PEEK_BYTES, recognize
+from biod2c_core.data.images.recognize import (
+    DICOM,
+    NIFTI,
+    PEEK_BYTES,
+    PILLOW_FORMATS,
+    recognize,
+)
 from biod2c_core.errors import ImageError, InputError
 from biod2c_core.inference.serving.requests import Limits, bad, data_url_bytes, json_object
 
@@ -123,5 +129,10 @@ def _count(request: PictureRequest) -> tuple[str, int]:
         return "dicom", open_dicom(file, request.name).frames
     if kind == NIFTI:
         return "nifti", count_slices(file, request.name, request.axis)
-    with Image.open(file) as picture:
-        return "picture", getattr(picture, "n_frames", 1)
+    try:
+        with Image.open(file, formats=PILLOW_FORMATS) as picture:
+            return "picture", getattr(picture, "n_frames", 1)
+    except (
+        Exception
+    ):  # Pillow raises nearly anything on what it does not read, or finds damaged further on
+        return "picture", (request.frame or 0) + 1

@@ -151,7 +151,8 @@ class Batches:
             batch = await self._call("batches", "retrieve", part.batch_id)
             part.status = batch.status
             if batch.request_counts is not None:
-                part.answered = batch.request_counts.completed + batch.request_counts.failed
+                counts = batch.request_counts
+                part.answered = (counts.completed or 0) + (counts.failed or 0)
         self.state.save(self._path)
         return self.state
 
@@ -282,7 +283,10 @@ class Batches:
                 count += 1
                 if count > _MOST_LISTED:  # an endpoint whose list has no end
                     break
-                if (batch.metadata or {}).get(_RUN) == self.state.run:
+                if (
+                    _names_itself(batch, "batches")
+                    and (batch.metadata or {}).get(_RUN) == self.state.run
+                ):
                     theirs[(batch.metadata or {}).get(_PART)] = batch
         except Exception as error:
             problem = self._problem(error)
@@ -298,7 +302,11 @@ class Batches:
         endpoint = getattr(self._client.connection(), group)
         try:
             call = getattr(endpoint, method)(*args, **options)
-            return await asyncio.wait_for(call, max(_LONGEST_CALL, self._client.timeout))
+            reply = await asyncio.wait_for(call, max(_LONGEST_CALL, self._client.timeout))
+            if method == "content" or _names_itself(reply, group):
+                return reply
+            said = f"{group} {method}: the reply is not a JSON object with an id"
+            problem: EndpointError = fatal_error(Failure("protocol", said))
         except Exception as error:
             problem = self._problem(error)
         raise problem  # outside the handler: the original, with its headers, is not chained
@@ -309,3 +317,9 @@ class Batches:
         if failure.kind in FATAL:
             return fatal_error(failure)
         return CallFailed(failure.kind, failure.reason)
+
+
+def _names_itself(reply: Any, group: str) -> bool:
+    """Whether a reply has an id, and a batch its status; the client passes on what it cannot read."""
+    fields = ("id", "status") if group == "batches" else ("id",)
+    return all(isinstance(text := getattr(reply, field, None), str) and text for field in fields)

@@ -49,7 +49,10 @@ def read_result(argument: str) -> NamedResult:
         result = read_json(path)
         predictions = result["predictions"] or {}
         default = predictions.get("model") or path.resolve().parent.name
-        _ = result["profile"]["name"], result["data"]["source"], result["scores"].keys()
+        _ = result["profile"]["name"], result["data"]["source"]
+        for score in result["scores"].values():
+            numbers = [score["value"], score.get("low"), score.get("high")]
+            _ = [float(found) for found in numbers if found is not None]
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise _not_a_result(path) from error
     if predictions.get("shuffle_seed") is not None:

@@ -118,7 +118,10 @@ def test_reading_results(tmp_path: Path) -> None:
     path.write_text(json.dumps(result("slake", 0.1, profile={"name": "exact"})), "utf-8")
     with pytest.raises(InputError, match="scored by the profile 'exact'"):
         load_result(str(path))
-    for text in ("[]", "{", "{}"):
+    whole = result("slake", 0.1)
+    broken = [{}, {"value": "high"}, {"value": []}, None]
+    damaged = [json.dumps(whole | {"scores": {"accuracy": score}}) for score in broken]
+    for text in ("[]", "{", "{}", *damaged):
         path.write_text(text, "utf-8")
         with pytest.raises(InputError, match="is not a result of biod2c evaluate"):
             load_result(str(path))

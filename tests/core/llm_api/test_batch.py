@@ -152,6 +152,21 @@ def test_an_endpoint_without_batches_is_one_error(tmp_path: Path) -> None:
     assert KEY not in f"{caught.value}{caught.value.__context__}"
 
 
+@pytest.mark.parametrize("reply", ["fine", [], {}, {"id": 7}, None])
+@pytest.mark.parametrize("place", ["files", "batches"])
+def test_a_reply_that_names_nothing_is_one_error(tmp_path: Path, place: str, reply: Any) -> None:
+    with FakeEndpoint() as endpoint:
+        honest = endpoint.batches.handle
+
+        def handle(method: str, path: str, *rest: Any) -> Any:
+            strange = method == "POST" and path.strip("/").endswith(place)
+            return (200, reply) if strange else honest(method, path, *rest)
+
+        endpoint.batches.handle = handle
+        with pytest.raises(EndpointError, match="not a JSON object with an id"):
+            Run(tmp_path, endpoint).step("submit", requests("a"))
+
+
 def test_a_damaged_state_is_named(tmp_path: Path) -> None:
     (tmp_path / "b.json").write_text('{"run": "x", "parts": [{}]}')
     with FakeEndpoint() as endpoint, pytest.raises(InputError, match=r"b\.json"):

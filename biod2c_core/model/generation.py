@@ -24,6 +24,8 @@ from biod2c_core.model.modeling import BioD2CForConditionalGeneration
 from biod2c_core.model.processing import BioD2CProcessor
 
 MAX_NEW_TOKENS = 32
+# Whatever a checkpoint's generation_config.json asks for; the model's outputs do not have them.
+NOT_KEPT = {"output_attentions": False, "output_hidden_states": False}
 
 
 def probability(log_p: float) -> float:
@@ -199,6 +201,7 @@ class Answerer:
             do_sample=False,
             return_dict_in_generate=True,
             output_scores=True,
+            **NOT_KEPT,
         )
         return self._answers(result)
 
@@ -243,6 +246,7 @@ class Answerer:
             do_sample=temperature > 0,
             return_dict_in_generate=True,
             output_scores=True,
+            **NOT_KEPT,
             stopping_criteria=watch,
             **(drawn if temperature else {}),
         )

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import tiny_models
+from PIL import Image
 from test_chat import TEMPLATE, chat_tokenizer
 
 from biod2c_core.errors import BioD2CError, CheckpointError, ConfigError
@@ -24,6 +25,7 @@ from biod2c_core.model.checkpoints.convert import _text_config
 from biod2c_core.model.checkpoints.folder import load_model, load_processor, locate
 from biod2c_core.model.checkpoints.limits import check_sizes, explodes
 from biod2c_core.model.checkpoints.tensor_files import read_tensors
+from biod2c_core.model.generation import Answerer
 from biod2c_core.model.processing import BioD2CProcessor
 
 Edit = Callable[[dict[str, Any]], Any]
@@ -334,3 +336,10 @@ def test_a_folder_is_looked_at_once_while_it_stays_as_it_is(
     edit(folder / "config.json", lambda content: content.update(vocab_size=10**9, new=1))
     with pytest.raises(CheckpointError, match="vocab_size is 1,000,000,000"):
         limits.check_folder(folder)
+
+
+def test_what_a_generation_config_asks_to_keep_is_not_kept(folder: Path) -> None:
+    asked = {"output_attentions": True, "return_dict_in_generate": True}
+    edit(folder / "generation_config.json", lambda config: config.update(asked))
+    answerer = Answerer.load(str(folder))
+    assert len(answerer.answer([Image.new("RGB", (40, 40))], ["What is this?"])) == 1

@@ -19,6 +19,7 @@ def _open(file: Path) -> Any:
     except ImportError as error:
         raise MissingDependencyError("datasets", "data") from error
     torch_available = datasets.config.TORCH_AVAILABLE
+    datasets.logging.set_verbosity(datasets.logging.CRITICAL)  # what fails is said by our own line
     try:
         # A table that can go into a DataLoader costs an import of torch, 250 MB, for nothing here.
         datasets.config.TORCH_AVAILABLE = "torch" in sys.modules

@@ -286,7 +286,8 @@ class Answerer:
     def _counted(self, sequences: Tensor) -> Tensor:
         """True up to and including the first end token of each row, (B, new)."""
         stops = self.model.generation_config.eos_token_id
-        ends = torch.isin(sequences, torch.tensor(stops, device=sequences.device))
+        known = torch.tensor([] if stops is None else stops, dtype=torch.long)  # none: never ended
+        ends = torch.isin(sequences, known.to(sequences.device))
         return ends.cumsum(-1) - ends.long() == 0  # no end before it
 
     def _confidences(self, sequences: Tensor, log_p: Tensor, counted: Tensor) -> list[float]:

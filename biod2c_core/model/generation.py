@@ -25,7 +25,7 @@ from biod2c_core.model.processing import BioD2CProcessor
 
 MAX_NEW_TOKENS = 32
 # Whatever a checkpoint's generation_config.json asks for; the model's outputs do not have them.
-NOT_KEPT = {"output_attentions": False, "output_hidden_states": False}
+NOT_KEPT: dict[str, Any] = {"output_attentions": False, "output_hidden_states": False}
 
 
 def probability(log_p: float) -> float:

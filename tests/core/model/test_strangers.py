@@ -343,3 +343,9 @@ def test_what_a_generation_config_asks_to_keep_is_not_kept(folder: Path) -> None
     edit(folder / "generation_config.json", lambda config: config.update(asked))
     answerer = Answerer.load(str(folder))
     assert len(answerer.answer([Image.new("RGB", (40, 40))], ["What is this?"])) == 1
+
+
+def test_a_checkpoint_that_names_no_end_token_answers(folder: Path) -> None:
+    edit(folder / "generation_config.json", lambda config: config.pop("eos_token_id"))
+    answerer = Answerer.load(str(folder))
+    assert len(answerer.answer([Image.new("RGB", (40, 40))], ["What is this?"])) == 1

@@ -132,7 +132,5 @@ def _count(request: PictureRequest) -> tuple[str, int]:
     try:
         with Image.open(file, formats=PILLOW_FORMATS) as picture:
             return "picture", getattr(picture, "n_frames", 1)
-    except (
-        Exception
-    ):  # Pillow raises nearly anything on what it does not read, or finds damaged further on
+    except Exception:  # Pillow raises nearly anything on what it does not read, or finds damaged
         return "picture", (request.frame or 0) + 1

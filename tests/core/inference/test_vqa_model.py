@@ -72,10 +72,10 @@ def test_lists_go_in_pairs_and_a_single_one_goes_with_each(
     assert [reply.candidates[0][0] for reply in listed] == [by_itself[i, q] for i, q in pairs]
     for (image, question), reply in zip(pairs, listed, strict=True):
         text, confidence = model.ask(image, question, n_best=2).candidates[1]
-        assert reply.candidates[1] == (
-            text,
-            pytest.approx(confidence, rel=1e-2),
-        )  # 4 digits are kept
+        same = pytest.approx(
+            confidence, rel=1e-3
+        )  # batches may round the last of four digits otherwise
+        assert reply.candidates[1] == (text, same)
 
 
 def test_more_images_than_a_batch(model: VQAModel, images: list[Path]) -> None:

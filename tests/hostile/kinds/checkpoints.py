@@ -13,13 +13,13 @@ from typing import Any
 
 import tiny_models
 from children import CANARY, Read, Said, outcome_of_call, outcome_of_command
+from mutations import VALUES, either, mutate_tree, mutated
 
 from biod2c_core.inference.vqa_model import VQAModel
 from biod2c_core.model.checkpoints.convert import convert
 from biod2c_core.model.checkpoints.folder import fingerprint, save_checkpoint
 from biod2c_core.model.checkpoints.tensor_files import read_tensors
 from biod2c_core.model.familiarity import Reference
-from kinds.mutations import VALUES, either, mutate_tree, mutated
 
 _CURVE = {
     "method": "isotonic",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import random
 import struct
@@ -12,62 +11,19 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from children import Read, Said, outcome_of_call, outcome_of_command
+from mutations import NUMBERS, mutated, renumber
 from PIL import Image
+from valid_files import encoded, picture_seeds
 
 from biod2c_core.data.images import load_image
 from biod2c_core.inference.serving.pictures import PictureRequest, make_picture
 from biod2c_core.inference.serving.requests import Limits, decode_image
-from kinds.mutations import NUMBERS, mutated, renumber
-
-
-def encoded(picture: Image.Image, kind: str, **options: Any) -> bytes:
-    buffer = io.BytesIO()
-    picture.copy().save(buffer, kind, **options)  # Pillow leaves its options on what it has saved
-    return buffer.getvalue()
 
 
 def prepare(folder: Path) -> dict[str, bytes]:
     """Small valid files of each kind, by a name with their suffix."""
-    from test_picture_kinds import png, tiff
-
-    noise = np.random.default_rng(0).integers(0, 256, (24, 31, 3), dtype=np.uint8)
-    picture = Image.fromarray(noise)
-
-    def several(kind: str) -> bytes:
-        frames = [Image.fromarray(np.roll(noise, at, 0)) for at in range(4)]
-        return encoded(picture, kind, save_all=True, append_images=frames)
-
-    exif = Image.Exif()
-    exif[0x0112] = 6
-    return {
-        "a.jpg": encoded(picture, "JPEG", exif=exif),
-        "progressive.jpg": encoded(picture, "JPEG", progressive=True),
-        "cmyk.jpg": encoded(picture.convert("CMYK"), "JPEG"),
-        "several.jpg": several("MPO"),
-        "a.png": encoded(picture, "PNG"),
-        "palette.png": encoded(picture.quantize(16), "PNG"),
-        "animated.png": several("PNG"),
-        "wide.png": encoded(Image.fromarray(noise[..., 0].astype(np.uint16) * 99), "PNG"),
-        "deep.png": png(noise.astype(np.uint16) * 99, 2),
-        "a.tif": encoded(picture, "TIFF", compression="tiff_lzw"),
-        "pages.tif": several("TIFF"),
-        "jpeg.tif": encoded(picture, "TIFF", compression="jpeg"),
-        "fax.tif": encoded(picture.convert("1"), "TIFF", compression="group4"),
-        "deep.tif": tiff(noise.astype(np.uint16), t284=2, t259=8),
-        "float.tif": encoded(Image.fromarray(noise[..., 0] / 3), "TIFF", tiffinfo={317: 3}),
-        "a.gif": encoded(picture, "GIF"),
-        "animated.gif": several("GIF"),
-        "a.webp": encoded(picture, "WEBP"),
-        "animated.webp": several("WEBP"),
-        "a.bmp": encoded(picture, "BMP"),
-        "bits.bmp": encoded(picture.convert("1"), "BMP"),
-        "a.ppm": encoded(picture, "PPM"),
-        "a.pgm": encoded(picture.convert("L"), "PPM"),
-        "a.jp2": encoded(picture, "JPEG2000"),
-        "a.j2k": encoded(picture, "JPEG2000", no_jp2=True),
-    }
+    return picture_seeds()
 
 
 def injured(name: str, data: bytes, rng: random.Random) -> bytes:

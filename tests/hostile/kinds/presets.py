@@ -10,9 +10,9 @@ from typing import Any
 import tiny_models
 import yaml
 from children import CANARY, Read, Said, outcome_of_command
+from mutations import either, mutated
 
 from biod2c_core.config import dump_config, load_config
-from kinds.mutations import either, mutated
 
 
 def prepare(folder: Path) -> dict[str, Any]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import io
 import json
-import pickle
 import random
 import shutil
 import tarfile
@@ -16,76 +15,15 @@ from typing import Any
 import layouts
 import pytest
 from children import CANARY, Read, Said, outcome_of_call, outcome_of_command
+from mutations import either, mutated
 from PIL import Image
+from valid_files import encoded, lines, one_json, table_seeds
 
 from biod2c_core.data.formats import find_format, read_records
 from biod2c_core.data.importing import import_records
 from biod2c_core.inference.questions import gather_questions
-from kinds.mutations import either, mutated
-from kinds.pictures import encoded
 
-ROW = {"image": "x.jpg", "question": "q", "answer": "a", "split": "test", "tags": {"organ": "lung"}}
-_PMC = "Figure_path,Question,Answer,Choice A,Choice B,Choice C,Choice D,Answer_label\n"
 _VERDICT = {"id": "0", "score": 7, "passes": [7], "reason": "fine", "question": "q"}
-
-
-def lines(rows: Any) -> bytes:
-    """JSONL, also of what UTF-8 cannot hold."""
-    rows = rows if isinstance(rows, list) else [rows]
-    return b"".join(json.dumps(row).encode() + b"\n" for row in rows)
-
-
-def one_json(value: Any) -> bytes:
-    return json.dumps(value).encode()
-
-
-def table_seeds() -> dict[str, tuple[str, bytes, Any, Any]]:
-    """Place in its data set: format name, valid content, its tree, and what writes the tree."""
-    turns = [{"id": str(n), "image": "x", "conversatons": layouts.CONVERSATION} for n in range(3)]
-    slake = [{**layouts.SLAKE_ROW, "qid": n} for n in range(3)]
-    rad = [{**layouts.RAD_ROW, "qid": n} for n in range(3)]
-    row = {"image": "x.jpg", "question": "q", "answer": "a", "queue": "b, c"}
-    own = [{**ROW, "id": str(n), "queue": ["b"], "boxes": [[0, 0, 1, 1]]} for n in range(3)]
-    answers = [{**layouts.PATH_ROW, "answer": str(n)} for n in range(5)]
-    trees = {
-        "train.json": ("slake", slake, one_json),
-        "trainset.json": ("vqa-rad", rad, one_json),
-        "align.json": ("llava-med", turns, one_json),
-        "train.jsonl": ("biovgq", [row] * 3, lines),
-        "captions/train.jsonl": ("pmc-oa", [{"image": "x.jpg", "caption": "A lung."}] * 3, lines),
-        "all.jsonl": ("jsonl", own, lines),
-        "pvqa/qas/train/a_qa.pkl": ("path-vqa", answers, lambda rows: pickle.dumps(rows, 2)),
-        "pvqa/qas/val/b_qa.pkl": ("path-vqa", answers, lambda rows: pickle.dumps(rows, 4)),
-    }
-    texts = {
-        "train.csv": ("pmc-vqa", (_PMC + 'x.jpg,"q, r",a,A:a,B:b,C:c,D:d,A\n' * 3).encode()),
-        "semicolons.csv": (
-            "csv",
-            "Bild;image;question;answer\n1;x.png;größer?;ja\n".encode("cp1252") * 3,
-        ),
-        "wide.csv": ("csv", "image,question,answer\nx.png,größer?,yes\n".encode("utf-16")),
-        "tabs.tsv": ("csv", b"\xef\xbb\xbfimg\tquery\tgold\nx.png\tq\ty\n"),
-        "mine.csv": ("csv", b"image,question,answer,split\n" + b'x.png,"a ""b""",yes,test\n' * 3),
-    } | parquet_seed()
-    found = {place: (name, dump(tree), tree, dump) for place, (name, tree, dump) in trees.items()}
-    return found | {place: (name, text, None, None) for place, (name, text) in texts.items()}
-
-
-def parquet_seed() -> dict[str, tuple[str, bytes]]:
-    """A table as the hub serves it, where the extra ``data`` is installed."""
-    with contextlib.suppress(ImportError):
-        import datasets
-        import pyarrow
-        import pyarrow.parquet
-
-        datasets.disable_progress_bars()
-        picture = encoded(Image.new("RGB", (9, 7), "red"), "PNG")
-        images = [{"bytes": picture, "path": f"{n}.png"} for n in range(4)]
-        table = {"image": images, "question": ["q"] * 4, "answer": ["yes"] * 4}
-        buffer = io.BytesIO()
-        pyarrow.parquet.write_table(pyarrow.table(table), buffer)
-        return {"hub/data/train-00000-of-00001.parquet": ("hub-parquet", buffer.getvalue())}
-    return {}
 
 
 def prepare(folder: Path) -> dict[str, Any]:

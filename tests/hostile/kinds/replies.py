@@ -16,12 +16,12 @@ from pathlib import Path
 from typing import Any
 
 from children import Read, Said, outcome_of_call, outcome_of_command
+from mutations import NASTY, VALUES, either, mutated
 from PIL import Image
 
 from biod2c_core.curation.qa_parsing import parse_pairs
 from biod2c_core.llm_api import CallFailed, Client, Journal, Price, client
 from biod2c_core.llm_api.batch import Batches, BatchRequest
-from kinds.mutations import NASTY, VALUES, either, mutated
 
 _PAIRS = {"pairs": [{"question": "What organ is shown here?", "answer": "the chest"}] * 2}
 _TEXTS = (

@@ -14,11 +14,11 @@ from typing import Any
 
 import tiny_models
 from children import Outcome, Read, Said
+from mutations import NASTY, VALUES, either, mutated
 
 from biod2c_core.inference.serving.requests import Limits
 from biod2c_core.model.checkpoints.folder import save_checkpoint
 from kinds import pictures
-from kinds.mutations import NASTY, VALUES, either, mutated
 
 _HEADS = (
     "Content-Length: -1", "Content-Length: 99999999999999999999", "Content-Length: 1e3", "Content-Length: 5\r\nContent-Length: 7",  # noqa: E501

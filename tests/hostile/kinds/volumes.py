@@ -12,11 +12,12 @@ from typing import Any
 
 import numpy as np
 from children import Read, Said, outcome_of_call, outcome_of_command
+from mutations import NUMBERS, mutated, renumber
 from PIL import Image
+from valid_files import encoded
 
 from biod2c_core.data.images import load_image
-from kinds.mutations import NUMBERS, mutated, renumber
-from kinds.pictures import encoded, read_in_one_way
+from kinds.pictures import read_in_one_way
 
 _NIFTI_FIELDS = {
     0: "i", 40: "8h", 56: "3f", 68: "h", 70: "h", 72: "h", 74: "h", 76: "8f", 108: "f", 112: "f", 116: "f",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import struct
+from copy import deepcopy
 from typing import Any
 
 NASTY = (
@@ -86,16 +87,16 @@ def mutate_tree(tree: Any, rng: random.Random, most: int = 3) -> Any:
     for _ in range(rng.randint(1, most)):
         found = places(tree)
         if not found:
-            return rng.choice(VALUES)
+            return deepcopy(rng.choice(VALUES))
         holder, key = rng.choice(found)
         kind = rng.randrange(8)
         if kind <= 4:
-            holder[key] = rng.choice(VALUES)
+            holder[key] = deepcopy(rng.choice(VALUES))
         elif kind == 5:
             del holder[key]
         elif isinstance(holder, dict):
             name = rng.choice((str(key).upper(), f"{key}2", "", "\ud800", "__class__", "auto_map"))
-            holder[name] = holder.pop(key) if kind == 6 else rng.choice(VALUES)
+            holder[name] = holder.pop(key) if kind == 6 else deepcopy(rng.choice(VALUES))
         else:
             holder += [holder[key]] * rng.choice((1, 3, 1000))
     return tree

@@ -313,7 +313,7 @@ def build(root: Path, out: Path, seed: int, limit: int = 0) -> dict[str, list[Re
         files[f"{variant}_reworded"] = radiology.reworded_records(files[f"{variant}_vqa_rad"], seed)
         lines = {
             *slake,
-            *language_lines(without(whole, excluded) + asked_things, own_captions, seed),
+            *language_lines(about + asked_things, own_captions, seed),
         }
         openings = {p.image: sentence_about(p) for p in scans}
         of_image = [(radiology.image_path(row), row["question"], row["answer"]) for row in rows]

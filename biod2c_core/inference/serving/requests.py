@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 import binascii
 import json
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,10 +16,12 @@ from PIL import Image
 
 from biod2c_core.data.images import is_volume, load_image
 from biod2c_core.errors import ImageError, InputError
+from biod2c_core.foreign import parse_json
 from biod2c_core.inference.questions import check_question
 
 MEDIA = ("image/", "application/dicom", "application/octet-stream")
 MAX_MESSAGES = 64
+_HALF = re.compile(rb"\\u[dD][89a-fA-F]")  # as JSON spells it; two of them make a whole character
 MAX_QUESTION = 4000  # characters; the model's own limit is far lower
 
 
@@ -105,14 +108,20 @@ def json_object(body: bytes) -> dict[str, Any]:
     """The object that a body of a request holds.
 
     Raises:
-        RefusedError: It is not JSON, or something else in it.
+        RefusedError: It is not JSON, something else in it, or text with halves of characters, which no
+            reply could repeat.
     """
     try:
-        value = json.loads(body)
-    except (ValueError, RecursionError):
+        value = parse_json(body)
+    except ValueError:
         raise bad("the body is not JSON") from None
     if not isinstance(value, dict):
         raise bad("the body must be a JSON object")
+    if _HALF.search(body):
+        try:
+            json.dumps(value, ensure_ascii=False).encode()
+        except UnicodeEncodeError:
+            raise bad("the body is not UTF-8 text: it holds half a character") from None
     return value
 
 

@@ -97,71 +97,51 @@ def _request(files: dict[str, bytes], rng: random.Random) -> bytes:
     return mutated(data, rng, 2) if rng.random() < 0.15 else data
 
 
+MEDIA = (
+    "image/png", "application/dicom", "application/octet-stream", "image/\x1b[31m", "text/html",
+)  # fmt: skip
+ELSEWHERE = (
+    "file:///etc/passwd", "http://127.0.0.1:1/x.png", "data:", "data:image/png;base64,====",
+    "data:image/png,%00",
+)  # fmt: skip
+OPTIONS = (
+    "max_tokens", "attention", "n", "stream_options", "temperature", "logprobs", "model",
+)  # fmt: skip
+DEEP = (b"[" * 100_000, b'{"messages": ' + b"[" * 900 + b"]" * 900 + b"}", b"[{}," * 10**5)
+
+
 def _body(files: dict[str, bytes], path: str, rng: random.Random) -> bytes:
+    if rng.random() < 0.03:
+        return rng.choice((*DEEP, *NASTY))
     name = rng.choice(sorted(files))
     data = files[name] if rng.random() < 0.5 else pictures.injured(name, files[name], rng)
-    media = rng.choice(
-        (
-            "image/png",
-            "application/dicom",
-            "application/octet-stream",
-            "image/\x1b[31m",
-            "text/html",
-        )
-    )
-    url = f"data:{media};base64," + base64.b64encode(data).decode()
+    url = f"data:{rng.choice(MEDIA)};base64," + base64.b64encode(data).decode()
     if rng.random() < 0.1:
-        url = rng.choice(
-            (
-                "file:///etc/passwd",
-                "http://127.0.0.1:1/x.png",
-                "data:",
-                "data:image/png;base64,====",
-                "data:image/png,%00",
-            )
-        )
-    part = {"type": "image_url", "image_url": {"url": url}}
-    content = [
-        {"type": "text", "text": rng.choice(("is it?", "?" * 5000, "\ud800", "\x00", "[/b]", ""))},
-        part,
-    ]
-    tree: dict[str, Any] = {
-        "messages": [{"role": "user", "content": content}],
-        "stream": rng.random() < 0.2,
-    }
-    if path == "/picture":
-        tree = {
-            "file": url,
-            "name": rng.choice(("x", "\x1b[31m", "../x", "\ud800")),
-            "frame": rng.choice((0, 10**30, -1)),
-        }
-        tree |= {
-            "window": rng.choice(([1, 2], [1e308, 1e308], [0, 0], None)),
-            "axis": rng.choice((0, 2, 3)),
-        }
-    for option in (
-        "max_tokens",
-        "attention",
-        "n",
-        "stream_options",
-        "temperature",
-        "logprobs",
-        "model",
-    ):
+        url = rng.choice(ELSEWHERE)
+    tree = _of_picture(url, rng) if path == "/picture" else _of_question(url, rng)
+    for option in OPTIONS:
         if rng.random() < 0.08:
             tree[option] = rng.choice(VALUES)
-    if rng.random() < 0.03:
-        return rng.choice(
-            (
-                b"[" * 100_000,
-                b'{"messages": ' + b"[" * 900 + b"]" * 900 + b"}",
-                b"[{}," * 10**5,
-                *NASTY,
-            )
-        )
+    text = json.dumps(tree).encode()
+    if rng.random() < 0.5:  # the picture is what is hostile
+        return text
     try:
-        return either(
-            one := json.dumps(tree).encode(), json.loads(one), lambda t: json.dumps(t).encode(), rng
-        )
+        return either(text, json.loads(text), lambda changed: json.dumps(changed).encode(), rng)
     except (RecursionError, ValueError):
         return b"{"
+
+
+def _of_question(url: str, rng: random.Random) -> dict[str, Any]:
+    asked = rng.choice(("is it?", "?" * 5000, "\ud800", "\x00", "[/b]", ""))
+    content = [{"type": "text", "text": asked}, {"type": "image_url", "image_url": {"url": url}}]
+    return {"messages": [{"role": "user", "content": content}], "stream": rng.random() < 0.2}
+
+
+def _of_picture(url: str, rng: random.Random) -> dict[str, Any]:
+    return {
+        "file": url,
+        "name": rng.choice(("x", "\x1b[31m", "../x", "\ud800")),
+        "frame": rng.choice((0, 10**30, -1)),
+        "window": rng.choice(([1, 2], [1e308, 1e308], [0, 0], None)),
+        "axis": rng.choice((0, 2, 3)),
+    }

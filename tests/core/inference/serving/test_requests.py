@@ -105,6 +105,8 @@ def test_a_damaged_data_url(url: str) -> None:
         (body(" "), "the question is empty"),
         (body("x" * 5000), "5000 characters"),
         (body("\ud800"), "not UTF-8 text"),
+        (body(model="\udfff"), "not UTF-8 text"),
+        (b'{"messages": [{"role": "\xed\xa0\x80"}]}', "not JSON"),
         (body(n=2), "n must be 1"),
         (body(stream="yes"), "stream must be true or false"),
         (body(max_tokens="many"), "max_tokens"),
@@ -113,6 +115,18 @@ def test_a_damaged_data_url(url: str) -> None:
 )
 def test_what_is_no_request(raw: bytes, reason: str) -> None:
     assert reason in refused(raw)
+
+
+@pytest.mark.parametrize("field", ["name", "window", "frame", "\ud83d"])
+def test_half_a_character_anywhere_in_a_picture_is_refused(field: str) -> None:
+    """A message that repeats it could not be sent."""
+    value = {"file": data_url(png()), field: "\ud800"}
+    with pytest.raises(RefusedError, match="half a character"):
+        parse_picture(json.dumps(value).encode())
+
+
+def test_characters_beyond_sixteen_bits_are_whole() -> None:
+    assert parse_chat(body("is it 🫁?"), LIMITS, "tiny").question == "is it 🫁?"
 
 
 def test_another_model_is_not_here() -> None:

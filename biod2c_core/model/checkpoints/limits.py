@@ -51,8 +51,9 @@ def weight_files(folder: Path) -> list[Path]:
 def check_folder(folder: Path) -> None:
     """Refuse a folder whose small files no honest checkpoint has.
 
-    Looked at are the nesting and length of all configurations, sizes (see :func:`check_sizes`), the
-    index of the weights, and how long the tokenizer can make a text. A folder that has been looked at
+    Looked at are pipes and devices, which have no end, the nesting and length of all configurations,
+    sizes (see :func:`check_sizes`), the index of the weights, and how long the tokenizer can make a
+    text. A folder that has been looked at
     is not read again while its files stay as they are.
 
     Raises:
@@ -68,6 +69,9 @@ def check_folder(folder: Path) -> None:
 
 
 def _check_files(folder: Path) -> None:
+    for path in sorted(folder.iterdir()):
+        if path.exists() and not path.is_file() and not path.is_dir():
+            raise CheckpointError(f"{path} is a pipe or a device, not a file", _REMEDY)
     for name in _CONFIGURATIONS:
         path = folder / name
         if path.exists():

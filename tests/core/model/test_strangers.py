@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import builtins
 import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -349,3 +350,18 @@ def test_a_checkpoint_that_names_no_end_token_answers(folder: Path) -> None:
     edit(folder / "generation_config.json", lambda config: config.pop("eos_token_id"))
     answerer = Answerer.load(str(folder))
     assert len(answerer.answer([Image.new("RGB", (40, 40))], ["What is this?"])) == 1
+
+
+@pytest.mark.parametrize("name", ["config.json", "tokenizer.json", "calibration.json", "any.bin"])
+@pytest.mark.parametrize("target", ["", "/dev/zero"])
+def test_a_pipe_or_a_device_in_a_checkpoint_is_refused(
+    folder: Path, name: str, target: str
+) -> None:
+    """Reading one never ends."""
+    (folder / name).unlink(missing_ok=True)
+    if target:
+        (folder / name).symlink_to(target)
+    else:
+        os.mkfifo(folder / name)
+    with pytest.raises(BioD2CError, match="pipe or a device|has no "):
+        load(folder)

@@ -363,5 +363,5 @@ def test_a_pipe_or_a_device_in_a_checkpoint_is_refused(
         (folder / name).symlink_to(target)
     else:
         os.mkfifo(folder / name)
-    with pytest.raises(BioD2CError, match="pipe or a device|has no "):
+    with pytest.raises(BioD2CError, match=r"pipe or a device|has no "):
         load(folder)

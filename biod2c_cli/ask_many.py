@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from biod2c_core.inference.answer_rows import AnswerFile
     from biod2c_core.inference.image_choice import ImageChoice
     from biod2c_core.inference.questions import AskOptions, Question, Reply
+    from biod2c_core.inference.volumes.ask import Whole
+    from biod2c_core.inference.volumes.slices import Slices
     from biod2c_core.inference.vqa_model import VQAModel
 
 
@@ -87,11 +89,13 @@ class Output:
         options: How to answer.
         kind: ``table``, ``json`` or ``csv``, for stdout.
         file: Where they go instead.
+        volumes: Whether answers are about slices, and about the whole of them.
     """
 
     options: AskOptions
     kind: str
     file: AnswerFile | None = None
+    volumes: bool = False
 
     def __post_init__(self) -> None:
         from biod2c_core.inference.answer_rows import RowFormat
@@ -99,36 +103,57 @@ class Output:
         self.model = ""
         self.rows: list[list[str]] = []
         self.failed = self.silent = self.count = 0
-        self.unlike: set[str] = set()  # pictures unlike those of training
-        self._format = RowFormat(self.kind, self.options.n_best)
+        self.unlike: dict[str, None] = {}  # pictures unlike those of training, as they came
+        self.wholes: list[list[str]] = []  # rows of the second table
+        self._format = RowFormat(self.kind, self.options.n_best, self.volumes)
         if self.file is None and self._format.head is not None:
             emit(self._format.head)
 
-    def add(self, image: str, reply: Reply) -> None:
-        """Write an answer, or keep it for the table."""
+    def add_whole(self, image: str, whole: Whole) -> None:
+        """Write the answer of a whole volume, or keep it for its table, with its spread."""
+        from biod2c_core.inference.volumes.whole import ranges
+
+        self.count += 1
+        self.silent += whole.reply.abstained
+        if self.file is not None:
+            self.file.add(image, whole)
+        elif self.kind != "table":
+            emit(self._format.line(image, whole))
+        else:
+            if whole.reply.abstained:
+                self.wholes.append([image, whole.reply.question, str(whole.reply), "", "", ""])
+            for each in whole.spread:
+                count = f"{len(each.places)} of {whole.slices}"
+                said = [one_line(each.answer), f"{each.confidence:.2f}", count, ranges(each.places)]
+                self.wholes.append([image, whole.reply.question, *said])
+
+    def add(self, image: str, reply: Reply, index: int | None = None) -> None:
+        """Write an answer, or keep it for the table; of volumes, the one about a slice."""
         from biod2c_core.inference.questions import is_unlike, script_warning
+
+        name = image if index is None else f"{image} (slice {index})"
 
         self.model = reply.model
         self.count += 1
         self.silent += reply.abstained
         if is_unlike(reply.familiarity):
-            self.unlike.add(image)
+            self.unlike[name] = None
         if reply.unknown_script:
             note(f"note: {script_warning(reply.model, reply.question)}.")
         if self.file is not None:
-            self.file.add(image, reply)
+            self.file.add(image, reply, index)
         elif self.kind == "table":
             listed = () if reply.abstained else reply.candidates
             texts = [f"{text} ({value:.2f})" for text, value in listed] or [str(reply)]
             known = reply.familiarity
             self.rows.append(
                 [
-                    *(image, reply.question, "\n".join(one_line(text) for text in texts)),
+                    *(name, reply.question, "\n".join(one_line(text) for text in texts)),
                     *(f"{reply.confidence:.2f}", "" if known is None else f"{known:.2f}"),
                 ]
             )
         else:
-            emit(self._format.line(image, reply))
+            emit(self._format.line(image, reply, index))
 
     def finish(self, pictures: int, asked: int) -> None:
         """Print the table, and say what is missing and which pictures the model does not know.
@@ -141,19 +166,24 @@ class Output:
         if self.rows:
             columns = ["picture", "question", "answer", "confidence", "familiarity"]
             print_table("", columns, self.rows, left=3)
+        if self.wholes:
+            columns = ["whole", "question", "answer", "confidence", "slices", "which"]
+            print_table("", columns, self.wholes, left=3)
         if self.file is not None:
             self.file.sync()
             kept = asked - self.count
             before = f", {kept} were there" if kept else ""
             note(f"wrote {counted(self.count, 'answer')} to {self.file.path}{before}")
         if self.unlike:
+            noun = "slices" if self.volumes else "pictures"
             note(
-                f"note: {len(self.unlike)} of {pictures} pictures are unlike those that {self.model} was "
-                f"trained on (familiarity below {UNLIKE}), the first {min(self.unlike)}."
+                f"note: {len(self.unlike)} of {pictures} {noun} are unlike those that {self.model} was "
+                f"trained on (familiarity below {UNLIKE}), the first {next(iter(self.unlike))}."
             )
         problems = []
         if self.failed:
-            problems.append(f"{self.failed} of {pictures} pictures could not be read")
+            noun = "slices or volumes" if self.volumes else "pictures"
+            problems.append(f"{self.failed} of {pictures} {noun} could not be read")
         if self.silent:
             problems.append(
                 f"{self.silent} of {self.count} questions not answered: confidence below "
@@ -172,8 +202,9 @@ def ask_many(
     kind: str,
     output: Path | None,
     warning: str,
+    slices: Slices | None = None,
 ) -> None:
-    """Ask every question about every picture.
+    """Ask every question about every picture, or about slices of every volume.
 
     Args:
         pictures: From :func:`biod2c_core.inference.pictures.find_pictures`.
@@ -184,17 +215,19 @@ def ask_many(
         kind: ``table``, ``json`` or ``csv``, for stdout.
         output: A file that a second run completes, instead of stdout.
         warning: Said once, on stderr.
+        slices: Which ones of volumes, and then about the whole too; None for pictures.
 
     Raises:
         InputError: Something given cannot be used.
         PartialResultError: A picture could not be read, or a question was not answered.
     """
+    from biod2c_cli.ask_volumes import ask_volumes, check_readable
     from biod2c_core.inference.answer_rows import AnswerFile, check_answer_path
 
     if output is not None:
         check_answer_path(output)
-    if len(pictures) == 1:
-        pictures[0].load()  # one bad picture alone: said before a model is loaded
+    if len(pictures) == 1:  # one bad picture alone: said before a model is loaded
+        check_readable(pictures[0], slices)
 
     from biod2c_core.inference.questions import about_picture
     from biod2c_core.inference.vqa_model import VQAModel
@@ -207,10 +240,15 @@ def ask_many(
         file = None
         if output is not None:
             manifest = _manifest(loaded, options, pictures[0])
-            file = stack.enter_context(AnswerFile(output, manifest, options.n_best))
-        written = Output(options, kind, file)
-        _ask_all(loaded, pictures, questions, written)
-        written.finish(len(pictures), (len(pictures) - written.failed) * len(questions))
+            manifest["slices"] = None if slices is None else slices.text
+            volumes = slices is not None
+            file = stack.enter_context(AnswerFile(output, manifest, options.n_best, volumes))
+        written = Output(options, kind, file, slices is not None)
+        if slices is not None:
+            ask_volumes(loaded, pictures, slices, questions, written)
+        else:
+            _ask_all(loaded, pictures, questions, written)
+            written.finish(len(pictures), (len(pictures) - written.failed) * len(questions))
 
 
 def _manifest(model: VQAModel, options: AskOptions, choice: ImageChoice) -> dict[str, Any]:
@@ -233,18 +271,18 @@ def _ask_all(
     from biod2c_core.errors import BioD2CError
     from biod2c_core.inference.pictures import ask_pictures
 
-    def is_open(image: str, question: Question) -> bool:
-        return written.file is None or written.file.lacks(image, question)
+    def is_open(picture: ImageChoice, question: Question) -> bool:
+        return written.file is None or written.file.lacks(picture.path, question)
 
-    total = sum(is_open(each.path, question) for each in pictures for question in questions)
+    total = sum(is_open(each, question) for each in pictures for question in questions)
     with progress("Asking", total) as advance:
-        for image, reply in ask_pictures(model, pictures, questions, written.options, is_open):
+        for picture, reply in ask_pictures(model, pictures, questions, written.options, is_open):
             if isinstance(reply, BioD2CError):
                 written.failed += 1
                 note(f"error: {reply}")
                 advance(len(questions))
                 continue
-            written.add(image, reply)
+            written.add(picture.path, reply)
             advance()
             if written.file is None:
                 sys.stdout.flush()

@@ -30,6 +30,15 @@ Slice = Annotated[
     int | None,
     typer.Option("--slice", help="NIfTI, DICOM series: which slice; else the middle one."),
 ]
+SliceRange = Annotated[
+    str | None,
+    typer.Option(
+        "--slices",
+        metavar="SLICES",
+        help="Many slices of a NIfTI or DICOM series, or frames of a file, and the whole: 12, "
+        "10:60:2, 3,7,20:30, or : for all, as Python counts (from 0, the end left out).",
+    ),
+]
 Window = Annotated[
     str | None,
     typer.Option("--window", metavar="CENTRE,WIDTH", help="DICOM and NIfTI: grey values shown."),

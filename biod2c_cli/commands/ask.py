@@ -9,7 +9,15 @@ import typer
 
 from biod2c_cli.console import emit, emit_json, note, one_line
 from biod2c_cli.options import AsJson, Device, Model
-from biod2c_cli.picture_options import Axis, Frame, ImageFile, Slice, Window, choose_image
+from biod2c_cli.picture_options import (
+    Axis,
+    Frame,
+    ImageFile,
+    Slice,
+    SliceRange,
+    Window,
+    choose_image,
+)
 from biod2c_core.errors import InputError, PartialResultError
 
 if TYPE_CHECKING:
@@ -50,6 +58,7 @@ def ask(
     frame: Frame = None,
     axis: Axis = None,
     slice_: Slice = None,
+    slices: SliceRange = None,
     window: Window = None,
     model: Model = None,
     device: Device = "auto",
@@ -64,10 +73,10 @@ def ask(
         ),
     ] = None,
 ) -> None:
-    """Answer questions about an image, or about many.
+    """Answer questions about an image, or about many, or about slices of a volume.
 
-    About one image the answers go to stdout, a line each, and nothing else does; about several, or a
-    folder, a table does.
+    About one image the answers go to stdout, a line each, and nothing else does; about several, a
+    folder, or --slices, a table does.
 
     Research software, no medical device: do not use its answers for diagnosis.
     """
@@ -75,14 +84,18 @@ def ask(
     from biod2c_core.inference import questions as asking
     from biod2c_core.inference.image_choice import STDIN
     from biod2c_core.inference.pictures import find_pictures
+    from biod2c_core.inference.volumes.slices import Slices
 
     if as_json and as_csv:
         raise InputError("both --json and --csv are given", "Give one of them.")
+    if slices is not None and slice_ is not None:
+        raise InputError("both --slice and --slices are given", "Give one of them.")
+    which = None if slices is None else Slices.parse(slices)
     names, texts = sort_arguments(image, rest or [], bool(question))
     chosen = [choose_image(name, frame, axis, slice_, window) for name in names]
     options = asking.AskOptions(n_best, min_confidence)
-    found = find_pictures(chosen)
-    many = found != chosen or len(found) > 1 or as_csv or output is not None
+    found = find_pictures(chosen, volumes=which is not None)
+    many = found != chosen or len(found) > 1 or as_csv or output is not None or which is not None
     if chat:
         if texts or question or file or attn or many or image == STDIN:
             raise InputError(
@@ -102,7 +115,7 @@ def ask(
             "an image from stdin stands alone", "Give files for several, --csv or --output."
         )
     kind = "json" if as_json else "csv" if as_csv else "table"
-    return ask_many(found, asked, options, model, device, kind, output, DISCLAIMER)
+    return ask_many(found, asked, options, model, device, kind, output, DISCLAIMER, which)
 
 
 def _ask_one(

@@ -16,6 +16,7 @@ from biod2c_core.atomic import NOT_UTF8, make_folder, write_json
 from biod2c_core.errors import InputError
 from biod2c_core.foreign import escape_formula
 from biod2c_core.inference.questions import Question, Reply
+from biod2c_core.inference.volumes.ask import Whole
 
 FORMATS = {".jsonl": "json", ".csv": "csv"}  # by the suffix of the file
 MANIFEST_SUFFIX = ".manifest.json"
@@ -38,25 +39,32 @@ class RowFormat:
     Args:
         name: ``json`` or ``csv``.
         n_best: How many answers a CSV row has columns for.
+        volumes: Whether rows are about slices, and about the whole of them.
     """
 
-    def __init__(self, name: str, n_best: int = 1) -> None:
+    def __init__(self, name: str, n_best: int = 1, volumes: bool = False) -> None:
         self.name = name
+        self.volumes = volumes
         further = [
             f"{what}_{rank}" for rank in range(2, n_best + 1) for what in ("answer", "confidence")
         ]
         self.columns = [*_COLUMNS, *further]
+        if volumes:
+            self.columns = ["image", "slice", *self.columns[1:], "slices", "spread"]
 
     @property
     def head(self) -> str | None:
         """The line in front of the rows, if there is one."""
         return _csv_line(self.columns) if self.name == "csv" else None
 
-    def line(self, image: str, reply: Reply) -> str:
-        """An answer, without the newline."""
-        row = {"image": image, **reply.to_row()}
+    def line(self, image: str, reply: Reply | Whole, index: int | None = None) -> str:
+        """An answer, without the newline; of volumes that of a slice, or of the whole without one."""
+        place = {"slice": index} if self.volumes else {}
+        row = {"image": image, **place, **reply.to_row()}
         if self.name == "json":
             return json.dumps(row, ensure_ascii=False)
+        if isinstance(reply, Whole):
+            row["spread"] = reply.spread_text()
         for rank, candidate in enumerate(row.get("candidates", ())[1:], start=2):
             row |= {f"{key}_{rank}": value for key, value in candidate.items()}
         return _csv_line([_cell(row.get(column)) for column in self.columns])
@@ -107,14 +115,18 @@ class AnswerFile:
         path: ``.jsonl`` or ``.csv``.
         manifest: Says who answers, and how.
         n_best: How many answers a row lists.
+        volumes: As in :class:`RowFormat`.
 
     Raises:
         InputError: The suffix is another one, or the file is not of such a run.
     """
 
-    def __init__(self, path: Path, manifest: dict[str, Any], n_best: int = 1) -> None:
+    def __init__(
+        self, path: Path, manifest: dict[str, Any], n_best: int = 1, volumes: bool = False
+    ) -> None:
         self.path = path
-        self.format = RowFormat(FORMATS[check_answer_path(path).suffix.lower()], n_best)
+        suffix = check_answer_path(path).suffix.lower()
+        self.format = RowFormat(FORMATS[suffix], n_best, volumes)
         self._check_same_run(manifest)
         make_folder(path.parent)
         self._file = path.open("a+b")
@@ -160,7 +172,7 @@ class AnswerFile:
                     remedy,
                 )
 
-    def _read(self) -> set[tuple[str, str, str]]:
+    def _read(self) -> dict[tuple[str, ...], Reply | None]:
         self._file.seek(0)
         data = self._file.read()
         whole = data[: data.rfind(b"\n") + 1]
@@ -175,21 +187,59 @@ class AnswerFile:
             ) from error
         if not whole and self.format.head is not None:
             self._write(self.format.head)
-        return {(row["image"], row["question"], row.get("id") or "") for row in rows}
+        try:
+            return {self._key(row): self._reply(row) for row in rows}
+        except (KeyError, TypeError, ValueError) as error:
+            raise InputError(
+                f"{self.path} holds a row that is no answer of this command", "Choose another file."
+            ) from error
+
+    def _key(self, row: dict[str, Any]) -> tuple[str, ...]:
+        place = str(row["slice"]) if self.format.volumes and row["slice"] not in (None, "") else ""
+        return row["image"], row["question"], row.get("id") or "", place
+
+    def _reply(self, row: dict[str, Any]) -> Reply | None:
+        """Of a slice, what the whole needs of it."""
+        if not self.format.volumes or row["slice"] in (None, ""):
+            return None
+        known = row.get("familiarity")
+        abstained = str(row["abstained"]).lower() == "true"
+        return Reply(
+            question=row["question"],
+            answer=None if abstained else self._unescaped(row["answer"]),
+            confidence=float(row["confidence"]),
+            calibrated=False,
+            abstained=abstained,
+            model=row["model"],
+            seconds=float(row.get("seconds") or 0),
+            familiarity=None if known in (None, "") else float(known),
+        )
+
+    def _unescaped(self, text: str) -> str:
+        """An answer as it was before a CSV row was made safe to open."""
+        was_escaped = self.format.name == "csv" and escape_formula(text[1:]) == text
+        return text[1:] if was_escaped else text
 
     def _write(self, line: str) -> None:
         self._file.write(line.encode("utf-8", NOT_UTF8) + b"\n")
         self._file.flush()
 
-    def lacks(self, image: str, question: Question) -> bool:
-        """Whether a question about a picture is still to be answered."""
-        csv_row = self.format.name == "csv"
-        asked = (image, question.text, question.id or "")
-        return (tuple(map(_cell, asked)) if csv_row else asked) not in self._done
+    def lacks(self, image: str, question: Question, index: int | None = None) -> bool:
+        """Whether a question about a picture, a slice or the whole is still to be answered."""
+        return self._asked(image, question, index) not in self._done
 
-    def add(self, image: str, reply: Reply) -> None:
+    def reply(self, image: str, question: Question, index: int) -> Reply | None:
+        """What the file holds of a slice's reply: all that the whole needs."""
+        return self._done.get(self._asked(image, question, index))
+
+    def _asked(self, image: str, question: Question, index: int | None) -> tuple[str, ...]:
+        names: tuple[str, ...] = (image, question.text, question.id or "")
+        names = tuple(map(_cell, names)) if self.format.name == "csv" else names
+        return (*names, "" if index is None else str(index))
+
+    def add(self, image: str, reply: Reply | Whole, index: int | None = None) -> None:
         """Append an answer; a kill after it costs nothing."""
-        self._write(self.format.line(image, reply))
+        self._write(self.format.line(image, reply, index))
 
     def sync(self) -> None:
         """Make what was written durable."""

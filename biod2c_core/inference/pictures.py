@@ -6,7 +6,9 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol, TypeVar
+
+from PIL import Image
 
 from biod2c_core.data.images import IMAGE_SUFFIXES, MAX_BYTES
 from biod2c_core.data.images.dicom import is_dicom
@@ -22,11 +24,25 @@ if TYPE_CHECKING:  # loads torch, which bad input never waits for
 
 _DICOM_HEAD = 132  # bytes that tell a DICOM file
 
-Open = Callable[[str, Question], bool]  # whether this is still to be asked about a picture
+
+class Picture(Protocol):
+    """What can be asked about."""
+
+    def load(self) -> Image.Image:
+        """Decode it to RGB."""
 
 
-def find_pictures(choices: Sequence[ImageChoice]) -> list[ImageChoice]:
+P = TypeVar("P", bound=Picture)
+Open = Callable[[P, Question], bool]  # whether this is still to be asked about a picture
+
+
+def find_pictures(choices: Sequence[ImageChoice], volumes: bool = False) -> list[ImageChoice]:
     """Each picture once, in the order given; a folder stands for all pictures below it.
+
+    Args:
+        choices: Files and folders.
+        volumes: Whether each picture is a volume, so that a folder of DICOM files alone is a series, or
+            what keeps it from being one is said when it is opened.
 
     DICOM files without a suffix, as scanners write them, count as pictures. A folder with the files of
     one DICOM series and nothing else is one picture, its middle slice; so is any with a slice chosen.
@@ -47,7 +63,7 @@ def find_pictures(choices: Sequence[ImageChoice]) -> list[ImageChoice]:
                 f"{choice.path} is a folder, expected an image file or a folder with some",
                 f"Endings that are looked for: {' '.join(IMAGE_SUFFIXES)}.",
             )
-        if _is_series(choice.path, names):
+        if _is_series(choice.path, names, volumes):
             found.setdefault(choice.path, choice)
             continue
         for name in names:
@@ -64,11 +80,13 @@ def _below(folder: str) -> Iterator[str]:
                 yield str(path)
 
 
-def _is_series(folder: str, names: Sequence[str]) -> bool:
+def _is_series(folder: str, names: Sequence[str], volumes: bool) -> bool:
     if len(names) < 2 or not all(
         Path(name).parent == Path(folder) and _is_dicom(Path(name)) for name in names
     ):
         return False
+    if volumes:
+        return True
     try:
         choose_slice(Path(folder), None, None, MAX_BYTES)
     except InputError:  # several series, or single pictures
@@ -86,24 +104,24 @@ def _is_dicom(path: Path) -> bool:
 
 def ask_pictures(
     model: VQAModel,
-    pictures: Sequence[ImageChoice],
+    pictures: Sequence[P],
     questions: Sequence[Question],
     options: AskOptions,
-    is_open: Open = lambda image, question: True,
-) -> Iterator[tuple[str, Reply | BioD2CError]]:
+    is_open: Open[P] = lambda picture, question: True,
+) -> Iterator[tuple[P, Reply | BioD2CError]]:
     """Ask each question about each picture; memory holds a group of pictures, as the model sees them.
 
     Args:
         model: The loaded model.
-        pictures: From :func:`find_pictures`.
+        pictures: From :func:`find_pictures`, or slices of a volume.
         questions: At least one.
         options: How to answer.
-        is_open: Says of a path and a question whether it is to be asked; a picture about which nothing
+        is_open: Says of a picture and a question whether it is to be asked; a picture about which nothing
             is open is not read.
 
     Yields:
-        The path of a picture and a reply, pictures and questions in order; or the error that keeps a
-        picture from being read, in the place of its replies.
+        A picture and a reply, pictures and questions in order; or the error that keeps a picture from
+        being read, in the place of its replies.
 
     Raises:
         InputError: A question is too long for the model.
@@ -117,34 +135,30 @@ def ask_pictures(
 
 def _ask_group(
     model: VQAModel,
-    group: Sequence[ImageChoice],
+    group: Sequence[P],
     questions: Sequence[Question],
     options: AskOptions,
-    is_open: Open,
-) -> Iterator[tuple[str, Reply | BioD2CError]]:
+    is_open: Open[P],
+) -> Iterator[tuple[P, Reply | BioD2CError]]:
     pixels: list[Tensor] = []
-    names: list[str] = []
+    places: list[int] = []  # in the group, of those that could be read
     asked: list[tuple[int, Question]] = []
-    failures: dict[str, BioD2CError] = {}
-    for choice in group:
-        still = [question for question in questions if is_open(choice.path, question)]
+    found: list[list[Reply | BioD2CError]] = [[] for _ in group]
+    for place, picture in enumerate(group):
+        still = [question for question in questions if is_open(picture, question)]
         if not still:
             continue
         try:
             # as small as the model sees it: a group of originals may not fit into memory
-            pixels.append(model.answerer.processor.pixels(choice.load()))
+            pixels.append(model.answerer.processor.pixels(picture.load()))
         except ImageError as error:
-            failures[choice.path] = error
+            found[place].append(error)
             continue
-        asked += [(len(names), question) for question in still]
-        names.append(choice.path)
-    replies: dict[str, list[Reply]] = {name: [] for name in names}
+        asked += [(len(places), question) for question in still]
+        places.append(place)
     if asked:
         answered = model.replies(model.encode_pixels(pixels), asked, options)
         for (row, _), (reply, _) in zip(asked, answered, strict=True):
-            replies[names[row]].append(reply)
-    for choice in group:
-        if choice.path in failures:
-            yield choice.path, failures[choice.path]
-        for reply in replies.get(choice.path, ()):
-            yield choice.path, reply
+            found[places[row]].append(reply)
+    for picture, replies in zip(group, found, strict=True):
+        yield from ((picture, reply) for reply in replies)

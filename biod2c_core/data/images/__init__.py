@@ -12,17 +12,20 @@ from biod2c_core.data.images.files import (
 from biod2c_core.data.images.load import Selection, is_volume, load_image
 from biod2c_core.data.images.pictures import to_upright_rgb
 from biod2c_core.data.images.pixels import MAX_PIXELS, Window
+from biod2c_core.data.images.stack import Stack, open_stack
 
 __all__ = [
     "IMAGE_SUFFIXES",
     "MAX_BYTES",
     "MAX_PIXELS",
     "Selection",
+    "Stack",
     "Window",
     "check_image_file",
     "describe_source",
     "is_volume",
     "load_image",
+    "open_stack",
     "resolve_image",
     "to_upright_rgb",
 ]

@@ -41,6 +41,7 @@ _HEADER_KEYWORDS = (
     *("Rows", "Columns", "NumberOfFrames", "ExtendedOffsetTable", "ExtendedOffsetTableLengths"),
     *("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"),
     *("SeriesInstanceUID", "ImagePositionPatient", "ImageOrientationPatient", "InstanceNumber"),
+    "SOPInstanceUID",
     *DISPLAY_KEYWORDS,
 )
 _FIRST_GROUPS = (b"\x02", b"\x08", b"\x10", b"\x18", b"\x20", b"\x28")

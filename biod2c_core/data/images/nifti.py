@@ -10,9 +10,11 @@ from __future__ import annotations
 
 import gzip
 import math
+import tempfile
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, BinaryIO
+from typing import IO, Any, BinaryIO, cast
 
 import numpy as np
 
@@ -123,6 +125,37 @@ def count_slices(file: BinaryIO, name: str, axis: int) -> int:
     return _checked_shape(volume, name)[0][_voxel_axes(volume.affine, axis)[0]]
 
 
+@contextmanager
+def unpack(file: BinaryIO, name: str) -> Iterator[BinaryIO]:
+    """A file that each slice can be read from without all before it: gzip in a nameless temporary file.
+
+    Args:
+        file: Open binary file at its beginning, plain or gzip.
+        name: How messages name it.
+
+    Raises:
+        ImageError: It is not a volume, too large, or damaged.
+    """
+    volume, stream = _open(file, name)
+    if not isinstance(stream, gzip.GzipFile):
+        yield file
+        return
+    _checked_shape(volume, name)
+    with tempfile.TemporaryFile() as plain:
+        try:
+            stream.seek(0)
+            _check_rest(stream, volume, name, plain)
+        except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+            raise ImageError(
+                f"{name} is damaged or cut off ({_reason(error)})", "Copy it again."
+            ) from error
+        except OSError as error:
+            raise ImageError(
+                f"cannot unpack {name}: {error.strerror}", "Make room, or set TMPDIR."
+            ) from error
+        yield cast(BinaryIO, plain)
+
+
 def _reason(error: BaseException) -> str:
     if isinstance(error, gzip.BadGzipFile) and "CRC" in str(error):
         return "the checksum of its gzip stream is wrong"
@@ -207,13 +240,17 @@ def _voxels(volume: Any) -> Any:
     return data if len(volume.shape) > 2 else data.reshape((*volume.shape, 1))
 
 
-def _check_rest(stream: gzip.GzipFile, volume: Any, name: str) -> None:
+def _check_rest(
+    stream: gzip.GzipFile, volume: Any, name: str, copy: IO[bytes] | None = None
+) -> None:
     """Read a gzip stream to its end, where its checksum is; bounded by what the header says."""
     size = volume.get_data_dtype().itemsize * math.prod(volume.shape)
     limit = volume.dataobj.offset + size + (1 << 20)
-    while stream.read(1 << 20):
+    while block := stream.read(1 << 20):
         if stream.tell() > limit:
             raise ImageError(f"{name} holds more than its header says", "Export it again.")
+        if copy is not None:
+            copy.write(block)
 
 
 def _voxel_axes(affine: np.ndarray, axis: int) -> tuple[int, int, int, list[bool]]:

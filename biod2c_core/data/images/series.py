@@ -13,11 +13,12 @@ from biod2c_core.data.images.dicom import DicomFile, NoPictureError, open_dicom
 from biod2c_core.data.images.files import TimedFile, check_image_file
 from biod2c_core.data.images.pixels import choose_frame
 from biod2c_core.data.images.recognize import DICOM, PEEK_BYTES, recognize
-from biod2c_core.errors import ImageError
+from biod2c_core.errors import ImageError, counted
 
 MAX_FILES = 5000
 MAX_SECONDS = 60.0  # of processor time, for all headers
 _SAME_PLACE = 1e-3  # mm
+_GAP = 1.5  # times the usual step: a slice may be missing there
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,20 @@ class _Slice:
     position: tuple[float, ...]
     normal: tuple[float, ...]
     number: int
+    instance: str
+
+
+@dataclass(frozen=True)
+class Series:
+    """The slices of a volume.
+
+    Attributes:
+        files: From the patient's left, back or feet.
+        remarks: Lines on what is odd about them: copies, gaps, places that are not known.
+    """
+
+    files: tuple[Path, ...]
+    remarks: tuple[str, ...]
 
 
 def choose_slice(folder: Path, slice_index: int | None, frame: int | None, max_bytes: int) -> Path:
@@ -43,12 +58,19 @@ def choose_slice(folder: Path, slice_index: int | None, frame: int | None, max_b
         ImageError: No series, several, or one whose slices make no volume.
         MissingDependencyError: pydicom is not installed.
     """
-    slices = _one_series(folder, _read(folder, max_bytes))
+    files = find_series(folder, frame, max_bytes).files
+    middle = len(files) // 2
+    asked = middle if slice_index is None else slice_index
+    return files[choose_frame(asked, len(files), str(folder), "slices")]
+
+
+def find_series(folder: Path, frame: int | None, max_bytes: int) -> Series:
+    """All slices of a volume; arguments and errors as in :func:`choose_slice`."""
+    slices, copies = _without_copies(_one_series(folder, _read(folder, max_bytes)))
     volumes = _volumes(folder, slices)
     volume = volumes[choose_frame(frame or 0, len(volumes), str(folder), "volumes")]
-    middle = len(volume) // 2
-    asked = middle if slice_index is None else slice_index
-    return volume[choose_frame(asked, len(volume), str(folder), "slices")].path
+    remarks = [_said_of_copies(folder, copies), _said_of_places(folder, volume)]
+    return Series(tuple(each.path for each in volume), tuple(filter(None, remarks)))
 
 
 def _read(folder: Path, max_bytes: int) -> list[_Slice]:
@@ -113,7 +135,9 @@ def _described(path: Path, opened: DicomFile) -> _Slice:
     number = _numbers(header, "InstanceNumber", 1)
     shape = (opened.size, tuple(np.round(directions, 2)))
     series = str(header.get("SeriesInstanceUID") or "")
-    return _Slice(path, series, shape, position, tuple(normal), int(number[0]) if number else 0)
+    instance = str(header.get("SOPInstanceUID") or "")
+    at = int(number[0]) if number else 0
+    return _Slice(path, series, shape, position, tuple(normal), at, instance)
 
 
 def _numbers(header: Any, keyword: str, count: int) -> tuple[float, ...]:
@@ -145,14 +169,65 @@ def _one_series(folder: Path, slices: list[_Slice]) -> list[_Slice]:
     return slices
 
 
-def _volumes(folder: Path, slices: list[_Slice]) -> list[list[_Slice]]:
-    """Slices sorted from the patient's left, back or feet, one list for each time."""
-    if not all(each.position and each.normal for each in slices):
-        return [sorted(slices, key=lambda each: (each.number, each.path.name))]
+def _without_copies(slices: list[_Slice]) -> tuple[list[_Slice], list[_Slice]]:
+    """Each slice once, and what is the same one in another file.
+
+    Programs that take names out of files may give all of them one identity, so place and number count too.
+    """
+    kept: dict[tuple[Any, ...], _Slice] = {}
+    copies: list[_Slice] = []
+    for each in slices:
+        identity = each.instance or each.path, each.position, each.number
+        if kept.setdefault(identity, each) is not each:
+            copies.append(each)
+    return list(kept.values()), copies
+
+
+def _said_of_copies(folder: Path, copies: list[_Slice]) -> str:
+    if not copies:
+        return ""
+    noun = "file is a copy" if len(copies) == 1 else "files are copies"
+    return (
+        f"{folder}: {len(copies)} {noun} of another and left out, the first {copies[0].path.name}"
+    )
+
+
+def _said_of_places(folder: Path, volume: list[_Slice]) -> str:
+    """That slices seem to be missing, or that nothing but their numbers orders them."""
+    if len(volume) > 1 and not _all_placed(volume):
+        return f"{folder}: not all slices say where they lie, so they are sorted by their numbers"
+    if len(volume) < 3:
+        return ""
+    steps = np.diff([float(np.dot(_along(volume), each.position)) for each in volume])
+    usual = float(np.median(steps))
+    wide = np.flatnonzero(steps > _GAP * usual)
+    if not len(wide):
+        return ""
+    first = int(wide[0])
+    missing = sum(round(float(steps[index]) / usual) - 1 for index in wide)
+    return (
+        f"{folder}: {counted(missing, 'slice')} may be missing: {steps[first]:g} mm between slices "
+        f"{first} and {first + 1}, usually {usual:g} mm"
+    )
+
+
+def _all_placed(slices: list[_Slice]) -> bool:
+    return all(each.position and each.normal for each in slices)
+
+
+def _along(slices: list[_Slice]) -> np.ndarray:
+    """Unit vector, (3,), from the patient's left, back or feet on through slices that are placed."""
     normal = np.array(slices[0].normal)
     main = int(np.argmax(np.abs(normal)))
     towards = 1 if main == 2 else -1  # DICOM's axes run to the left, the back and the head
-    along = normal * (np.sign(normal[main]) * towards)
+    return normal * (np.sign(normal[main]) * towards)
+
+
+def _volumes(folder: Path, slices: list[_Slice]) -> list[list[_Slice]]:
+    """Slices sorted from the patient's left, back or feet, one list for each time."""
+    if not _all_placed(slices):
+        return [sorted(slices, key=lambda each: (each.number, each.path.name))]
+    along = _along(slices)
     places: list[tuple[float, list[_Slice]]] = []
     for place, each in sorted(
         ((float(np.dot(along, each.position)), each) for each in slices),

@@ -10,15 +10,8 @@ from typing import Any
 from PIL import Image
 
 from biod2c_core.data.images import load_image
-from biod2c_core.data.images.dicom import open_dicom
-from biod2c_core.data.images.nifti import count_slices
-from biod2c_core.data.images.recognize import (
-    DICOM,
-    NIFTI,
-    PEEK_BYTES,
-    PILLOW_FORMATS,
-    recognize,
-)
+from biod2c_core.data.images.recognize import NIFTI, PEEK_BYTES, recognize
+from biod2c_core.data.images.stack import count_pictures
 from biod2c_core.errors import ImageError, InputError
 from biod2c_core.inference.serving.requests import Limits, bad, data_url_bytes, json_object
 
@@ -103,34 +96,19 @@ def make_picture(request: PictureRequest, limits: Limits) -> dict[str, Any]:
             slice_index=request.frame if volume else None,
             window=request.window,
         )
-        kind, frames = _count(request)
+        kind, frames = count_pictures(io.BytesIO(request.data), request.name, request.axis)
     except ImageError as error:
         raise bad(str(error), "invalid_image") from None
     except InputError as error:
         raise bad(error.problem, "invalid_image") from None
-    default = frames // 2 if kind == "nifti" else 0
+    default = frames // 2 if kind == NIFTI else 0
     picture.thumbnail((MAX_SIDE, MAX_SIDE), Image.Resampling.LANCZOS)
     buffer = io.BytesIO()
     picture.save(buffer, "PNG")
     return {
         "image_url": "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode(),
-        "kind": kind,
-        "frames": frames,
+        "kind": kind.lower(),
+        "frames": max(frames, (request.frame or 0) + 1),  # which has been read
         "frame": default if request.frame is None else request.frame,
         "axis": request.axis,
     }
-
-
-def _count(request: PictureRequest) -> tuple[str, int]:
-    """What kind of file it is, and how many pictures it holds; it has been read once already."""
-    kind = recognize(request.data[:PEEK_BYTES], request.name)
-    file = io.BytesIO(request.data)
-    if kind == DICOM:
-        return "dicom", open_dicom(file, request.name).frames
-    if kind == NIFTI:
-        return "nifti", count_slices(file, request.name, request.axis)
-    try:
-        with Image.open(file, formats=PILLOW_FORMATS) as picture:
-            return "picture", getattr(picture, "n_frames", 1)
-    except Exception:  # Pillow raises nearly anything on what it does not read, or finds damaged
-        return "picture", (request.frame or 0) + 1

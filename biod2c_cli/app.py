@@ -59,7 +59,9 @@ class Commands(TyperGroup):
             ctx.fail(f"No such command {name!r}. {hint}")
         module = import_module(f"biod2c_cli.commands.{name.replace('-', '_')}")
         if hasattr(module, "app"):
-            return get_command(module.app)
+            group = get_command(module.app)
+            group.name = name  # which the reference in the documentation prints
+            return group
         single = typer.Typer(**PLAIN)
         single.command(name)(getattr(module, name.replace("-", "_")))
         return get_command(single)

@@ -14,7 +14,13 @@ import numpy as np
 from PIL import Image
 
 from biod2c_core.data.images.bombs import check_jpeg
-from biod2c_core.data.images.pixels import check_pixels, choose_frame, on_white, scale_to_bytes
+from biod2c_core.data.images.pixels import (
+    check_pixels,
+    check_samples,
+    choose_frame,
+    on_white,
+    scale_to_bytes,
+)
 from biod2c_core.data.images.recognize import PILLOW_FORMATS, READ_FORMATS, check_name
 from biod2c_core.data.images.tiff import UPRIGHT, decode_wide_page, is_tiff, read_page
 from biod2c_core.errors import ImageError
@@ -24,6 +30,7 @@ _WIDE_MODES = ("I", "F")  # and every "I;16..."
 _EXIF_ORIENTATION = 0x0112
 # How 16-bit colour arrives from Pillow's PNG reader, and how its low bytes are asked for.
 _LOW_BYTES = {"RGB;16B": "RGB;16L", "RGBA;16B": "RGBA;16L"}
+_WIDE_CHANNELS = {"RGB;16B": 3, "RGBA;16B": 4, "LA;16B": 2}
 _GREY_KEYS = {"L;2": 85, "L;4": 17}  # pixels are scaled to 8 bits, the transparent grey is not
 
 # Pillow warns of damaged EXIF blocks (ignored here) and of sizes that are errors here anyway.
@@ -116,7 +123,8 @@ def _loaded(picture: Image.Image, file: BinaryIO, name: str, frame: int) -> Imag
     tiles: list[Any] = getattr(picture, "tile", [])
     layout = str(tiles[0][3]) if tiles and picture.format == "PNG" else ""
     key = picture.info.get("transparency")
-    if layout in _LOW_BYTES or layout == "LA;16B":
+    if layout in _WIDE_CHANNELS:
+        check_samples(picture.size, _WIDE_CHANNELS[layout], 2, name)
         if frame:
             raise ImageError(f"{name} is animated with 16 bits a colour", "Take its first frame.")
         return _wide_png(picture, file, layout, key)
@@ -143,24 +151,24 @@ def _wide_png(picture: Image.Image, file: BinaryIO, layout: str, key: Any) -> Im
             return values
 
     if layout == "LA;16B":
-        four = decoded("RGBA").astype(np.uint16)  # high and low byte of grey, then of alpha
-        grey, alpha = four[..., 0] << 8 | four[..., 1], four[..., 2] << 8 | four[..., 3]
-        values = np.stack([grey] * 3 + [alpha], axis=-1)
+        # high and low byte of grey, then of alpha
+        values = np.ascontiguousarray(decoded("RGBA")).view(">u2")
     else:
         values = decoded(layout).astype(np.uint16)
         values <<= 8
         values |= decoded(_LOW_BYTES[layout])
     picture.info.setdefault("exif", b"")  # else Pillow decodes once more to look for it
-    colours = values[..., :3]
-    if values.shape[-1] == 4:
-        alpha = (values[..., 3] >> 8).astype(np.uint8)
-        seen = values[..., 3] > 0
+    colours = values[..., :3] if values.shape[-1] > 2 else values[..., :1]
+    if values.shape[-1] != 3:
+        alpha = (values[..., -1] >> 8).astype(np.uint8)
+        seen = values[..., -1] > 0
     elif key is not None:
         seen = (colours != np.array(key, np.uint16)).any(axis=-1)
         alpha = np.where(seen, 255, 0).astype(np.uint8)
     else:
         return _upright(picture, Image.fromarray(scale_to_bytes(colours)))
-    return _upright(picture, Image.fromarray(on_white(scale_to_bytes(colours, seen), alpha)))
+    shown = np.broadcast_to(scale_to_bytes(colours, seen), (*alpha.shape, 3))
+    return _upright(picture, Image.fromarray(on_white(shown, alpha)))
 
 
 def _wide_ppm(picture: Image.Image, file: BinaryIO, offset: int) -> Image.Image:

@@ -10,6 +10,7 @@ import numpy as np
 from biod2c_core.errors import ImageError
 
 MAX_PIXELS = 64_000_000
+MAX_SAMPLE_BYTES = 256 << 20  # over 8 bits each: their conversion takes four times as much
 Window = tuple[float, float]
 _BLOCK = 1 << 22  # values converted at a time: float copies of a whole picture would be gigabytes
 
@@ -27,6 +28,18 @@ def check_pixels(size: tuple[int, int], name: str, max_pixels: int) -> None:
         raise ImageError(
             f"{name} has {width:,} x {height:,} pixels, over the limit of {max_pixels:,}",
             "Scale it down, or raise the limit (max_pixels).",
+        )
+
+
+def check_samples(size: tuple[int, int], samples: int, item: int, name: str) -> None:
+    """Refuse a picture whose samples of ``item`` bytes each would take too much memory to convert.
+
+    Raises:
+        ImageError: They take over :data:`MAX_SAMPLE_BYTES`.
+    """
+    if size[0] * size[1] * samples * item > MAX_SAMPLE_BYTES:
+        raise ImageError(
+            f"{name} has over {MAX_SAMPLE_BYTES >> 20} MiB of samples", "Save it with fewer bits."
         )
 
 
@@ -173,7 +186,7 @@ def on_white(colours: np.ndarray, alpha: np.ndarray) -> np.ndarray:
     Returns:
         uint8, (rows, columns, 3).
     """
-    result = np.empty_like(colours)
+    result = np.empty(colours.shape, np.uint8)
     step = max(1, _BLOCK // max(colours.shape[1], 1))
     for top in range(0, len(colours), step):
         share = alpha[top : top + step, :, None].astype(np.uint16)

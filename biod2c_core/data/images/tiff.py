@@ -7,22 +7,32 @@ order, sign, predictor, WhiteIsZero, alpha) is then done here.
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import io
 import struct
 from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
 from PIL import Image
 
 from biod2c_core.data.images.bombs import check_jpeg_strips
-from biod2c_core.data.images.pixels import choose_frame, on_white, scale_from_bits, scale_to_bytes
+from biod2c_core.data.images.pixels import (
+    MAX_SAMPLE_BYTES,
+    check_samples,
+    choose_frame,
+    on_white,
+    scale_from_bits,
+    scale_to_bytes,
+)
 from biod2c_core.errors import ImageError
 
 MAX_PAGES = 10_000
 MAX_TAG_BYTES = 256 << 20
 MAX_TAG_VALUES = 4_000_000
-MAX_SAMPLE_BYTES = 400 << 20
 _BAND_BYTES = 32 << 20
 _MAGICS = {b"II*\0": "<", b"MM\0*": ">", b"II+\0": "<", b"MM\0+": ">"}
 _SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8}
@@ -127,6 +137,7 @@ def read_page(file: BinaryIO, frame: int, name: str) -> Page:
     Raises:
         ImageError: No such page, tags of absurd length, or JPEG strips of too many scans.
     """
+    _silence_libtiff()
     file.seek(0)
     head = file.read(16)
     order, big = _MAGICS[head[:4]], head[2:4] in (b"+\0", b"\0+")
@@ -146,6 +157,16 @@ def read_page(file: BinaryIO, frame: int, name: str) -> Page:
         strips = len(wanted.tags.get(273) or wanted.tags.get(324) or ())
         check_jpeg_strips(file.read(), strips, wanted.size, name)
     return wanted
+
+
+@cache
+def _silence_libtiff() -> None:
+    """Libtiff, in Pillow, prints to stderr what Pillow raises as well; Pillow has no switch for it."""
+    with contextlib.suppress(OSError, AttributeError):  # another system, or a libtiff linked in
+        maps = Path("/proc/self/maps").read_text("utf-8").splitlines()
+        path = next((line.split(maxsplit=5)[5] for line in maps if "/libtiff" in line), None)
+        if path is not None:
+            ctypes.CDLL(path).TIFFSetErrorHandler(None)
 
 
 def _directory(
@@ -187,11 +208,8 @@ def decode_wide_page(page: Page, file: BinaryIO, name: str) -> Image.Image:
         ImageError: Its samples take too many bytes.
         Exception: Whatever the decoder raises on damaged data.
     """
-    (width, height), samples = page.size, page.samples
-    if width * height * samples * page.dtype.itemsize > MAX_SAMPLE_BYTES:
-        raise ImageError(
-            f"{name} has over {MAX_SAMPLE_BYTES >> 20} MiB of samples", "Save it with fewer bits."
-        )
+    samples = page.samples
+    check_samples(page.size, samples, page.dtype.itemsize, name)
     used = samples if page.first(262, 1) == _CMYK else min(samples, 4)
     if page.first(284, 1) == 2:
         planes = [_plane(page, file, plane, 1)[..., 0] for plane in range(min(used, samples))]
@@ -309,17 +327,18 @@ def _shown(page: Page, values: np.ndarray) -> Image.Image:
     if share is not None:
         seen = share > 0
         if premultiplied:
-            straight = colours / np.maximum(share if channels == 1 else share[..., None], 1e-6)
-            colours = np.minimum(
-                straight, 1.0 if colours.dtype.kind == "f" else np.iinfo(colours.dtype).max
-            )
+            most = 1.0 if colours.dtype.kind == "f" else np.iinfo(colours.dtype).max
+            share_of_each = share if channels == 1 else share[..., None]
+            colours = colours / np.maximum(share_of_each, 1e-6)
+            np.minimum(colours, most, out=colours)
     shown = colours if colours.dtype == np.uint8 else scale_to_bytes(colours, seen)
     if photometric == _WHITE_IS_ZERO:
         shown = 255 - shown
-    shown = shown if channels > 1 else np.stack([shown] * 3, axis=-1)
+    shown = shown if channels > 1 else np.broadcast_to(shown[..., None], (*shown.shape, 3))
     if share is None:
         return Image.fromarray(np.ascontiguousarray(shown))
-    return Image.fromarray(on_white(shown, np.rint(share * 255).astype(np.uint8)))
+    share *= 255
+    return Image.fromarray(on_white(shown, np.rint(share, out=share).astype(np.uint8)))
 
 
 def _opacity(page: Page, values: np.ndarray, channels: int) -> tuple[np.ndarray | None, bool]:
@@ -332,7 +351,8 @@ def _opacity(page: Page, values: np.ndarray, channels: int) -> tuple[np.ndarray 
     opacity = values[..., channels].astype(np.float32)
     if values.dtype.kind != "f":
         opacity /= np.iinfo(values.dtype).max
-    return np.clip(np.nan_to_num(opacity), 0, 1), kinds[0] == 1
+    np.nan_to_num(opacity, copy=False)
+    return np.clip(opacity, 0, 1, out=opacity), kinds[0] == 1
 
 
 def _whole_range(values: np.ndarray) -> np.ndarray:

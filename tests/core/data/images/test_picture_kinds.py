@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 
 from biod2c_core.data.images import load_image
+from biod2c_core.data.images.pixels import MAX_SAMPLE_BYTES
 from biod2c_core.errors import ImageError
 
 RNG = np.random.default_rng(0)
@@ -314,3 +315,29 @@ def test_jpeg_in_jpeg_and_lab_are_no_surprise() -> None:
     assert abs(int(loaded(data, frame=1)[0, 0, 0]) - 200) <= 3
     with pytest.raises(ImageError, match="colour space LAB"):
         load_image(encoded(Image.new("LAB", (4, 4)), "TIFF"))
+
+
+@pytest.mark.parametrize(("colour", "channels"), [(2, 3), (4, 2), (6, 4)])
+def test_deep_colour_of_too_many_bytes_is_refused_by_its_header(colour: int, channels: int) -> None:
+    """Its conversion takes some bytes for each byte: gigabytes at the limit of pixels."""
+    width = MAX_SAMPLE_BYTES // (2 * channels * 1000) + 1
+    data = bytearray(png(np.zeros((1, 1, channels), np.uint16), colour))
+    data[16:24] = struct.pack(">II", width, 1000)
+    data[29:33] = struct.pack(">I", zlib.crc32(data[12:29]))
+    with pytest.raises(ImageError, match="over 256 MiB of samples"):
+        load_image(bytes(data), max_pixels=10**9)
+
+
+def test_a_damaged_deep_tiff_is_one_line_and_libtiff_says_nothing(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    buffer = io.BytesIO()
+    grey = Image.fromarray(RNG.integers(0, 60_000, (64, 64)).astype(np.uint16))
+    grey.save(buffer, "TIFF", compression="tiff_adobe_deflate")
+    data = bytearray(buffer.getvalue())
+    assert loaded(bytes(data)).shape == (64, 64, 3)
+    start = Image.open(buffer).tag_v2[273][0]
+    data[start : start + 200] = b"\xff" * 200
+    with pytest.raises(ImageError, match="damaged or truncated"):
+        load_image(bytes(data))
+    assert capfd.readouterr() == ("", "")

@@ -54,8 +54,10 @@ def read_json(path: Path, most_bytes: int = MOST_BYTES) -> Any:
 
     Raises:
         OSError: It cannot be read.
-        ValueError: It is not JSON, too long, or nested too deeply.
+        ValueError: It is no ordinary file, not JSON, too long, or nested too deeply.
     """
+    if path.exists() and not path.is_file():
+        raise ValueError("it is no ordinary file")  # a pipe that nobody writes is read for ever
     return parse_json(_read(path, most_bytes))
 
 

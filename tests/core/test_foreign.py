@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 from pathlib import Path
 
@@ -84,3 +85,9 @@ def test_a_price_table_of_a_stranger_ends_in_one_line(tmp_path: Path, table: str
     with pytest.raises(InputError, match="is malformed") as caught:
         load_price("m", tmp_path / "p.yaml")
     assert len(str(caught.value).splitlines()) == 1
+
+
+def test_a_pipe_is_refused_and_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "result.json")
+    with pytest.raises(ValueError, match="no ordinary file"):
+        read_json(tmp_path / "result.json")

@@ -49,7 +49,7 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         with suppress(OSError, ValueError):
-            self.rfile.read(int(self.headers["Content-Length"]))
+            self.rfile.read(int(self.headers["Content-Length"] or 0))  # GET has none
             self.connection.sendall(self.server.reply)
             self.close_connection = True
 

@@ -217,7 +217,7 @@ class VQAModel:
         seconds: float,
     ) -> Reply:
         listed = [answer]
-        if options.n_best > 1:
+        if options.n_best > 1 and not self.answerer.rests_on(question.text):
             listed += other_answers(self.answerer, image, question.text, answer, options.n_best - 1)
         confidence, calibrated = self.confidence(answer)
         abstained = confidence < options.min_confidence

@@ -17,6 +17,7 @@ from transformers import GenerationMixin, StoppingCriteriaList
 from biod2c_core.device import resolve_device
 from biod2c_core.errors import InputError
 from biod2c_core.model.backbones.quantization import bits_from_environment, quantize_language_model
+from biod2c_core.model.beyond.attributes import Attributes, conclude, load_attributes
 from biod2c_core.model.checkpoints.folder import fingerprint, load_model, load_processor, locate
 from biod2c_core.model.familiarity import Reference, load_reference
 from biod2c_core.model.fusion import ImageEncoding
@@ -68,6 +69,7 @@ class Answerer:
         identity: A hash that tells checkpoints apart.
         folder: Where it was loaded from; None for a model that was made in memory.
         reference: What it knows of its training pictures, if anything.
+        attributes: What it answers yes or no about by an open question, if anything.
     """
 
     needs_picture = False
@@ -80,6 +82,7 @@ class Answerer:
         identity: str,
         folder: Path | None = None,
         reference: Reference | None = None,
+        attributes: Attributes | None = None,
     ) -> None:
         self.model = model
         self.processor = processor
@@ -87,6 +90,7 @@ class Answerer:
         self.identity = identity
         self.folder = folder
         self.reference = reference
+        self.attributes = attributes
 
     @classmethod
     def load(cls, checkpoint: str | Path | None = None, device: str = "auto") -> Answerer:
@@ -110,7 +114,8 @@ class Answerer:
         name = "biod2c-tiny" if checkpoint is None else str(checkpoint)
         identity = fingerprint(folder)
         reference = load_reference(folder, identity, 2 * model.fusion.queries.shape[1])
-        return cls(model, load_processor(folder), name, identity, folder, reference)
+        attributes = load_attributes(folder)
+        return cls(model, load_processor(folder), name, identity, folder, reference, attributes)
 
     def answer(
         self,
@@ -233,6 +238,58 @@ class Answerer:
         Raises:
             InputError: A question is empty, or too long for the language model.
         """
+        answers = self._generate(image, questions, max_new_tokens, watch, temperature)
+        answers = self._consistent(image, questions, answers, temperature)
+        known = self.familiarity(image)
+        pairs = zip(answers, questions, strict=True)
+        return [replace(answer, familiarity=known[row]) for answer, (row, _) in pairs]
+
+    def rests_on(self, question: str) -> list[tuple[str, str]]:
+        """The open questions that a yes/no question is answered by, each with its value for "yes"."""
+        return self.attributes.asked_in(question) if self.attributes is not None else []
+
+    def _consistent(
+        self,
+        image: ImageEncoding,
+        questions: Sequence[tuple[int, str]],
+        answers: list[Answer],
+        temperature: float,
+    ) -> list[Answer]:
+        """The answers, yes or no replaced by what open questions about the image say."""
+        resting = {
+            index: asked
+            for index, (_, question) in enumerate(questions)
+            if answers[index].text in ("yes", "no") and (asked := self.rests_on(question))
+        }
+        wanted = list(
+            dict.fromkeys(
+                (questions[i][0], text) for i, asked in resting.items() for text, _ in asked
+            )
+        )
+        if not wanted:
+            return answers
+        given = dict(
+            zip(wanted, self._generate(image, wanted, temperature=temperature), strict=True)
+        )
+        for index, asked in resting.items():
+            found = [given[questions[index][0], text] for text, _ in asked]
+            says, sure = conclude(
+                [value for _, value in asked], [(a.text, a.confidence) for a in found]
+            )
+            text = "yes" if says else "no"
+            ids = self.processor.tokenizer(text, add_special_tokens=False)["input_ids"]
+            end = answers[index].ids[-1:]
+            answers[index] = Answer(text, float(f"{sure:.4g}"), (*ids, *end))
+        return answers
+
+    def _generate(
+        self,
+        image: ImageEncoding,
+        questions: Sequence[tuple[int, str]],
+        max_new_tokens: int | None = None,
+        watch: StoppingCriteriaList | None = None,
+        temperature: float = 0.0,
+    ) -> list[Answer]:
         drawn: dict[str, Any] = {"temperature": temperature, "top_k": 0, "top_p": 1.0}
         batch = self.processor(None, [question for _, question in questions])
         length = max_new_tokens or MAX_NEW_TOKENS
@@ -250,10 +307,7 @@ class Answerer:
             stopping_criteria=watch,
             **(drawn if temperature else {}),
         )
-        answers = self._answers(result, temperature or 1.0)
-        known = self.familiarity(image)
-        pairs = zip(answers, questions, strict=True)
-        return [replace(answer, familiarity=known[row]) for answer, (row, _) in pairs]
+        return self._answers(result, temperature or 1.0)
 
     def _answers(self, result: Any, divided_by: float = 1.0) -> list[Answer]:
         """The answers of a generation whose logits were divided by a temperature."""

@@ -110,11 +110,13 @@ class Watch(StoppingCriteria):
     def __init__(self, answerer: Answerer, jobs: Sequence[Job]) -> None:
         self.tokenizer = answerer.processor.tokenizer
         self.jobs = jobs
+        # what is concluded from other questions is known at the end only
+        self.growing = [job.stream and not answerer.rests_on(job.question) for job in jobs]
 
     def __call__(self, input_ids: Tensor, scores: Any, **kwargs: Any) -> Tensor:
         """After each token: which of the rows (B,) are to end."""
-        for ids, job in zip(input_ids, self.jobs, strict=True):
-            if job.stream and not job.over:
+        for ids, job, grows in zip(input_ids, self.jobs, self.growing, strict=True):
+            if grows and not job.over:
                 text = self.tokenizer.decode(ids, skip_special_tokens=True).strip()
                 if text.startswith(job.sent) and not text.endswith("\N{REPLACEMENT CHARACTER}"):
                     send_rest(job, text)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import torch
 
 from biod2c_core.atomic import atomic_folder, atomic_open
 from biod2c_core.errors import ConfigError
+from biod2c_core.model.beyond import attributes
 from biod2c_core.model.checkpoints.card import CardFacts, model_card
 from biod2c_core.model.checkpoints.folder import load_model, load_processor, locate, save_checkpoint
 
@@ -44,6 +46,8 @@ def export(
         model.merge_lora()  # in float32: rounding comes last
         model.to(DTYPES[dtype])  # type: ignore[arg-type]  # transformers' wrapper hides the type
         save_checkpoint(partial, model, processor)
+        if (source / attributes.FILE).exists():
+            shutil.copy(source / attributes.FILE, partial)
         with atomic_open(partial / "README.md") as file:
             file.write(model_card(partial, output.name, facts, trained_as=source))
     return output

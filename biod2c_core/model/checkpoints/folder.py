@@ -13,6 +13,7 @@ from transformers.utils import logging as transformers_logging
 from biod2c_core.contents import file_checksum
 from biod2c_core.errors import BioD2CError, CheckpointError, ConfigError
 from biod2c_core.foreign import read_json
+from biod2c_core.model.beyond import attributes
 from biod2c_core.model.checkpoints.downloads import download, is_hub_name
 from biod2c_core.model.checkpoints.limits import check_folder, check_weights, weight_files
 from biod2c_core.model.checkpoints.pretrained import NO_CODE, loading
@@ -75,12 +76,14 @@ def _download(name: str) -> Path:
 
 
 def fingerprint(folder: Path) -> str:
-    """A short hash that tells checkpoints apart: all bytes of configuration and weights.
+    """A short hash that tells checkpoints apart: all bytes of configuration, attributes and weights.
 
     Returns:
         16 hexadecimal digits.
     """
     digest = hashlib.sha256((folder / "config.json").read_bytes())
+    if (folder / attributes.FILE).exists():
+        digest.update(f"{attributes.FILE} {file_checksum(folder / attributes.FILE)}".encode())
     for path in weight_files(folder):
         digest.update(f"{path.name} {file_checksum(path)}".encode())
     return digest.hexdigest()[:16]

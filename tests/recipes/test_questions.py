@@ -7,11 +7,16 @@ from collections import Counter, defaultdict
 from pathlib import Path
 
 import numpy as np
+import pictures
 import pytest
 from pictures import FOLDERS, NO_ARROWS, NOT_MEDICAL, Picture, facts_of, part_of, read_pictures
 from PIL import Image
 from questions import NAMED, OPEN, WORDINGS, YES_NO, phrases_about, questions_about, sentence_about
 from trunk import CELLS, OBJECTS, SIDE, STORED, batches, view
+
+from biod2c_core.model.beyond.attributes import load_attributes
+
+WORLD = Path(pictures.__file__).parent
 
 KINDS = {
     "CT": ("CT", "abdomen", "axial"),
@@ -226,3 +231,19 @@ def test_whoever_is_trained_on_is_credited() -> None:
     for source, rule in FOLDERS.items():
         trained = rule.get("part", "train") == "train"
         assert ("credit" in rule) == trained, source
+
+
+def test_yes_or_no_comes_down_to_an_open_question_of_training() -> None:
+    """`attributes.json` knows the values and the names that training asks with."""
+    attributes = load_attributes(WORLD)
+    assert attributes is not None
+    tasks = [
+        task for each in attributes.all for task in OPEN if each.question in WORDINGS[task]["asked"]
+    ]
+    assert tasks == ["modality", "organ"]
+    for attribute in attributes.all:
+        for value in set(attribute.values.values()):
+            for name in NAMED.get(value, [value]):
+                if name not in ("a photograph", "a drawing"):  # not medical, but each another thing
+                    meant = attributes.asked_in(f"Is this {name}?")
+                    assert meant == [(attribute.question, value)]

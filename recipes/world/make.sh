@@ -46,4 +46,17 @@ train 1 "$out/$variant-stage1" --data "$(of stage1)" \
   "$(of vqa_rad)=12" "$(of reworded)" -o "$(of stage2)"
 train 2 "$out/$variant-stage2" --data "$(of stage2)" --model "$out/$variant-stage1/model"
 
-[ -d "$out/$variant-model" ] || biod2c export "$out/$variant-model" --model "$out/$variant-stage2/model" --dtype float16
+# 6. Finish: the same, and VQA-RAD's questions, which few pictures answer, still more often.
+[ -f "$out/data/${variant}_finish.jsonl" ] || biod2c data mix "$(of vqa_rad)=10" "$(of reworded)=0.4" \
+  "$(of findings)=2" "$(of kinds)=0.2" "$(of things)=0.2" -o "$(of finish)"
+train 2 "$out/$variant-finish" --data "$(of finish)" --model "$out/$variant-stage2/model" \
+  --set stage2.learning_rate=7e-4
+
+# 7. The folder: LoRA folded in, the questions that yes and no rest on, confidence and familiarity.
+if [ ! -f "$out/$variant-model/calibration.json" ]; then
+  [ -d "$out/$variant-model" ] ||
+    biod2c export "$out/$variant-model" --model "$out/$variant-finish/model" --dtype float16
+  cp "$here/attributes.json" "$out/$variant-model/"
+  biod2c calibrate "$out/data/development_own.jsonl" --new-sources "$out/data/development_new.jsonl" \
+    --train "$(of kinds)" --train "$(of vqa_rad)" --model "$out/$variant-model"
+fi

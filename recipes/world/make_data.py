@@ -12,6 +12,8 @@ V_things.jsonl      questions about counts, places and sizes of boxed things, an
 V_vqa_rad.jsonl     VQA-RAD's own train questions
 V_reworded.jsonl    the same in other words
 development.jsonl   questions in kept wordings about sources left out; looked at for every choice
+development_own     of these, those about other pictures of the sources of training
+development_new     of these, those about sources that training does not have
 final.jsonl         the same about other sources, scored once
 vqa_rad_test.jsonl  VQA-RAD's official test questions
 =================== ==============================================================================
@@ -287,6 +289,9 @@ def build(root: Path, out: Path, seed: int, limit: int = 0) -> dict[str, list[Re
         own = [p for p in pictures if p.part == part]
         asked = whole_records(questions_about(own, seed, kept=True), part, seed)
         files[part] = asked + thing_records(own, out, part, seed)[0]
+    trained = {p.source for p in pictures if p.part == "train"}
+    for name, is_known in (("development_own", True), ("development_new", False)):
+        files[name] = [r for r in files["development"] if (r.source in trained) == is_known]
     own = [p for p in pictures if p.part == "train"]
     whole = whole_records(questions_about([*own, *scans], seed), "train", seed)
     things, captions = thing_records([*own, *scans], out, "train", seed)

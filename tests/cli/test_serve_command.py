@@ -12,6 +12,7 @@ import urllib.request
 from pathlib import Path
 
 import pytest
+from doc_blocks import REPOSITORY, commands
 from typer.testing import CliRunner
 
 from biod2c_cli.app import app
@@ -24,10 +25,14 @@ def test_it_serves_until_told_to_stop(checkpoint: Path) -> None:
         [*line, "--device", "cpu"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
     assert process.stderr is not None
+    (shown,) = commands(REPOSITORY / "docs" / "commands" / "serve.md")
+    assert shown.text == "biod2c serve --port 8000"
+    assert shown.said is not None
     try:
-        assert "no medical device" in process.stderr.readline()
-        url = re.search(r"http://127\.0\.0\.1:\d+/", process.stderr.readline())
+        said = process.stderr.readline() + process.stderr.readline()
+        url = re.search(r"http://127\.0\.0\.1:\d+/", said)
         assert url is not None
+        assert said == shown.said.replace("http://127.0.0.1:8000/", url[0])
         with urllib.request.urlopen(f"{url[0]}health", timeout=120) as reply:
             assert json.load(reply)["status"] == "ok"
     finally:

@@ -1,17 +1,13 @@
-"""The sample records are whole, made by the script beside them, and train as the quick start says."""
+"""The sample records are whole, and made by the script beside them."""
 
 from __future__ import annotations
 
-import re
-import shlex
 import sys
 from pathlib import Path
 
 import pytest
-from typer.testing import CliRunner
 
 import biod2c
-from biod2c_cli.app import app
 from biod2c_core.model.checkpoints.folder import EMBEDDED, locate
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -47,30 +43,3 @@ def test_the_embedded_model_goes_by_its_name(
     (tmp_path / "biod2c-tiny").mkdir()  # a folder of that name is meant first
     with pytest.raises(biod2c.BioD2CError, match="has no config"):
         locate("biod2c-tiny")
-
-
-@pytest.mark.slow
-def test_the_quick_start_runs_as_printed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "examples").symlink_to(REPOSITORY / "examples")
-    monkeypatch.chdir(tmp_path)
-    page = (REPOSITORY / "docs" / "quick-start.md").read_text("utf-8")
-    blocks = re.findall(r"```bash\n(.*?)```", page, re.DOTALL)
-    lines = [line for block in blocks for line in block.splitlines()]
-    assert len(lines) == 8
-    said = {}
-    for line in lines:
-        words = [
-            str(path)
-            for word in shlex.split(line)[1:]
-            for path in (sorted(Path().glob(word)) if "*" in word else [word])
-        ]
-        result = CliRunner().invoke(app, words)
-        assert result.exit_code == 0, f"{line}: {result.stderr}"
-        said[line] = result.stdout
-    assert (
-        said[
-            'biod2c ask examples/head_ct.jpg "What imaging modality is this?" '
-            "--model runs/stage2/model"
-        ]
-        == "ct\n"
-    )

@@ -93,6 +93,7 @@ class BioD2CProcessor(ProcessorMixin):
         self.max_question_tokens = max_question_tokens
         self.fusion_reads = fusion_reads
         super().__init__(tokenizer, **{**kwargs, "chat_template": CHAT_TEMPLATE})
+        self._begin = self._find_begin()
         self.end_token_id = self._find_end_token() if end_token_id is None else end_token_id
 
     def __call__(
@@ -203,7 +204,24 @@ class BioD2CProcessor(ProcessorMixin):
         text = " ".join(question.split())
         if self.prompt == CHAT:
             return self._chat_ids([{"role": "user", "content": text}], add_generation_prompt=True)
-        return self._ids(self.prompt.replace(QUESTION, text))
+        return self._with_begin(self.prompt.replace(QUESTION, text))
+
+    def begin_ids(self) -> list[int]:
+        """The begin token, or tokens, that every prompt starts with; empty where there is none."""
+        prompt, bos = self.prompt_ids("?"), self.tokenizer.bos_token_id
+        candidates = (self._begin, [] if bos is None else [bos])
+        return next((ids for ids in candidates if ids and prompt[: len(ids)] == ids), [])
+
+    def _with_begin(self, text: str) -> list[int]:
+        """Token ids of a text that goes on: behind the tokenizer's begin token, without its end."""
+        return self._begin + self._ids(text, add_special_tokens=False)
+
+    def _find_begin(self) -> list[int]:
+        """What the tokenizer puts in front of a text."""
+        marked, plain = self._ids("?"), self._ids("?", add_special_tokens=False)
+        starts = range(len(marked) - len(plain) + 1)
+        at = next((start for start in starts if marked[start : start + len(plain)] == plain), 0)
+        return marked[:at]
 
     def _ids(self, text: str, **options: Any) -> list[int]:
         """Token ids of a text.
@@ -253,7 +271,7 @@ class BioD2CProcessor(ProcessorMixin):
             both = prompt + self._ids(answer, add_special_tokens=False)
         else:
             text = self.prompt.replace(QUESTION, " ".join(question.split()))
-            both = self._ids(f"{text} {answer}")
+            both = self._with_begin(f"{text} {answer}")
         if both[: len(prompt)] != prompt:  # a merge across the border; keep the prompt as it is
             both = prompt + self._ids(f" {answer}", add_special_tokens=False)
         if both[-1] != self.end_token_id:

@@ -52,6 +52,7 @@ class BioD2CConfig(PretrainedConfig):
             text_config = {"model_type": "llama"}
         if isinstance(text_config, dict):
             text_config = AutoConfig.for_model(**text_config)
+        without_dropout(text_config)
         text_config.name_or_path = ""  # a folder of the machine it was made on; nobody reads it
         self.text_config = text_config
         self.lora = lora
@@ -73,6 +74,21 @@ class BioD2CConfig(PretrainedConfig):
     def padding_id(self) -> int:
         """The language model's padding id; 0 where it has none."""
         return self.text_config.pad_token_id or 0
+
+
+def without_dropout(text_config: Any) -> None:
+    """Set all random noise of a language model in training to zero, in place.
+
+    Its own weights are frozen, so nothing in it could learn from noise; adapters bring their own dropout.
+
+    Args:
+        text_config: Its configuration, before the model is built: layers keep what they read there.
+    """
+    for name, value in list(vars(text_config).items()):
+        if isinstance(value, PretrainedConfig):
+            without_dropout(value)
+        elif ("drop" in name or "jitter" in name) and isinstance(value, float):
+            setattr(text_config, name, 0.0)
 
 
 def _split(given: dict[str, Any]) -> tuple[ModelSettings, dict[str, Any]]:

@@ -17,6 +17,7 @@ from biod2c_core.model.checkpoints.pretrained import (
     pretrained_language_model,
     pretrained_tokenizer,
 )
+from biod2c_core.model.configuration import without_dropout
 
 
 def load_language_model(name: str, dtype: torch.dtype = torch.float32) -> tuple[Any, Any]:
@@ -43,6 +44,7 @@ def load_language_model(name: str, dtype: torch.dtype = torch.float32) -> tuple[
                 f"{name} is an encoder-decoder model ({config.model_type})",
                 "BioD2C needs a causal (decoder-only) language model.",
             )
+        without_dropout(config)
         tokenizer = pretrained_tokenizer(place, **options)
         model = pretrained_language_model(place, config, dtype, **options)
     return tokenizer, _unpacked(model) if "gguf_file" in options else model

@@ -25,6 +25,7 @@ from transformers.modeling_outputs import ModelOutput
 
 from biod2c_core.errors import ConfigError, InputError
 from biod2c_core.model import losses
+from biod2c_core.model.backbones.language_model import check_language_model
 from biod2c_core.model.beyond.answer_words import ANS, AnswerVote, answer_word_log_p
 from biod2c_core.model.beyond.assemble import build_fusion
 from biod2c_core.model.beyond.attention_guidance import ATT
@@ -87,11 +88,7 @@ class BioD2CForConditionalGeneration(PreTrainedModel, GenerationMixin):
     def __init__(self, config: BioD2CConfig, language_model: Any = None) -> None:
         super().__init__(config)
         self.vision = VisionTower(**config.vision)
-        if getattr(config.text_config, "is_encoder_decoder", False):
-            raise ConfigError(
-                f"{config.text_config.model_type!r} is an encoder-decoder model",
-                "BioD2C needs a causal (decoder-only) language model.",
-            )
+        check_language_model(config.text_config, "the language model")
         self.language_model = language_model or AutoModelForCausalLM.from_config(config.text_config)
         embedding = self.language_model.get_input_embeddings()
         self.fusion = build_fusion(config, grid_shape(self.vision), embedding.embedding_dim)

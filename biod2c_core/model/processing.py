@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from datetime import date
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -22,6 +23,7 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 IGNORED = -100  # the label of a position that does not count
 QUESTION = "{question}"
 _LONGEST_PROMPT = 10_000  # characters
+PROMPT_DATE = "2024-07-26"  # what Llama 3's template says where it is told none
 CHAT = "chat"  # the prompt that stands for the tokenizer's own template
 _MARK = "\u241f"  # an answer that no template holds
 # Of a conversation, as what __call__ takes: the last question, which is answered from the image alone.
@@ -56,10 +58,12 @@ class BioD2CProcessor(ProcessorMixin):
             as the authors' published weights.
         end_token_id: The token after an answer; by default what the chat template puts there, or
             the tokenizer's end token.
+        prompt_date: The date that a chat template is told, YYYY-MM-DD: the prompt stays what it was in
+            training, whatever the day.
 
     Raises:
         ConfigError: The tokenizer has no end token (or no chat template), the prompt has no place for
-            the question, or a number makes no sense.
+            the question, or a number or the date makes no sense.
         CheckpointError: The tokenizer or its chat template fails.
     """
 
@@ -76,6 +80,7 @@ class BioD2CProcessor(ProcessorMixin):
         max_question_tokens: int = 32,
         fusion_reads: Literal["question", "prompt"] = "question",
         end_token_id: int | None = None,
+        prompt_date: str = PROMPT_DATE,
         **kwargs: Any,
     ) -> None:
         if tokenizer.eos_token_id is None:
@@ -86,12 +91,14 @@ class BioD2CProcessor(ProcessorMixin):
             tokenizer.pad_token = tokenizer.eos_token
         _check_prompt(prompt, tokenizer)
         _check_numbers(image_size, image_mean, image_std, max_question_tokens)
+        _check_date(prompt_date)
         self.image_size = image_size
         self.image_mean = list(image_mean)
         self.image_std = list(image_std)
         self.prompt = prompt
         self.max_question_tokens = max_question_tokens
         self.fusion_reads = fusion_reads
+        self.prompt_date = prompt_date
         super().__init__(tokenizer, **{**kwargs, "chat_template": CHAT_TEMPLATE})
         self._begin = self._find_begin()
         self.end_token_id = self._find_end_token() if end_token_id is None else end_token_id
@@ -242,7 +249,7 @@ class BioD2CProcessor(ProcessorMixin):
 
     def _chat_ids(self, messages: list[dict[str, str]], **options: Any) -> list[int]:
         """Token ids of a conversation in the tokenizer's own format."""
-        text = apply_chat_template(self.tokenizer, messages, **options)
+        text = apply_chat_template(self.tokenizer, messages, self.prompt_date, **options)
         return self._ids(text, add_special_tokens=False)
 
     def _find_end_token(self) -> int:
@@ -251,7 +258,7 @@ class BioD2CProcessor(ProcessorMixin):
         if self.prompt != CHAT:
             return end
         turns = [{"role": "user", "content": "?"}, {"role": "assistant", "content": _MARK}]
-        tail = apply_chat_template(self.tokenizer, turns).rpartition(_MARK)[2]
+        tail = apply_chat_template(self.tokenizer, turns, self.prompt_date).rpartition(_MARK)[2]
         ids = self._ids(tail, add_special_tokens=False)
         special = {*self.tokenizer.all_special_ids, *self.tokenizer.added_tokens_decoder}
         return next((each for each in ids if each in special), end)
@@ -376,6 +383,15 @@ def _check_numbers(
             f"the image mean is {mean!r} and its deviation {std!r}",
             "Expected three numbers each, the deviations above 0.",
         )
+
+
+def _check_date(day: Any) -> None:
+    try:
+        date.fromisoformat(day)
+    except (TypeError, ValueError):
+        raise ConfigError(
+            f"the prompt's date is {day!r}", f"Expected YYYY-MM-DD, such as {PROMPT_DATE}."
+        ) from None
 
 
 AutoProcessor.register(BioD2CConfig, BioD2CProcessor)

@@ -310,6 +310,13 @@ def test_question_longer_than_the_visual_tokens_is_cut(
     long = model.encode(ids, torch.ones_like(ids), image)
     cut = ids[:, : tiny_models.VISUAL_TOKENS]
     assert torch.equal(long.tokens, model.encode(cut, torch.ones_like(cut), image).tokens)
+    losses = []
+    for texts in (ids, cut):  # a queue text goes as far as the question
+        read = {"question_ids": texts.expand(4, -1), "queue_ids": texts.expand(4, 2, -1).clone()}
+        read["queue_ids"][:, 1] += 9
+        masks = {n.replace("ids", "mask"): torch.ones_like(each) for n, each in read.items()}
+        losses.append(model(**{**batch, **read, **masks}).losses["sem"])
+    assert torch.equal(*losses)
 
 
 @pytest.mark.parametrize(

@@ -150,6 +150,7 @@ LORA = {"r": 2, "lora_alpha": 4, "target_modules": ["q_proj"]}
         ("processor_config.json", top(prompt="{question.__class__}"), "no other braces"),
         ("processor_config.json", top(prompt="{question}" * 10_000), "at most 10,000"),
         ("processor_config.json", top(max_question_tokens=10**9), "question tokens"),
+        ("processor_config.json", top(prompt_date="{{ 7 }}"), "Expected YYYY-MM-DD"),
         ("processor_config.json", top(audio_tokenizer={}), "audio tokenizer"),
     ],
 )

@@ -10,7 +10,6 @@ import tiny_models
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from tokenizers.processors import TemplateProcessing
 from torch import Tensor
 
 from biod2c_core.errors import ConfigError
@@ -92,14 +91,7 @@ def test_rows_of_a_batch_are_those_of_each_alone(
 @pytest.fixture(scope="module")
 def begun(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A language model whose tokenizer puts a begin token in front."""
-    folder = tiny_models.save_language_model(tmp_path_factory.mktemp("begun"))
-    tokenizer = tiny_models.make_tokenizer()
-    inner = type(tokenizer.backend_tokenizer).from_str(tokenizer.backend_tokenizer.to_str())
-    inner.post_processor = TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 1)])
-    type(tokenizer)(
-        tokenizer_object=inner, pad_token="<pad>", bos_token="<s>", eos_token="</s>"
-    ).save_pretrained(folder)
-    return folder
+    return tiny_models.save_language_model(tmp_path_factory.mktemp("begun"), template="<s> $A")
 
 
 def test_the_begin_token_comes_before_the_image(begun: Path, tmp_path: Path) -> None:

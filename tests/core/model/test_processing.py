@@ -11,7 +11,6 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
-from tokenizers.processors import TemplateProcessing
 from transformers import PreTrainedTokenizerFast
 
 from biod2c_core.errors import ConfigError, InputError
@@ -26,17 +25,7 @@ def make_processor(**options: Any) -> BioD2CProcessor:
 
 
 def with_special_tokens(template: str) -> BioD2CProcessor:
-    """A tokenizer that puts tokens around a text: in front as Llama's does, behind with add_eos_token."""
-    inner = type(tiny_models.make_tokenizer().backend_tokenizer).from_str(
-        tiny_models.make_tokenizer().backend_tokenizer.to_str()
-    )
-    inner.post_processor = TemplateProcessing(
-        single=template, special_tokens=[("<s>", 1), ("</s>", 2)]
-    )
-    tokenizer = PreTrainedTokenizerFast(
-        tokenizer_object=inner, pad_token="<pad>", bos_token="<s>", eos_token="</s>"
-    )
-    return BioD2CProcessor(tokenizer, image_size=32)
+    return BioD2CProcessor(tiny_models.tokenizer_with(template), image_size=32)
 
 
 def with_start_token() -> BioD2CProcessor:

@@ -13,8 +13,10 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from biod2c_core.errors import ConfigError
+from biod2c_core.inference.forced_decoding import score_answer
 from biod2c_core.model.checkpoints.folder import load_model, load_processor, save_checkpoint
 from biod2c_core.model.configuration import BioD2CConfig
+from biod2c_core.model.generation import Answerer
 from biod2c_core.model.language_input import (
     LanguageInput,
     before_next,
@@ -132,3 +134,20 @@ def test_a_checkpoint_that_was_trained_otherwise_stays_so(checkpoint: Path) -> N
 def test_begin_tokens_are_a_number(value: Any) -> None:
     with pytest.raises(ConfigError, match=f"begin_tokens is {value!r}"):
         BioD2CConfig(begin_tokens=value)
+
+
+def test_attention_to_the_image_is_read_behind_the_begin_token(begun: Path) -> None:
+    answerer = Answerer(*tiny_models.build(begun), "begun", "none")
+    image = answerer.encode([tiny_models.make_image(0)])
+    (answer,) = answerer.answer_encoded(image, [(0, tiny_models.QUESTIONS[0])], max_new_tokens=3)
+    with torch.no_grad():
+        scores = score_answer(answerer, image, tiny_models.QUESTIONS[0], answer.ids, attention=True)
+    assert float(scores.log_p.sum().exp()) == pytest.approx(answer.confidence, rel=1e-3)
+    whole: list[Tensor] = []
+    for layer in answerer.model.language_model.model.layers:
+        layer.self_attn.register_forward_hook(lambda _, inputs, output: whole.append(output[1]))
+    with torch.no_grad():
+        score_answer(answerer, image, tiny_models.QUESTIONS[0], answer.ids, attention=True)
+    for seen, weights in zip(scores.attention, whole, strict=True):
+        behind = weights[0, :, -len(answer.ids) - 1 : -1, 1 : 1 + tiny_models.VISUAL_TOKENS]
+        torch.testing.assert_close(seen, behind)

@@ -86,7 +86,8 @@ def test_architecture(name: str, data: Path, tmp_path: Path) -> None:
     assert sorted(model.config.lora["target_modules"]) == sorted(targets.split(", "))
     assert model.config.begin_tokens == int(template != "$A")
     batch = tiny_models.make_batch(processor, data.parent)
-    given = model.embed_prompt(torch.zeros(4, 8, 32), batch["input_ids"], batch["attention_mask"])
+    tokens = torch.zeros(4, 8, model.get_input_embeddings().embedding_dim)
+    given = model.embed_prompt(tokens, batch["input_ids"], batch["attention_mask"])
     language_model = model.language_model.train()
     for module in language_model.modules():  # the adapters' own dropout stays in training
         if "lora_dropout" in dict(module.named_children()):
@@ -107,6 +108,9 @@ def test_architecture(name: str, data: Path, tmp_path: Path) -> None:
     )
     images = [tiny_models.make_image(0), tiny_models.make_image(1)]
     questions = ["is it?", " ".join(tiny_models.QUESTIONS)]
+    assert (
+        len(answerer.answer_blind(questions)) == 2
+    )  # also where embeddings are narrower, as OPT's
     together = answerer.answer(images, questions, max_new_tokens=6)
     for image, question, one in zip(images, questions, together, strict=True):
         (alone,) = answerer.answer([image], [question], max_new_tokens=6)

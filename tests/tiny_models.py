@@ -12,6 +12,7 @@ import pytest
 import torch
 from PIL import Image
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from tokenizers.processors import TemplateProcessing
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
@@ -63,6 +64,18 @@ def make_tokenizer() -> PreTrainedTokenizerFast:
     )
 
 
+def tokenizer_with(template: str) -> PreTrainedTokenizerFast:
+    """The same with tokens around a text: ``<s> $A``, as Llama's, and others behind with add_eos_token."""
+    plain = make_tokenizer().backend_tokenizer
+    copy = type(plain).from_str(plain.to_str())
+    copy.post_processor = TemplateProcessing(
+        single=template, special_tokens=[("<s>", 1), ("</s>", 2)]
+    )
+    return PreTrainedTokenizerFast(
+        tokenizer_object=copy, pad_token="<pad>", bos_token="<s>", eos_token="</s>"
+    )
+
+
 def text_config(kind: str = "llama", **changes: Any) -> Any:
     """A language model of width 32 and two layers."""
     ids = {"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2}
@@ -83,19 +96,22 @@ def text_config(kind: str = "llama", **changes: Any) -> Any:
         return OPTConfig(**{**shared, **llama, **sizes, **changes})
     if kind == "gpt_neox":
         return AutoConfig.for_model(kind, **{**shared, **llama, **changes})
-    if kind in ("gemma", "mistral"):
-        sizes = {"num_key_value_heads": 2, "head_dim": 8}
-        return AutoConfig.for_model(kind, **{**shared, **llama, **sizes, **changes})
     if kind == "qwen2":
         return Qwen2Config(**{**shared, **llama, "num_key_value_heads": 2, **changes})
-    return LlamaConfig(**{**shared, **llama, "num_key_value_heads": 2, **changes})
+    if kind == "llama":
+        return LlamaConfig(**{**shared, **llama, "num_key_value_heads": 2, **changes})
+    sizes = {"num_key_value_heads": 2, "head_dim": 8}
+    return AutoConfig.for_model(kind, **{**shared, **llama, **sizes, **changes})
 
 
-def save_language_model(folder: Path, kind: str = "llama", seed: int = 0, **changes: Any) -> Path:
+def save_language_model(
+    folder: Path, kind: str = "llama", seed: int = 0, template: str = "$A", **changes: Any
+) -> Path:
     """Write a random language model and its tokenizer as transformers does."""
     torch.manual_seed(seed)
     AutoModelForCausalLM.from_config(text_config(kind, **changes)).save_pretrained(folder)
-    make_tokenizer().save_pretrained(folder)
+    tokenizer = make_tokenizer() if template == "$A" else tokenizer_with(template)
+    tokenizer.save_pretrained(folder)
     return folder
 
 

@@ -68,9 +68,11 @@ def score_answer(
     if vote is not None:
         logits = torch.stack([vote(answer[:, :a], logits[:, a]) for a in range(len(ids))], 1)
     log_p = logits[0].log_softmax(-1).gather(-1, answer[0, :, None])[:, 0]
-    count = visual.tokens.shape[1]
+    seen = given.places[0, : visual.tokens.shape[1]]
     layers = result.attentions or ()
-    return AnswerScores(log_p, tuple(weights[0, :, places, :count].detach() for weights in layers))
+    return AnswerScores(
+        log_p, tuple(weights[0, :, places][..., seen].detach() for weights in layers)
+    )
 
 
 @contextmanager

@@ -68,6 +68,7 @@ def build_model(
         prompt=settings.prompt,
         max_question_tokens=settings.num_visual_tokens,
     )
+    config.begin_tokens = len(processor.begin_ids())
     _agree_on_special_tokens(model, processor)
     return model, processor
 

@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 from transformers import AutoConfig, PretrainedConfig
 
 from biod2c_core.config import ModelSettings, build, names_of, settings_of, switches
+from biod2c_core.errors import ConfigError
 
 
 class BioD2CConfig(PretrainedConfig):
@@ -22,10 +23,12 @@ class BioD2CConfig(PretrainedConfig):
             image_size, normalize.
         text_config: Configuration of the language model (an object, or a dict with ``model_type``).
         lora: Arguments of ``peft.LoraConfig`` for the language model, or None.
+        begin_tokens: First tokens of a prompt that stand in front of the visual tokens: the begin token
+            of a language model that was trained to meet it first.
         **kwargs: Switches, by their names or former names; the rest is for ``PretrainedConfig``.
 
     Raises:
-        ConfigError: A switch has a value that it cannot have.
+        ConfigError: A switch has a value that it cannot have, or ``begin_tokens`` is not a number of tokens.
     """
 
     model_type = "biod2c"
@@ -36,6 +39,7 @@ class BioD2CConfig(PretrainedConfig):
         vision: dict[str, Any] | None = None,
         text_config: PretrainedConfig | dict[str, Any] | None = None,
         lora: dict[str, Any] | None = None,
+        begin_tokens: int = 0,
         **kwargs: Any,
     ) -> None:
         self.vision = vision or {
@@ -48,9 +52,15 @@ class BioD2CConfig(PretrainedConfig):
             text_config = {"model_type": "llama"}
         if isinstance(text_config, dict):
             text_config = AutoConfig.for_model(**text_config)
+        without_dropout(text_config)
         text_config.name_or_path = ""  # a folder of the machine it was made on; nobody reads it
         self.text_config = text_config
         self.lora = lora
+        if type(begin_tokens) is not int or begin_tokens < 0:
+            raise ConfigError(
+                f"begin_tokens is {begin_tokens!r}", "Expected a whole number, 0 or more."
+            )
+        self.begin_tokens = begin_tokens
         settings, kwargs = _split(kwargs)
         for name in switches():
             setattr(self, name, getattr(settings, name))
@@ -64,6 +74,21 @@ class BioD2CConfig(PretrainedConfig):
     def padding_id(self) -> int:
         """The language model's padding id; 0 where it has none."""
         return self.text_config.pad_token_id or 0
+
+
+def without_dropout(text_config: Any) -> None:
+    """Set all random noise of a language model in training to zero, in place.
+
+    Its own weights are frozen, so nothing in it could learn from noise; adapters bring their own dropout.
+
+    Args:
+        text_config: Its configuration, before the model is built: layers keep what they read there.
+    """
+    for name, value in list(vars(text_config).items()):
+        if isinstance(value, PretrainedConfig):
+            without_dropout(value)
+        elif ("drop" in name or "jitter" in name) and isinstance(value, float):
+            setattr(text_config, name, 0.0)
 
 
 def _split(given: dict[str, Any]) -> tuple[ModelSettings, dict[str, Any]]:

@@ -25,6 +25,7 @@ from transformers.modeling_outputs import ModelOutput
 
 from biod2c_core.errors import ConfigError, InputError
 from biod2c_core.model import losses
+from biod2c_core.model.backbones.language_model import check_language_model
 from biod2c_core.model.beyond.answer_words import ANS, AnswerVote, answer_word_log_p
 from biod2c_core.model.beyond.assemble import build_fusion
 from biod2c_core.model.beyond.attention_guidance import ATT
@@ -33,7 +34,7 @@ from biod2c_core.model.fusion import ImageEncoding, VisualTokens
 from biod2c_core.model.language_input import (
     LanguageInput,
     in_front_of_answers,
-    logits_only_at,
+    next_token_logits,
     pack,
     put_in_front,
 )
@@ -51,8 +52,8 @@ class BioD2COutput(ModelOutput):
     Attributes:
         loss: L_total, Eq. (5), if labels were given.
         losses: Its terms by name (``nll``, ``sem`` ...), see :mod:`biod2c_core.model.losses`.
-        logits: (B, P, vocabulary), at the text positions; None in training mode with labels, where
-            only those in front of answer tokens are computed.
+        logits: (B, P, vocabulary), of what follows each text token; None in training mode with labels,
+            where only those of answer tokens are computed.
         past_key_values: The language model's cache.
         attention: Cross-attention of the fusion decoder, (B, layers, heads, T, M), if asked for.
     """
@@ -87,11 +88,7 @@ class BioD2CForConditionalGeneration(PreTrainedModel, GenerationMixin):
     def __init__(self, config: BioD2CConfig, language_model: Any = None) -> None:
         super().__init__(config)
         self.vision = VisionTower(**config.vision)
-        if getattr(config.text_config, "is_encoder_decoder", False):
-            raise ConfigError(
-                f"{config.text_config.model_type!r} is an encoder-decoder model",
-                "BioD2C needs a causal (decoder-only) language model.",
-            )
+        check_language_model(config.text_config, "the language model")
         self.language_model = language_model or AutoModelForCausalLM.from_config(config.text_config)
         embedding = self.language_model.get_input_embeddings()
         self.fusion = build_fusion(config, grid_shape(self.vision), embedding.embedding_dim)
@@ -224,8 +221,9 @@ class BioD2CForConditionalGeneration(PreTrainedModel, GenerationMixin):
     def embed_prompt(
         self, tokens: Tensor, input_ids: Tensor, attention_mask: Tensor
     ) -> LanguageInput:
-        """The visual tokens (B, V, d) in front of the embedded text, (B, P)."""
-        return put_in_front(tokens, self.get_input_embeddings()(input_ids), attention_mask)
+        """The visual tokens (B, V, d) in front of the embedded text, (B, P), its begin token before them."""
+        text = self.get_input_embeddings()(input_ids)
+        return put_in_front(tokens, text, attention_mask, self.config.begin_tokens)
 
     def forward(
         self,
@@ -263,8 +261,7 @@ class BioD2CForConditionalGeneration(PreTrainedModel, GenerationMixin):
             loss_counts: Of :func:`biod2c_core.model.losses.average`; by default of this batch.
             inputs_embeds: Everything already embedded (decoding steps of ``generate``).
             position_ids: Of ``inputs_embeds`` or ``input_ids`` (decoding steps of ``generate``, which
-                counts real tokens only because this argument is named: padding lies between image and
-                text and must not move them apart).
+                counts real tokens only because this argument is named).
             return_attention: Return the fusion decoder's cross-attention.
             **kwargs: For the language model (cache ...).
 
@@ -329,23 +326,16 @@ class BioD2CForConditionalGeneration(PreTrainedModel, GenerationMixin):
         In training, only the logits in front of answer tokens are computed, packed if asked for.
 
         Returns:
-            All logits at the text positions, (B, P, vocabulary), or None in training; and those in
-            front of answer tokens, (n, vocabulary); none without labels.
+            Logits of what follows each text token, (B, P, vocabulary), or None in training; and those of
+            the answer tokens, (n, vocabulary); none without labels.
         """
         given = self.embed_prompt(tokens, input_ids, attention_mask)
         if labels is not None and self.training:
-            given = given._replace(answered=in_front_of_answers(labels, tokens.shape[1]))
+            given = given._replace(answered=in_front_of_answers(given, labels))
             given = pack(given) if self.packing else given
-        with logits_only_at(self.get_output_embeddings(), given.answered):
-            result = self.language_model(
-                inputs_embeds=given.embeddings,
-                attention_mask=given.mask,
-                position_ids=given.positions,
-                use_cache=False,
-            )
+        logits = next_token_logits(self.language_model, given, input_ids.shape[1])
         if given.answered is not None:
-            return None, result.logits[0]
-        logits = result.logits[:, tokens.shape[1] :]
+            return None, logits[0]
         if labels is None:
             return logits, logits[0, :0]
         return logits, logits[:, :-1][labels[:, 1:] != -100]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from datetime import date
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -22,6 +23,7 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 IGNORED = -100  # the label of a position that does not count
 QUESTION = "{question}"
 _LONGEST_PROMPT = 10_000  # characters
+PROMPT_DATE = "2024-07-26"  # what Llama 3's template says where it is told none
 CHAT = "chat"  # the prompt that stands for the tokenizer's own template
 _MARK = "\u241f"  # an answer that no template holds
 # Of a conversation, as what __call__ takes: the last question, which is answered from the image alone.
@@ -56,10 +58,12 @@ class BioD2CProcessor(ProcessorMixin):
             as the authors' published weights.
         end_token_id: The token after an answer; by default what the chat template puts there, or
             the tokenizer's end token.
+        prompt_date: The date that a chat template is told, YYYY-MM-DD: the prompt stays what it was in
+            training, whatever the day.
 
     Raises:
         ConfigError: The tokenizer has no end token (or no chat template), the prompt has no place for
-            the question, or a number makes no sense.
+            the question, or a number or the date makes no sense.
         CheckpointError: The tokenizer or its chat template fails.
     """
 
@@ -76,6 +80,7 @@ class BioD2CProcessor(ProcessorMixin):
         max_question_tokens: int = 32,
         fusion_reads: Literal["question", "prompt"] = "question",
         end_token_id: int | None = None,
+        prompt_date: str = PROMPT_DATE,
         **kwargs: Any,
     ) -> None:
         if tokenizer.eos_token_id is None:
@@ -86,13 +91,16 @@ class BioD2CProcessor(ProcessorMixin):
             tokenizer.pad_token = tokenizer.eos_token
         _check_prompt(prompt, tokenizer)
         _check_numbers(image_size, image_mean, image_std, max_question_tokens)
+        _check_date(prompt_date)
         self.image_size = image_size
         self.image_mean = list(image_mean)
         self.image_std = list(image_std)
         self.prompt = prompt
         self.max_question_tokens = max_question_tokens
         self.fusion_reads = fusion_reads
+        self.prompt_date = prompt_date
         super().__init__(tokenizer, **{**kwargs, "chat_template": CHAT_TEMPLATE})
+        self._begin = self._find_begin()
         self.end_token_id = self._find_end_token() if end_token_id is None else end_token_id
 
     def __call__(
@@ -203,7 +211,24 @@ class BioD2CProcessor(ProcessorMixin):
         text = " ".join(question.split())
         if self.prompt == CHAT:
             return self._chat_ids([{"role": "user", "content": text}], add_generation_prompt=True)
-        return self._ids(self.prompt.replace(QUESTION, text))
+        return self._with_begin(self.prompt.replace(QUESTION, text))
+
+    def begin_ids(self) -> list[int]:
+        """The begin token, or tokens, that every prompt starts with; empty where there is none."""
+        prompt, bos = self.prompt_ids("?"), self.tokenizer.bos_token_id
+        candidates = (self._begin, [] if bos is None else [bos])
+        return next((ids for ids in candidates if ids and prompt[: len(ids)] == ids), [])
+
+    def _with_begin(self, text: str) -> list[int]:
+        """Token ids of a text that goes on: behind the tokenizer's begin token, without its end."""
+        return self._begin + self._ids(text, add_special_tokens=False)
+
+    def _find_begin(self) -> list[int]:
+        """What the tokenizer puts in front of a text."""
+        marked, plain = self._ids("?"), self._ids("?", add_special_tokens=False)
+        starts = range(len(marked) - len(plain) + 1)
+        at = next((start for start in starts if marked[start : start + len(plain)] == plain), 0)
+        return marked[:at]
 
     def _ids(self, text: str, **options: Any) -> list[int]:
         """Token ids of a text.
@@ -224,7 +249,7 @@ class BioD2CProcessor(ProcessorMixin):
 
     def _chat_ids(self, messages: list[dict[str, str]], **options: Any) -> list[int]:
         """Token ids of a conversation in the tokenizer's own format."""
-        text = apply_chat_template(self.tokenizer, messages, **options)
+        text = apply_chat_template(self.tokenizer, messages, self.prompt_date, **options)
         return self._ids(text, add_special_tokens=False)
 
     def _find_end_token(self) -> int:
@@ -233,7 +258,7 @@ class BioD2CProcessor(ProcessorMixin):
         if self.prompt != CHAT:
             return end
         turns = [{"role": "user", "content": "?"}, {"role": "assistant", "content": _MARK}]
-        tail = apply_chat_template(self.tokenizer, turns).rpartition(_MARK)[2]
+        tail = apply_chat_template(self.tokenizer, turns, self.prompt_date).rpartition(_MARK)[2]
         ids = self._ids(tail, add_special_tokens=False)
         special = {*self.tokenizer.all_special_ids, *self.tokenizer.added_tokens_decoder}
         return next((each for each in ids if each in special), end)
@@ -253,7 +278,7 @@ class BioD2CProcessor(ProcessorMixin):
             both = prompt + self._ids(answer, add_special_tokens=False)
         else:
             text = self.prompt.replace(QUESTION, " ".join(question.split()))
-            both = self._ids(f"{text} {answer}")
+            both = self._with_begin(f"{text} {answer}")
         if both[: len(prompt)] != prompt:  # a merge across the border; keep the prompt as it is
             both = prompt + self._ids(f" {answer}", add_special_tokens=False)
         if both[-1] != self.end_token_id:
@@ -358,6 +383,15 @@ def _check_numbers(
             f"the image mean is {mean!r} and its deviation {std!r}",
             "Expected three numbers each, the deviations above 0.",
         )
+
+
+def _check_date(day: Any) -> None:
+    try:
+        date.fromisoformat(day)
+    except (TypeError, ValueError):
+        raise ConfigError(
+            f"the prompt's date is {day!r}", f"Expected YYYY-MM-DD, such as {PROMPT_DATE}."
+        ) from None
 
 
 AutoProcessor.register(BioD2CConfig, BioD2CProcessor)

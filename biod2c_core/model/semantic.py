@@ -130,7 +130,8 @@ def _total(passed: ForwardPass) -> Tensor | None:
     kind = config.semantic_loss
     if kind == "off":
         return None
-    texts = Texts(*(cast("Tensor", batch[name]) for name in Texts._fields))
+    length = passed.visual.tokens.shape[1]  # as much as the fusion decoder reads
+    texts = Texts(*(cast("Tensor", batch[name])[..., :length] for name in Texts._fields))
     embed, tau = passed.embedding, config.semantic_temperature
     if kind == "paper":
         return semantic_consistency(embed, passed.visual.tokens, texts, tau).sum()

@@ -20,22 +20,29 @@ _STARTING = 60.0  # seconds; a busy machine takes long to start Python
 _SCRIPT = Path(__file__).with_name("worker.py")
 
 
-def apply_chat_template(tokenizer: Any, messages: list[dict[str, str]], **options: Any) -> str:
+def apply_chat_template(
+    tokenizer: Any, messages: list[dict[str, str]], today: str | None = None, **options: Any
+) -> str:
     """The text of a conversation, as ``tokenizer.apply_chat_template(..., tokenize=False)``.
 
     Args:
         tokenizer: Whose template and special tokens to use.
         messages: Of ``role`` and ``content``.
+        today: The date that the template is told, YYYY-MM-DD; by default that of now.
         **options: Further variables of the template, such as ``add_generation_prompt``.
 
     Raises:
         CheckpointError: The template fails, or needs too much time, memory or text.
     """
-    return render_chat(tokenizer.get_chat_template(), tokenizer, messages, **options)
+    return render_chat(tokenizer.get_chat_template(), tokenizer, messages, today, **options)
 
 
 def render_chat(
-    template: str, tokenizer: Any, messages: list[dict[str, Any]], **options: Any
+    template: str,
+    tokenizer: Any,
+    messages: list[dict[str, Any]],
+    today: str | None = None,
+    **options: Any,
 ) -> str:
     """The text of a conversation by a given template, such as that of a processor.
 
@@ -43,6 +50,7 @@ def render_chat(
         template: A template of jinja.
         tokenizer: Whose special tokens to use.
         messages: Of ``role`` and ``content``.
+        today: The date that the template is told, YYYY-MM-DD; by default that of now.
         **options: Further variables of the template, such as ``add_generation_prompt``.
 
     Raises:
@@ -50,7 +58,7 @@ def render_chat(
     """
     values: dict[str, Any] = {"tools": None, "documents": None, "add_generation_prompt": False}
     values |= {name: _as_text(value) for name, value in tokenizer.special_tokens_map.items()}
-    return _WORKERS.render(template, values | options | {"messages": messages})
+    return _WORKERS.render(template, values | options | {"messages": messages}, today)
 
 
 def _as_text(value: Any) -> Any:
@@ -78,11 +86,11 @@ class _Worker:
         """Whether it can be asked, by this process."""
         return self.owner == os.getpid() and self._process.poll() is None
 
-    def render(self, template: str, values: dict[str, Any]) -> str:
+    def render(self, template: str, values: dict[str, Any], today: str | None) -> str:
         stdin = self._process.stdin
         assert stdin is not None
         try:
-            stdin.write(json.dumps([template, values]).encode() + b"\n")
+            stdin.write(json.dumps([template, values, today]).encode() + b"\n")
             stdin.flush()
         except OSError:  # it has died between two questions
             raise _failed("its process has ended") from None
@@ -131,12 +139,12 @@ class _Workers:
     def _forget(self) -> None:
         self._lock, self._worker = threading.Lock(), None
 
-    def render(self, template: str, values: dict[str, Any]) -> str:
+    def render(self, template: str, values: dict[str, Any], today: str | None) -> str:
         with self._lock:
             if self._worker is None or not self._worker.runs:
                 self.close()
                 self._worker = _Worker()
-            return self._worker.render(template, values)
+            return self._worker.render(template, values, today)
 
     def close(self) -> None:
         if self._worker is not None:

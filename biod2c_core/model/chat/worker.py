@@ -103,7 +103,6 @@ def environment() -> jinja2.Environment:
 
     made.filters["tojson"] = tojson
     made.globals["raise_exception"] = raise_exception
-    made.globals["strftime_now"] = lambda form: datetime.now().strftime(form)
     made.globals["dict"] = Dict()
     made.globals["namespace"] = Namespace
     return made
@@ -128,7 +127,9 @@ def main() -> None:
     print("ready", flush=True)
     for line in sys.stdin:
         try:
-            source, values = json.loads(line)
+            source, values, today = json.loads(line)
+            now = datetime.fromisoformat(today) if today else datetime.now()
+            values["strftime_now"] = now.strftime
             if source not in compiled:
                 if len(compiled) >= CACHED:
                     compiled.clear()

@@ -23,7 +23,7 @@ _SIZES = (
     (re.compile(r"heads?(_kv)?$|groups$"), 2048),
     (re.compile(r"expert"), 4096),
     (re.compile(r"vocab"), 4_000_000),
-    (re.compile(r"visual_tokens$"), 4096),
+    (re.compile(r"(visual|begin)_tokens$"), 4096),
     (re.compile(r"^scales$"), 16),
     (re.compile(r"size$|dim$|width$|hidden$|inner$|embd$|^d_|feed_forward$|rank$|^r$"), 1_000_000),
 )

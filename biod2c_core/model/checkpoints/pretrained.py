@@ -54,6 +54,12 @@ def pretrained_language_model(
 ) -> Any:
     """A causal language model, from safetensors (or, with ``gguf_file``, GGUF).
 
+    Args:
+        place: A folder or hub name.
+        config: From :func:`pretrained_config`, changed or not.
+        dtype: Of the weights.
+        **options: ``gguf_file``.
+
     Raises:
         CheckpointError: It is larger than its weights.
         Exception: What transformers raises; see :func:`loading`.
@@ -62,7 +68,9 @@ def pretrained_language_model(
         options["use_safetensors"] = True
         if Path(place).is_dir():
             check_weights(config, Path(place))
-    return AutoModelForCausalLM.from_pretrained(str(place), dtype=dtype, **NO_CODE, **options)
+    return AutoModelForCausalLM.from_pretrained(
+        str(place), config=config, dtype=dtype, **NO_CODE, **options
+    )
 
 
 def pretrained_encoder(place: str | Path) -> Any:

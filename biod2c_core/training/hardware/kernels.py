@@ -10,6 +10,7 @@ from transformers.integrations.liger import apply_liger_kernel
 
 from biod2c_core.config import StageSettings
 from biod2c_core.errors import ConfigError, MissingDependencyError
+from biod2c_core.model.backbones.language_model import layer_kinds
 from biod2c_core.model.modeling import BioD2CForConditionalGeneration
 from biod2c_core.ops.dropout import Dropout
 
@@ -17,6 +18,8 @@ _NEEDS = {  # of a switch: its package, the extra that brings it, and why it nee
     "packing": ("flash_attn", "packing", "varlen attention runs"),
     "liger": ("liger_kernel", "liger", "Liger's kernels run"),
 }
+# Kinds of layers that do not start anew where positions restart.
+_CARRYING = ("linear_attention", "hybrid", "hybrid_sliding", "conv")
 
 
 def check_kernels(settings: StageSettings, on_cpu: bool) -> None:
@@ -46,13 +49,14 @@ def choose_kernels(
     """Set the kernels that a stage asks for, in place.
 
     Raises:
-        ConfigError: The language model knows no varlen attention.
+        ConfigError: The language model knows no varlen attention, or has layers that carry a state on.
     """
     language_model = model.language_model
     if on_cpu:  # sequences are short: the plain attention is faster
         language_model.set_attn_implementation("eager")
         _lighten_adapters(language_model, settings.bf16)
     if settings.packing:
+        _check_packing(model.config.text_config)
         try:
             language_model.set_attn_implementation("flash_attention_2")
         except (ImportError, ValueError) as error:
@@ -64,6 +68,16 @@ def choose_kernels(
     if settings.liger:  # the losses are the model's own
         apply_liger_kernel(
             language_model, {"cross_entropy": False, "fused_linear_cross_entropy": False}
+        )
+
+
+def _check_packing(text_config: Any) -> None:
+    carrying = sorted(each for each in layer_kinds(text_config) if each in _CARRYING)
+    if carrying:
+        raise ConfigError(
+            f"packing=true, but layers of the language model ({', '.join(carrying)}) carry what they "
+            "have read of one sample into the next",
+            "Leave packing off.",
         )
 
 

@@ -11,10 +11,11 @@ import pytest
 import tiny_models
 import torch
 from safetensors.torch import load_file, save_file
-from transformers import AutoModelForCausalLM
+from transformers import AutoConfig, AutoModelForCausalLM
 
 from biod2c_core.config import load_config
 from biod2c_core.errors import CheckpointError, ConfigError
+from biod2c_core.model.backbones.language_model import check_language_model
 from biod2c_core.model.build import build_model, load_trunk
 from biod2c_core.model.checkpoints.folder import load_model, load_model_to_train
 
@@ -147,6 +148,24 @@ def test_an_encoder_decoder_is_refused_before_its_weights_are_read(tmp_path: Pat
     (tmp_path / "config.json").write_text(json.dumps(config))
     with pytest.raises(ConfigError, match="is an encoder-decoder model"):
         build_model(tiny_models.model_settings(tmp_path), seed=0)
+
+
+@pytest.mark.parametrize(
+    "kind", ["mamba", "mamba2", "rwkv", "xlstm", "recurrent_gemma", "minimax", "openai-gpt"]
+)
+def test_a_model_without_a_key_value_cache_is_refused_before_its_weights_are_read(
+    kind: str, tmp_path: Path
+) -> None:
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": kind}))
+    refused = rf"is a state-space model or keeps no key-value cache \({kind}\)"
+    with pytest.raises(ConfigError, match=refused) as caught:
+        build_model(tiny_models.model_settings(tmp_path), seed=0)
+    assert len(str(caught.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize("kind", ["llama", "qwen3_5_text", "jamba", "falcon_h1", "bloom"])
+def test_attention_beside_a_state_is_accepted(kind: str) -> None:
+    check_language_model(AutoConfig.for_model(kind), kind)
 
 
 def test_generation_also_stops_where_training_ends_an_answer(tmp_path: Path) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from datetime import date
 from pathlib import Path
+from typing import Any
 
 import pytest
 import tiny_models
@@ -11,6 +13,7 @@ from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
 
 from biod2c_core.errors import ConfigError
 from biod2c_core.model.build import build_model
+from biod2c_core.model.chat.templates import apply_chat_template
 from biod2c_core.model.checkpoints.folder import load_model, load_processor, save_checkpoint
 from biod2c_core.model.processing import IGNORED, BioD2CProcessor
 
@@ -85,6 +88,28 @@ def test_padding_with_the_end_token_changes_no_answer(chat_model: Path) -> None:
         for row in range(2):
             alone = model(**processor([images[row]], [questions[row]])).logits[0, -1]
             torch.testing.assert_close(together[row], alone, atol=1e-5, rtol=1e-4)
+
+
+def test_a_template_is_told_the_date_of_training(tmp_path: Path) -> None:
+    """As those of Llama 3 and SmolLM3, which would otherwise put another prompt every day."""
+    tokenizer = chat_tokenizer()
+    tokenizer.chat_template = "{{ strftime_now('%d %B %Y') }} " + TEMPLATE
+    processor = BioD2CProcessor(tokenizer, image_size=32, prompt="chat")
+    decode = processor.tokenizer.decode
+    assert decode(processor.prompt_ids("is it?")).startswith("26 July 2024 <|start|>")
+    other = BioD2CProcessor(tokenizer, image_size=32, prompt="chat", prompt_date="2020-02-29")
+    other.save_pretrained(tmp_path)
+    again = load_processor(tmp_path)
+    assert decode(again.prompt_ids("is it?")).startswith("29 February 2020 <|start|>")
+    assert again.training_ids("is it?", "yes") == other.training_ids("is it?", "yes")
+    now = apply_chat_template(tokenizer, [{"role": "user", "content": "is it?"}])
+    assert str(date.today().year) in now  # other people's models are told the truth
+
+
+@pytest.mark.parametrize("day", ["today", "2024-02-30", 7, ["2024-01-01"]])
+def test_a_date_that_is_none_is_refused(day: Any) -> None:
+    with pytest.raises(ConfigError, match=r"the prompt's date is .* Expected YYYY-MM-DD"):
+        BioD2CProcessor(chat_tokenizer(), image_size=32, prompt_date=day)
 
 
 def test_chat_without_a_template_is_refused() -> None:

@@ -310,6 +310,13 @@ def test_question_longer_than_the_visual_tokens_is_cut(
     long = model.encode(ids, torch.ones_like(ids), image)
     cut = ids[:, : tiny_models.VISUAL_TOKENS]
     assert torch.equal(long.tokens, model.encode(cut, torch.ones_like(cut), image).tokens)
+    losses = []
+    for texts in (ids, cut):  # a queue text goes as far as the question
+        read = {"question_ids": texts.expand(4, -1), "queue_ids": texts.expand(4, 2, -1).clone()}
+        read["queue_ids"][:, 1] += 9
+        masks = {n.replace("ids", "mask"): torch.ones_like(each) for n, each in read.items()}
+        losses.append(model(**{**batch, **read, **masks}).losses["sem"])
+    assert torch.equal(*losses)
 
 
 @pytest.mark.parametrize(
@@ -342,7 +349,7 @@ def test_encoder_decoder_models_are_refused(llama: Path) -> None:
     from transformers import T5Config
 
     config = model_config(tiny_models.model_settings(llama), T5Config(d_model=8, num_layers=1))
-    with pytest.raises(ConfigError, match="'t5' is an encoder-decoder model"):
+    with pytest.raises(ConfigError, match=r"is an encoder-decoder model \(t5\)"):
         BioD2CForConditionalGeneration(config)
 
 

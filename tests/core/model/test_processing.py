@@ -11,7 +11,6 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
-from tokenizers.processors import TemplateProcessing
 from transformers import PreTrainedTokenizerFast
 
 from biod2c_core.errors import ConfigError, InputError
@@ -25,16 +24,16 @@ def make_processor(**options: Any) -> BioD2CProcessor:
     return BioD2CProcessor(tiny_models.make_tokenizer(), image_size=32, **options)
 
 
+def with_special_tokens(template: str) -> BioD2CProcessor:
+    return BioD2CProcessor(tiny_models.tokenizer_with(template), image_size=32)
+
+
 def with_start_token() -> BioD2CProcessor:
-    """A tokenizer that puts a token in front, as Llama's does."""
-    inner = type(tiny_models.make_tokenizer().backend_tokenizer).from_str(
-        tiny_models.make_tokenizer().backend_tokenizer.to_str()
-    )
-    inner.post_processor = TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 1)])
-    tokenizer = PreTrainedTokenizerFast(
-        tokenizer_object=inner, pad_token="<pad>", bos_token="<s>", eos_token="</s>"
-    )
-    return BioD2CProcessor(tokenizer, image_size=32)
+    return with_special_tokens("<s> $A")
+
+
+def with_end_token() -> BioD2CProcessor:
+    return with_special_tokens("<s> $A </s>")
 
 
 def test_pixels_are_scaled_and_normalized() -> None:
@@ -61,7 +60,7 @@ def test_grey_images_get_three_channels() -> None:
     torch.testing.assert_close(got, torch.full((3, 32, 32), 0.2), atol=1e-6, rtol=0)
 
 
-@pytest.mark.parametrize("make", [make_processor, with_start_token])
+@pytest.mark.parametrize("make", [make_processor, with_start_token, with_end_token])
 @given(question=Texts, answer=Texts)
 def test_training_starts_with_the_prompt_of_generation(
     make: Any, question: str, answer: str
@@ -76,6 +75,22 @@ def test_training_starts_with_the_prompt_of_generation(
     assert (
         decoded.strip() == f" {answer}".strip() or processor.tokenizer.eos_token_id in labels[:-1]
     )
+
+
+@pytest.mark.parametrize(
+    ("template", "begin"),
+    [("$A", []), ("<s> $A", [1]), ("$A </s>", []), ("<s> $A </s>", [1]), ("</s> <s> $A", [2, 1])],
+)
+def test_a_prompt_has_the_tokenizers_begin_and_never_its_end(
+    template: str, begin: list[int]
+) -> None:
+    processor = with_special_tokens(template)
+    plain = make_processor().prompt_ids("is it?")
+    assert processor.prompt_ids("is it?") == [*begin, *plain]
+    assert processor.begin_ids() == begin
+    ids, labels = processor.training_ids("is it?", "yes")
+    assert ids == [*begin, *make_processor().training_ids("is it?", "yes")[0]]
+    assert ids.count(2) == labels.count(2) + begin.count(2) == 1 + begin.count(2)
 
 
 def test_prompt_is_filled_with_the_question_on_one_line() -> None:

@@ -135,6 +135,7 @@ LORA = {"r": 2, "lora_alpha": 4, "target_modules": ["q_proj"]}
         ("config.json", top(fusion_heads=10**9), "fusion_heads"),
         ("config.json", top(num_visual_tokens=10**9), "num_visual_tokens"),
         ("config.json", top(scales=10**3), "scales is 1,000"),
+        ("config.json", top(begin_tokens=-1), "begin_tokens is -1"),
         ("config.json", top(lora={**LORA, "r": 10**8}), "r is 100,000,000"),
         ("config.json", top(lora={**LORA, "target_modules": "(a+)+b"}), "as a list of names"),
         ("config.json", top(lora={**LORA, "init_lora_weights": "them"}), "expected only"),
@@ -149,6 +150,7 @@ LORA = {"r": 2, "lora_alpha": 4, "target_modules": ["q_proj"]}
         ("processor_config.json", top(prompt="{question.__class__}"), "no other braces"),
         ("processor_config.json", top(prompt="{question}" * 10_000), "at most 10,000"),
         ("processor_config.json", top(max_question_tokens=10**9), "question tokens"),
+        ("processor_config.json", top(prompt_date="{{ 7 }}"), "Expected YYYY-MM-DD"),
         ("processor_config.json", top(audio_tokenizer={}), "audio tokenizer"),
     ],
 )

@@ -14,6 +14,7 @@ from peft.tuners.lora import LoraLayer
 from torch import Tensor, nn
 
 from biod2c_core.errors import InputError
+from biod2c_core.model.checkpoints.folder import load_model
 from biod2c_core.model.modeling import BioD2CForConditionalGeneration
 from biod2c_core.ops.dropout import Dropout
 from biod2c_core.training.hardware import kernels
@@ -95,6 +96,15 @@ def test_a_language_model_without_varlen_attention_is_named(llama: Path) -> None
     model = tiny_models.build(llama)[0]
     settings = tiny_models.training_config(llama, packing=True).stage2
     with pytest.raises(InputError, match="packing=true does not work here"):
+        kernels.choose_kernels(model, settings, on_cpu=False)
+    assert not model.packing
+
+
+def test_samples_are_not_packed_where_a_layer_carries_a_state_on(checkpoint: Path) -> None:
+    model = load_model(checkpoint)
+    model.config.text_config.layer_types = ["linear_attention", "full_attention"]
+    settings = tiny_models.training_config("none", packing=True).stage2
+    with pytest.raises(InputError, match=r"\(linear_attention\) carry what they have read"):
         kernels.choose_kernels(model, settings, on_cpu=False)
     assert not model.packing
 

@@ -370,7 +370,9 @@ def test_a_loss_that_is_not_finite_stops_the_run(llama: Path, data: Path, tmp_pa
 def test_lora_targets_that_do_not_exist_are_a_config_error(
     llama: Path, data: Path, tmp_path: Path
 ) -> None:
+    """Also one of several, which would not be adapted."""
     config = tiny_models.training_config(llama)
-    lora = replace(config.model.lora, targets=("query",))
-    with pytest.raises(ConfigError, match=r"\['query'\].* does not fit"):
+    lora = replace(config.model.lora, targets=("q_proj", "query"))
+    refused = r"adapt query, and LlamaForCausalLM has no layer .*targets=auto, which here is q_proj, v_proj;"
+    with pytest.raises(ConfigError, match=refused):
         run(replace(config, model=replace(config.model, lora=lora)), 2, data, tmp_path)

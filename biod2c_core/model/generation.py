@@ -195,9 +195,8 @@ class Answerer:
         batch = self.processor(None, list(questions))
         self._check_length(batch["input_ids"].shape[1], MAX_NEW_TOKENS)
         ids, mask = (batch[n].to(self.model.device) for n in ("input_ids", "attention_mask"))
-        width = self.model.get_input_embeddings().embedding_dim
-        nothing = torch.zeros(len(questions), 0, width)
-        given = self.model.embed_prompt(nothing.to(self.model.device), ids, mask)
+        nothing = self.model.get_input_embeddings()(ids[:, :0])
+        given = self.model.embed_prompt(nothing, ids, mask)
         result = GenerationMixin.generate(  # past the model's own, which wants an image
             self.model,  # type: ignore[arg-type]
             inputs_embeds=given.embeddings,

@@ -161,7 +161,7 @@ class Output:
         Raises:
             PartialResultError: A picture could not be read, or a question was not answered.
         """
-        from biod2c_core.inference.questions import UNLIKE
+        from biod2c_core.inference.questions import about_pictures
 
         if self.rows:
             columns = ["picture", "question", "answer", "confidence", "familiarity"]
@@ -174,12 +174,9 @@ class Output:
             kept = asked - self.count
             before = f", {kept} were there" if kept else ""
             note(f"wrote {counted(self.count, 'answer')} to {self.file.path}{before}")
-        if self.unlike:
-            noun = "slices" if self.volumes else "pictures"
-            note(
-                f"note: {len(self.unlike)} of {pictures} {noun} are unlike those that {self.model} was "
-                f"trained on (familiarity below {UNLIKE}), the first {next(iter(self.unlike))}."
-            )
+        noun = "slices" if self.volumes else "pictures"
+        for line in about_pictures(self.model, list(self.unlike), pictures, noun):
+            note(f"note: {line}.")
         problems = []
         if self.failed:
             noun = "slices or volumes" if self.volumes else "pictures"

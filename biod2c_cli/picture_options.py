@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from biod2c_cli.options import pair
+from biod2c_core.errors import InputError
 
 if TYPE_CHECKING:
     from biod2c_core.inference.image_choice import ImageChoice
+    from biod2c_core.inference.volumes.slices import Slices
 
 ImageFile = Annotated[
     str,
@@ -56,3 +58,18 @@ def choose_image(
     from biod2c_core.inference.image_choice import ImageChoice
 
     return ImageChoice(image, frame, axis, slice_, pair(window, "--window"))
+
+
+def choose_slices(slices: str | None, slice_: int | None) -> Slices | None:
+    """The slices that ``--slices`` names; None without it.
+
+    Raises:
+        InputError: It is not a choice of slices, or ``--slice`` is given too.
+    """
+    from biod2c_core.inference.volumes.slices import Slices
+
+    if slices is None:
+        return None
+    if slice_ is not None:
+        raise InputError("both --slice and --slices are given", "Give one of them.")
+    return Slices.parse(slices)

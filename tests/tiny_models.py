@@ -8,6 +8,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -232,6 +233,15 @@ def write_data(folder: Path, count: int = 12, images: int = 5) -> Path:
     return folder / "records.jsonl"
 
 
+def write_volume(path: Path, slices: int) -> Path:
+    """A NIfTI volume whose slices are the first two pictures in turn."""
+    nibabel = pytest.importorskip("nibabel", reason="the extra 'medical' is not installed")
+    grey = [np.asarray(make_image(index).convert("L")) for index in (0, 1)]
+    values = np.stack([grey[index % 2].T for index in range(slices)], axis=-1)
+    nibabel.save(nibabel.Nifti1Image(values, np.eye(4)), path)
+    return path
+
+
 def make_batch(
     processor: BioD2CProcessor, folder: Path, count: int = 4, queue_size: int = 30
 ) -> dict[str, torch.Tensor]:
@@ -303,3 +313,9 @@ def checkpoint(llama: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A record file with its pictures."""
     return write_data(tmp_path_factory.mktemp("data"))
+
+
+@pytest.fixture(scope="session")
+def volume(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A NIfTI volume of six slices, of two kinds."""
+    return write_volume(tmp_path_factory.mktemp("volume") / "v.nii.gz", 6)

@@ -17,6 +17,7 @@ from biod2c_cli.picture_options import (
     SliceRange,
     Window,
     choose_image,
+    choose_slices,
 )
 from biod2c_core.errors import InputError, PartialResultError
 
@@ -84,13 +85,10 @@ def ask(
     from biod2c_core.inference import questions as asking
     from biod2c_core.inference.image_choice import STDIN
     from biod2c_core.inference.pictures import find_pictures
-    from biod2c_core.inference.volumes.slices import Slices
 
     if as_json and as_csv:
         raise InputError("both --json and --csv are given", "Give one of them.")
-    if slices is not None and slice_ is not None:
-        raise InputError("both --slice and --slices are given", "Give one of them.")
-    which = None if slices is None else Slices.parse(slices)
+    which = choose_slices(slices, slice_)
     names, texts = sort_arguments(image, rest or [], bool(question))
     chosen = [choose_image(name, frame, axis, slice_, window) for name in names]
     options = asking.AskOptions(n_best, min_confidence)

@@ -9,7 +9,16 @@ import typer
 
 from biod2c_cli.console import emit, emit_json, note
 from biod2c_cli.options import AsJson, Device, Model, numbers
-from biod2c_cli.picture_options import Axis, Frame, ImageFile, Slice, Window, choose_image
+from biod2c_cli.picture_options import (
+    Axis,
+    Frame,
+    ImageFile,
+    Slice,
+    SliceRange,
+    Window,
+    choose_image,
+    choose_slices,
+)
 
 Method = Annotated[
     str,
@@ -55,6 +64,7 @@ def attn_map(
     frame: Frame = None,
     axis: Axis = None,
     slice_: Slice = None,
+    slices: SliceRange = None,
     window: Window = None,
     model: Model = None,
     device: Device = "auto",
@@ -63,10 +73,13 @@ def attn_map(
     """Show where the model looks: an attention map for each question, on the image.
 
     Prints each answer, and with boxes their share of the map and whether its maximum falls inside.
+    With --slices it draws a contact sheet, the map of each slice of a volume for one question.
     """
+    from biod2c_cli.contact_sheet import draw_volume
     from biod2c_core.inference.attention.report import AttentionRequest, make_report
     from biod2c_core.inference.questions import about_picture
 
+    which = choose_slices(slices, slice_)
     request = AttentionRequest(
         questions=questions,
         output=output,
@@ -80,6 +93,9 @@ def attn_map(
         npy=npy,
     )
     chosen = choose_image(image, frame, axis, slice_, window)
+    if which is not None:
+        draw_volume(chosen, which, request, model, device, as_json)
+        return
     rows = make_report(chosen, request, model, device)
     for line in about_picture(model or "biod2c-tiny", rows[0].get("familiarity")):
         note(f"note: {line}.")

@@ -117,6 +117,23 @@ def about_picture(model: str, familiarity: float | None) -> list[str]:
     return []
 
 
+def about_pictures(model: str, unlike: Sequence[str], count: int, noun: str) -> list[str]:
+    """What people should know of several pictures: how many are unlike those of training.
+
+    Args:
+        model: The name of the checkpoint.
+        unlike: The names of those that are.
+        count: How many pictures there are in all.
+        noun: What they are, ``pictures`` or ``slices``.
+    """
+    if not unlike:
+        return []
+    return [
+        f"{len(unlike)} of {count} {noun} are unlike those that {model} was trained on (familiarity "
+        f"below {UNLIKE}), the first {unlike[0]}"
+    ]
+
+
 @dataclass(frozen=True)
 class AskOptions:
     """How to answer.

@@ -7,7 +7,6 @@ import io
 import json
 from pathlib import Path
 
-import numpy as np
 import pytest
 import tiny_models
 from PIL import Image
@@ -18,24 +17,6 @@ from biod2c_core.inference.image_choice import ImageChoice
 from biod2c_core.inference.vqa_model import VQAModel
 
 FIRST, SECOND = "is there a lesion?", "where is the arrow?"
-
-
-@pytest.fixture
-def volume(tmp_path: Path) -> Path:
-    """Six slices, of two kinds."""
-    grey = [np.asarray(tiny_models.make_image(index).convert("L")) for index in (0, 1)]
-    values = np.stack([grey[index % 2].T for index in range(6)], axis=-1)
-    nibabel = pytest.importorskip("nibabel", reason="the extra 'medical' is not installed")
-    nibabel.save(nibabel.Nifti1Image(values, np.eye(4)), tmp_path / "v.nii.gz")
-    return tmp_path / "v.nii.gz"
-
-
-@pytest.fixture
-def model(checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> VQAModel:
-    """Loads the tiny model for the embedded one."""
-    tiny = VQAModel.load(checkpoint, "cpu")
-    monkeypatch.setattr(VQAModel, "load", lambda *_: tiny)
-    return tiny
 
 
 def invoke(*arguments: object) -> Result:
@@ -146,6 +127,7 @@ def test_a_slice_that_cannot_be_read_leaves_the_whole_unsaid(
     result = invoke(path, FIRST, "--slices", ":", "--json")
     assert result.exit_code == 3
     assert [row["slice"] for row in rows_of(result.stdout)] == [0, 2]
+    assert f"error: slice 1: {path} is damaged" in result.stderr
     assert "1 of 3 slices could not be read; leave them out with --slices" in result.stderr
     assert "Traceback" not in result.stderr
     good = invoke(path, FIRST, "--slices", "0,2", "--json")

@@ -42,14 +42,14 @@ def arrange_maps(
     scale = small.width / image.width, small.height / image.height
     moved = [_scale(box, *scale) for box in boxes]
     original = Panel("image", "", small)
-    panels = [_panel(small, each, moved) for each in maps]
+    panels = [map_panel(small, each, moved) for each in maps]
     if not beside and not tokens:
         return arrange([[original, *panels]])
     rows = []
     for index, each in enumerate(maps):
         row = [panels[index]]
         if beside:
-            row.insert(0, _panel(small, beside[index], moved, "without fusion: "))
+            row.insert(0, map_panel(small, beside[index], moved, "without fusion: "))
         rows.append([original, *row, *(_token_panels(small, each, moved) if tokens else [])])
     return arrange(rows)
 
@@ -70,9 +70,10 @@ def _scale(box: PixelBox, across: float, down: float) -> PixelBox:
     return PixelBox((left * across, top * down, right * across, bottom * down))
 
 
-def _panel(
-    image: Image.Image, shown: AttentionMap, boxes: Sequence[PixelBox], prefix: str = ""
+def map_panel(
+    image: Image.Image, shown: AttentionMap, boxes: Sequence[PixelBox] = (), prefix: str = ""
 ) -> Panel:
+    """A map on its image, under the question and, behind ``prefix``, answer and confidence."""
     text = shown.answer or "(no answer)"
     subtitle = f"{prefix}{text} ({shown.confidence:.2f})"
     return Panel(shown.question, subtitle, overlay(image, shown.values, boxes))

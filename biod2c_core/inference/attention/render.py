@@ -104,32 +104,43 @@ class Sheet:
     texts: tuple[tuple[int, int, str], ...]
 
 
-def arrange(rows: Sequence[Sequence[Panel]]) -> Sheet:
+def arrange(
+    rows: Sequence[Sequence[Panel]],
+    heading: Sequence[str] = (),
+    side: int = PANEL,
+    columns: int = PANELS_IN_A_ROW,
+) -> Sheet:
     """Rows of panels, longer ones wrapped, with the colour bar on the right of the first.
 
     The texts above a row take as many lines as its longest text needs.
+
+    Args:
+        rows: At least one panel each.
+        heading: Texts above all of it, each on lines of its own.
+        side: Longest side of a panel's picture in pixels.
+        columns: Most panels in a row.
     """
     wrapped = [
-        row[start : start + PANELS_IN_A_ROW]
-        for row in rows
-        for start in range(0, len(row), PANELS_IN_A_ROW)
+        row[start : start + columns] for row in rows for start in range(0, len(row), columns)
     ]
+    sizes = [[_shown_size(panel.picture, side) for panel in row] for row in wrapped]
+    widths = [[max(width, side // 2) for width, _ in row] for row in sizes]
+    right = _MARGIN + max(sum(row) + _MARGIN * len(row) for row in widths)
+    head = [line for text in heading for line in _wrap(text, right - 2 * _MARGIN)]
+    texts = [(_MARGIN, _MARGIN + LINE * index, line) for index, line in enumerate(head)]
     pictures: list[Placed] = []
-    texts: list[tuple[int, int, str]] = []
-    down, right = _MARGIN, 0
-    for row in wrapped:
-        sizes = [_shown_size(panel.picture) for panel in row]
-        widths = [max(width, PANEL // 2) for width, _ in sizes]
+    down = _MARGIN + (LINE * len(head) + _MARGIN if head else 0)
+    for row, shown, wide in zip(wrapped, sizes, widths, strict=True):
         lines = [
             _wrap(panel.title, width)[:3] + _wrap(panel.subtitle, width)[:2]
-            for panel, width in zip(row, widths, strict=True)
+            for panel, width in zip(row, wide, strict=True)
         ]
         across, top = _MARGIN, down + LINE * max(map(len, lines)) + _GAP
-        for panel, size, width, said in zip(row, sizes, widths, lines, strict=True):
+        for panel, size, width, said in zip(row, shown, wide, lines, strict=True):
             texts += [(across, down + LINE * index, line) for index, line in enumerate(said)]
             pictures.append(Placed(across, top, size, panel.picture))
             across += width + _MARGIN
-        down, right = top + max(height for _, height in sizes) + _MARGIN, max(right, across)
+        down = top + max(height for _, height in shown) + _MARGIN
     bar = pictures[0]
     pictures.append(Placed(right + _MARGIN, bar.top, (14, bar.size[1]), _bar()))
     texts.append((right + _MARGIN + 18, bar.top - 2, "max"))
@@ -154,8 +165,8 @@ def figure(rows: Sequence[Sequence[Panel]]) -> Image.Image:
     return paint(arrange(rows))
 
 
-def _shown_size(picture: Image.Image) -> tuple[int, int]:
-    scale = PANEL / max(picture.size)
+def _shown_size(picture: Image.Image, side: int) -> tuple[int, int]:
+    scale = side / max(picture.size)
     return max(1, round(picture.width * scale)), max(1, round(picture.height * scale))
 
 

@@ -47,6 +47,14 @@ class AttentionRequest:
     boxes: str | None = None
     npy: Path | None = None
 
+    def view(self) -> View:
+        """Which attention is shown.
+
+        Raises:
+            InputError: The method is unknown.
+        """
+        return View(find_method(self.method), self.layers, self.heads, self.scales)
+
 
 def make_report(
     image: ImageChoice,
@@ -66,7 +74,7 @@ def make_report(
         InputError: Something given cannot be used; nothing is written then.
     """
     check_picture_path(request.output)
-    view = View(find_method(request.method), request.layers, request.heads, request.scales)
+    view = request.view()
     boxes = parse_boxes(request.boxes) if request.boxes else []
     picture = image.load()
     check_boxes(boxes, picture.size)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from PIL import Image
 
 from biod2c_core.data.images import Selection, Stack, open_stack
-from biod2c_core.errors import BioD2CError, InputError
+from biod2c_core.errors import BioD2CError, ImageError, InputError
 from biod2c_core.inference.image_choice import STDIN, ImageChoice
 from biod2c_core.inference.pictures import Open, ask_pictures
 from biod2c_core.inference.questions import AskOptions, Question, Reply
@@ -37,9 +37,12 @@ class Slice:
         """Decode it.
 
         Raises:
-            ImageError: It is damaged.
+            ImageError: It is damaged; the message says which one it is.
         """
-        return self.stack.load(self.index)
+        try:
+            return self.stack.load(self.index)
+        except ImageError as error:
+            raise ImageError(f"slice {self.index}: {error.problem}", error.remedy) from error
 
 
 @dataclass(frozen=True)

@@ -50,6 +50,11 @@ def queue_full() -> RefusedError:
     return RefusedError(429, "the queue is full; try later", "queue_full", 2)
 
 
+def too_late() -> RefusedError:
+    """503: the time of the request is up."""
+    return RefusedError(503, "no answer in time; try later", "timeout", 2)
+
+
 def unknown_model(asked: Any, model: str) -> RefusedError:
     """404 for a model of another name."""
     return RefusedError(

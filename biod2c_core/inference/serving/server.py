@@ -92,7 +92,7 @@ def serve(
         raise MissingDependencyError(error.name or "fastapi", "serve") from error
     bound = listen(options.host, options.port)  # before the slow part
 
-    from biod2c_core.inference.serving.app import Access, make_app
+    from biod2c_core.inference.serving.app import make_app
     from biod2c_core.inference.serving.batching import Engine
     from biod2c_core.inference.serving.connections import (
         BACKLOG,
@@ -101,6 +101,7 @@ def serve(
         most_connections,
     )
     from biod2c_core.inference.serving.metrics import Metrics
+    from biod2c_core.inference.serving.receiving import Access
     from biod2c_core.inference.vqa_model import VQAModel
 
     model = VQAModel.load(checkpoint, device)

@@ -15,10 +15,11 @@ from typing import Any
 import tiny_models
 import uvicorn
 
-from biod2c_core.inference.serving.app import Access, make_app
+from biod2c_core.inference.serving.app import make_app
 from biod2c_core.inference.serving.batching import Engine
 from biod2c_core.inference.serving.connections import DrainingServer, guarded_protocol
 from biod2c_core.inference.serving.metrics import Metrics
+from biod2c_core.inference.serving.receiving import Access
 from biod2c_core.inference.serving.requests import Limits
 from biod2c_core.inference.serving.server import listen
 from biod2c_core.inference.vqa_model import VQAModel

@@ -24,7 +24,8 @@ def serve(
     ] = None,
     max_body: Annotated[float, typer.Option(help="Longest request, in MiB.")] = 16,
     max_pixels: Annotated[int, typer.Option(help="Largest image, in pixels.")] = 16_000_000,
-    max_queue: Annotated[int, typer.Option(help="Most requests that wait.")] = 64,
+    max_images: Annotated[int, typer.Option(help="Most images in a request.")] = 16,
+    max_queue: Annotated[int, typer.Option(help="Most questions that wait, one an image.")] = 64,
     max_batch: Annotated[int, typer.Option(help="Most questions answered together.")] = 32,
     max_tokens: Annotated[int, typer.Option(help="Longest answer.")] = 32,
     timeout: Annotated[float, typer.Option(help="Seconds until a request is given up.")] = 30,
@@ -39,7 +40,15 @@ def serve(
     from biod2c_core.inference.serving.server import ServeOptions
     from biod2c_core.inference.serving.server import serve as run
 
-    limits = Limits(int(max_body * 1024**2), max_pixels, max_queue, max_batch, max_tokens, timeout)
+    limits = Limits(
+        body_bytes=int(max_body * 1024**2),
+        pixels=max_pixels,
+        queue=max_queue,
+        batch=max_batch,
+        tokens=max_tokens,
+        seconds=timeout,
+        images=max_images,
+    )
     options = ServeOptions(host, port, api_key, limits)
     note("note: research software, no medical device: do not use its answers for diagnosis.")
     run(options, model, device, lambda url: note(f"serving at {url} (Ctrl-C ends)"))

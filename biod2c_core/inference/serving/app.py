@@ -9,6 +9,7 @@ import json
 import time
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
+from functools import partial
 from typing import Any
 
 from fastapi import FastAPI, Request
@@ -30,9 +31,11 @@ from biod2c_core.inference.serving.requests import (
     decode_image,
     parse_chat,
     queue_full,
+    read_image,
     too_late,
     unknown_model,
 )
+from biod2c_core.inference.serving.several import together
 
 
 class Server:
@@ -46,25 +49,32 @@ class Server:
         self.started = int(time.time())
         self.inside = 0  # requests from their first byte until their answer begins
 
-    async def make_job(self, chat: ChatRequest, deadline: float) -> Job:
-        """Decode the image and prepare the question.
+    async def make_jobs(self, chat: ChatRequest, deadline: float) -> list[Job]:
+        """Decode the images, one after another, and prepare the question about each.
 
         Raises:
-            RefusedError: It is not a usable image, or not decoded in time.
+            RefusedError: One is not a usable image, or not decoded in time.
         """
+        count = len(chat.images)
 
-        def prepare() -> Tensor:
-            return self.engine.answerer.processor.pixels(decode_image(chat.image, self.limits))
+        def pixels(image: bytes) -> Tensor:
+            return self.engine.answerer.processor.pixels(decode_image(image, self.limits))
 
-        return Job(
-            question=chat.question,
-            pixels=await self.receiver.decode(prepare, deadline),
-            image=hashlib.sha256(chat.image).hexdigest(),
-            max_tokens=chat.max_tokens,
-            stream=chat.stream,
-            attention=chat.attention,
-            deadline=deadline,
-        )
+        def prepare(place: int) -> Tensor:
+            return read_image(partial(pixels, chat.images[place]), place, count)
+
+        return [
+            Job(
+                question=chat.question,
+                pixels=await self.receiver.decode(partial(prepare, place), deadline),
+                image=hashlib.sha256(image).hexdigest(),
+                max_tokens=chat.max_tokens,
+                stream=chat.stream and count == 1,
+                attention=chat.attention,
+                deadline=deadline,
+            )
+            for place, image in enumerate(chat.images)
+        ]
 
     async def next_event(self, job: Job, receive: Receive) -> Event | None:
         """What happens next; None if the client has gone.
@@ -89,6 +99,23 @@ class Server:
             event.cancel()
             gone.cancel()
 
+    async def first_event(self, jobs: list[Job], receive: Receive) -> Event | None:
+        """What happens first; of several images the answer of the whole. None if the client has gone.
+
+        Raises:
+            RefusedError: A job failed, or their time is up.
+        """
+        if len(jobs) == 1:
+            return await self.next_event(jobs[0], receive)
+        answers: list[Finished] = []
+        for job in jobs:
+            event = await self.next_event(job, receive)
+            if event is None:
+                return None
+            assert isinstance(event, Finished)
+            answers.append(event)
+        return together(answers)
+
     async def chat(self, request: Request) -> Response:
         """``POST /v1/chat/completions``."""
         deadline = time.monotonic() + self.limits.seconds
@@ -109,18 +136,18 @@ class Server:
         body = await self.receiver.read_body(request, deadline)
         chat = await asyncio.to_thread(parse_chat, body, self.limits, self.name)
         del body
-        job = await self.make_job(chat, deadline)
-        self.engine.submit(job)
+        jobs = await self.make_jobs(chat, deadline)
+        self.engine.submit(jobs)
         finished = False
         try:
-            first = await self.next_event(job, request.receive)
+            first = await self.first_event(jobs, request.receive)
             finished = isinstance(first, Finished)
             if first is None:
                 return Response(status_code=499)  # nobody reads it
             if chat.stream:
                 finished = True  # from here on the stream looks after its job
                 return StreamingResponse(
-                    self._stream(job, first, chat.usage, request.receive),
+                    self._stream(jobs[0], first, chat.usage, request.receive),
                     media_type="text/event-stream",
                 )
             assert isinstance(first, Finished)
@@ -129,7 +156,7 @@ class Server:
             return JSONResponse(self._completion(first))
         finally:
             if not finished:
-                self.engine.cancel(job)
+                self.engine.cancel(jobs)
 
     async def picture(self, request: Request) -> Response:
         """``POST /picture``: what browsers do not read, as PNG."""
@@ -176,7 +203,14 @@ class Server:
     async def _stream(
         self, job: Job, first: Event, usage: bool, receive: Receive
     ) -> AsyncIterator[str]:
-        """Server-sent events: a role, pieces of the answer, the end, the tokens if asked for."""
+        """Server-sent events: a role, pieces of the answer, the end, the tokens if asked for.
+
+        Args:
+            job: The one that is answered in pieces; not read where ``first`` is the whole of several.
+            first: What came first.
+            usage: End with the tokens.
+            receive: Of the request.
+        """
         head = self._head("chat.completion.chunk")
 
         def chunk(delta: dict[str, Any], reason: str | None = None, **more: Any) -> str:
@@ -192,6 +226,8 @@ class Server:
                 event = await self.next_event(job, receive)
             if isinstance(event, Finished):
                 finished = True
+                if event.images:  # the whole is known when all is known
+                    yield chunk({"content": event.text})
                 yield chunk({}, reason_of(event), biod2c=extras_of(event))
                 if usage:
                     last = {**head, "choices": [], "usage": usage_of(event)}
@@ -201,7 +237,7 @@ class Server:
             yield f"data: {json.dumps(error_of(error))}\n\n"
         finally:
             if not finished:
-                self.engine.cancel(job)
+                self.engine.cancel([job])
 
 
 async def _disconnect(receive: Receive) -> None:

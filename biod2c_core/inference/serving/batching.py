@@ -21,6 +21,7 @@ from biod2c_core.inference.attention.explain import explain_answer
 from biod2c_core.inference.questions import warnings_about
 from biod2c_core.inference.serving.metrics import Metrics
 from biod2c_core.inference.serving.requests import Limits, RefusedError, queue_full
+from biod2c_core.inference.volumes.whole import Share
 from biod2c_core.inference.vqa_model import VQAModel
 from biod2c_core.model.fusion import ImageEncoding
 from biod2c_core.model.generation import Answer, Answerer
@@ -49,6 +50,8 @@ class Finished:
         tokens: Number of tokens of the answer.
         cut: Whether it ends because it may not be longer.
         attention: The map, (H, W) with sum 1, if asked for.
+        images: What is answered about each image, where this is the answer of several.
+        spread: Each answer that was given about them, that of most evidence first; ``places`` are images.
     """
 
     text: str
@@ -60,6 +63,8 @@ class Finished:
     tokens: int
     cut: bool
     attention: list[list[float]] | None = None
+    images: tuple[Finished, ...] = ()
+    spread: tuple[Share, ...] = ()
 
 
 Event = Delta | Finished | RefusedError
@@ -67,7 +72,7 @@ Event = Delta | Finished | RefusedError
 
 @dataclass(eq=False)
 class Job:
-    """A question that waits for its answer.
+    """A question about one image that waits for its answer.
 
     Attributes:
         question: The question.
@@ -176,26 +181,27 @@ class Engine:
         """How many jobs wait."""
         return len(self._waiting)
 
-    def submit(self, job: Job) -> None:
-        """Put a job at the end of the queue.
+    def submit(self, jobs: Sequence[Job]) -> None:
+        """Put the jobs of a request at the end of the queue, all or none.
 
         Raises:
-            RefusedError: 429 if the queue is full, 503 if the server is stopping.
+            RefusedError: 429 if the queue has no room for them, 503 if the server is stopping.
         """
         with self._changed:
             if self._closed:
                 raise RefusedError(503, "the server is stopping", "stopping", 5)
-            if len(self._waiting) >= self.limits.queue:
+            if len(self._waiting) + len(jobs) > self.limits.queue:
                 raise queue_full()
-            self._waiting.append(job)
+            self._waiting.extend(jobs)
             self._changed.notify()
 
-    def cancel(self, job: Job) -> None:
-        """Give up a job, and its place in queue or batch."""
+    def cancel(self, jobs: Sequence[Job]) -> None:
+        """Give up the jobs of a request, and their places in queue or batch."""
         with self._changed:
-            job.cancelled = True
-            with contextlib.suppress(ValueError):
-                self._waiting.remove(job)
+            for job in jobs:
+                job.cancelled = True
+                with contextlib.suppress(ValueError):
+                    self._waiting.remove(job)
         self.metrics.add("biod2c_cancelled_total")
 
     def _take(self) -> list[Job] | None:

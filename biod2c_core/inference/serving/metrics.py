@@ -8,12 +8,12 @@ from collections import Counter
 _HELP = {
     "biod2c_requests_total": "Answered requests by status.",
     "biod2c_batches_total": "Batches that the model has answered.",
-    "biod2c_questions_total": "Questions that the model has answered.",
+    "biod2c_questions_total": "Questions that the model has answered, one an image.",
     "biod2c_images_encoded_total": "Images that the model has encoded.",
     "biod2c_encodings_reused_total": "Questions whose image was encoded already.",
     "biod2c_cancelled_total": "Requests whose client went away or whose time was up.",
     "biod2c_seconds_total": "Time from request to answer, of answered questions.",
-    "biod2c_queue_length": "Requests that wait now.",
+    "biod2c_queue_length": "Questions that wait now, one an image.",
 }
 
 

@@ -23,14 +23,20 @@ def reason_of(answer: Finished) -> str:
 
 
 def extras_of(answer: Finished) -> dict[str, Any]:
-    """What OpenAI's format has no place for: confidence, familiarity and attention."""
-    optional = {
+    """What OpenAI's format has no place for: confidence, familiarity, attention, each of several images."""
+    optional: dict[str, Any] = {
         "familiarity": answer.familiarity,
         "warning": answer.warning or None,
         "attention": answer.attention,
     }
-    given = {name: value for name, value in optional.items() if value is not None}
-    return {"confidence": answer.confidence, "calibrated": answer.calibrated, **given}
+    extras = {name: value for name, value in optional.items() if value is not None}
+    if answer.images:
+        extras["images"] = [{"answer": each.text, **extras_of(each)} for each in answer.images]
+        extras["spread"] = [
+            {"answer": each.answer, "confidence": each.confidence, "images": list(each.places)}
+            for each in answer.spread
+        ]
+    return {"confidence": answer.confidence, "calibrated": answer.calibrated, **extras}
 
 
 def error_of(error: RefusedError) -> dict[str, Any]:

@@ -9,8 +9,10 @@ import base64
 import binascii
 import json
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
+from typing import Any, TypeVar
 
 from PIL import Image
 
@@ -19,6 +21,7 @@ from biod2c_core.errors import ImageError, InputError
 from biod2c_core.foreign import parse_json
 from biod2c_core.inference.questions import check_question
 
+T = TypeVar("T")
 MEDIA = ("image/", "application/dicom", "application/octet-stream")
 MAX_MESSAGES = 64
 _HALF = re.compile(rb"\\u[dD][89a-fA-F]")  # as JSON spells it; two of them make a whole character
@@ -73,6 +76,7 @@ class Limits:
         batch: Most questions answered together.
         tokens: Longest answer.
         seconds: Longest time from the request to its answer.
+        images: Most images in a request; each waits for itself, so never more than ``queue``.
     """
 
     body_bytes: int = 16 * 1024**2
@@ -81,6 +85,7 @@ class Limits:
     batch: int = 32
     tokens: int = 32
     seconds: float = 30.0
+    images: int = 16
 
 
 @dataclass(frozen=True)
@@ -89,7 +94,7 @@ class ChatRequest:
 
     Attributes:
         question: Text of the last user message.
-        image: The bytes of the last image.
+        images: The bytes of each, at least one.
         stream: Send the answer as it grows.
         max_tokens: Longest answer.
         attention: Send the attention map too.
@@ -97,7 +102,7 @@ class ChatRequest:
     """
 
     question: str
-    image: bytes
+    images: tuple[bytes, ...]
     stream: bool
     max_tokens: int
     attention: bool
@@ -133,8 +138,8 @@ def json_object(body: bytes) -> dict[str, Any]:
 def parse_chat(body: bytes, limits: Limits, model: str) -> ChatRequest:
     """Read the body of ``/v1/chat/completions``.
 
-    The question is the text of the last user message, the image the last one of any user message;
-    other messages are not read, as the model knows single questions only.
+    The question is the text of the last user message, the images those of the last user message that
+    holds any; other messages are not read, as the model knows single questions only.
 
     Args:
         body: JSON.
@@ -151,15 +156,23 @@ def parse_chat(body: bytes, limits: Limits, model: str) -> ChatRequest:
     if value.get("n", 1) not in (1, None):
         raise bad("n must be 1: answers are not sampled")
     texts, images = _contents(value.get("messages"))
+    most = min(limits.images, limits.queue)
     if not images:
         raise bad("no message holds an image", "no_image")
+    if len(images) > most:
+        raise bad(
+            f"a message holds {len(images)} images, over the limit of {most}", "too_many_images"
+        )
     if value.get("logprobs") not in (None, False) or value.get("top_logprobs") not in (None, 0):
         raise bad("logprobs are not given; the answer's probability is biod2c.confidence")
     given = (value.get("max_completion_tokens"), value.get("max_tokens"), limits.tokens)
     tokens = next(each for each in given if each is not None)
     return ChatRequest(
         question=_question(texts[-1]),
-        image=data_url_bytes(images[-1]),
+        images=tuple(
+            read_image(partial(data_url_bytes, url), place, len(images))
+            for place, url in enumerate(images)
+        ),
         stream=_flag(value, "stream"),
         max_tokens=_tokens(tokens, limits),
         attention=_flag(value, "attention"),
@@ -199,7 +212,7 @@ def _question(text: str) -> str:
 
 
 def _contents(messages: Any) -> tuple[list[str], list[Any]]:
-    """The text of each user message, and the image parts of all of them."""
+    """The text of each user message, and the image parts of the last one that has any."""
     if not isinstance(messages, list) or not 0 < len(messages) <= MAX_MESSAGES:
         raise bad(f"messages must be a list of 1 to {MAX_MESSAGES}")
     texts: list[str] = []
@@ -215,10 +228,7 @@ def _contents(messages: Any) -> tuple[list[str], list[Any]]:
             raise bad("the content of a message must be a text or a list of parts")
         found = [_part(part) for part in parts]
         texts.append(" ".join(text for kind, text in found if kind == "text"))
-        own = [image for kind, image in found if kind == "image"]
-        if len(own) > 1:
-            raise bad("one message holds several images; ask about one", "several_images")
-        images += own
+        images = [image for kind, image in found if kind == "image"] or images
     if not texts:
         raise bad("no message is the user's")
     return texts, images
@@ -232,6 +242,26 @@ def _part(part: dict[str, Any]) -> tuple[str, Any]:
         holder = part.get("image_url")
         return "image", holder.get("url") if isinstance(holder, dict) else holder
     raise bad(f"part of type {str(kind)[:40]!r} is not understood: use text and image_url")
+
+
+def read_image(work: Callable[[], T], place: int, count: int) -> T:
+    """Do something with one of several images; what refuses it says which one it is.
+
+    Args:
+        work: What may refuse it.
+        place: Of the image, from 0.
+        count: How many images there are.
+
+    Raises:
+        RefusedError: What ``work`` raises.
+    """
+    try:
+        return work()
+    except RefusedError as error:
+        if count == 1:
+            raise
+        message = f"image {place} (of 0 to {count - 1}): {error.message}"
+        raise RefusedError(error.status, message, error.code, error.retry_after) from None
 
 
 def data_url_bytes(url: Any) -> bytes:

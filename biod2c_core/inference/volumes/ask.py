@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from PIL import Image
@@ -16,7 +15,7 @@ from biod2c_core.inference.image_choice import STDIN, ImageChoice
 from biod2c_core.inference.pictures import Open, ask_pictures
 from biod2c_core.inference.questions import AskOptions, Question, Reply
 from biod2c_core.inference.volumes.slices import Slices
-from biod2c_core.inference.volumes.whole import Share, ranges, weigh
+from biod2c_core.inference.volumes.whole import Share, median_familiarity, ranges, weigh
 
 if TYPE_CHECKING:  # loads torch, which bad input never waits for
     from biod2c_core.inference.vqa_model import VQAModel
@@ -170,7 +169,6 @@ def combine(
     )
     confidence = shares[0].confidence if shares else 0.0
     abstained = not shares or confidence < options.min_confidence
-    known = [reply.familiarity for reply in replies if reply.familiarity is not None]
     listed = tuple((each.answer, each.confidence) for each in shares[: options.n_best])
     reply = Reply(
         question=question.text,
@@ -182,7 +180,7 @@ def combine(
         seconds=round(sum(reply.seconds for reply in replies), 3),
         id=question.id,
         candidates=listed if options.n_best > 1 else (),
-        familiarity=float(f"{median(known):.4g}") if known else None,
+        familiarity=median_familiarity(reply.familiarity for reply in replies),
         unknown_script=any(reply.unknown_script for reply in replies),
     )
     return Whole(reply, len(replies), spread)

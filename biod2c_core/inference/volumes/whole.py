@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from statistics import median
 
 
 @dataclass(frozen=True)
@@ -61,6 +62,12 @@ def weigh(answers: Sequence[str | None], confidences: Sequence[float]) -> list[S
         share = Share(answers[best] or "", float(f"{evidence:.4g}"), tuple(places))
         ranked.append((-evidence, -confidences[best], places[0], share))
     return [share for *_, share in sorted(ranked, key=lambda row: row[:3])]
+
+
+def median_familiarity(each: Iterable[float | None]) -> float | None:
+    """The familiarity of several pictures together; None where none is known."""
+    known = [value for value in each if value is not None]
+    return float(f"{median(known):.4g}") if known else None
 
 
 def ranges(places: Sequence[int]) -> str:

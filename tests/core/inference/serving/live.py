@@ -7,7 +7,7 @@ import io
 import json
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -91,6 +91,15 @@ def data_url(data: bytes, media: str = "image/png") -> str:
 def messages(question: str, url: str | None = None) -> list[dict[str, Any]]:
     image = {"type": "image_url", "image_url": {"url": url or data_url(png())}}
     return [{"role": "user", "content": [{"type": "text", "text": question}, image]}]
+
+
+def about(question: str, images: Sequence[int]) -> list[Any]:
+    """Messages with several images."""
+    (message,) = messages(question)
+    message["content"][1:] = [
+        {"type": "image_url", "image_url": {"url": data_url(png(index))}} for index in images
+    ]
+    return [message]
 
 
 def body(question: str = "is it?", url: str | None = None, **more: Any) -> bytes:

@@ -152,8 +152,10 @@ def test_what_cannot_be_had_is_refused(more: dict[str, Any], reason: str) -> Non
 def test_base64_may_come_in_lines() -> None:
     lines = base64.encodebytes(png() * 3).decode()
     assert "\n" in lines
-    assert parse_chat(body(url=f"data:image/png;base64,{lines}"), Limits(), "t").image == png() * 3
-    assert parse_chat(body(url=data_url(png())), Limits(), "t").image == png()
+    assert parse_chat(body(url=f"data:image/png;base64,{lines}"), Limits(), "t").images == (
+        png() * 3,
+    )
+    assert parse_chat(body(url=data_url(png())), Limits(), "t").images == (png(),)
 
 
 def test_decoding_counts_against_the_deadline(

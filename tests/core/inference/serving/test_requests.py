@@ -29,9 +29,9 @@ LIMITS = Limits()
 
 def test_a_question_and_its_image() -> None:
     chat = parse_chat(body("is it?", stream=True, max_tokens=5), LIMITS, "tiny")
-    assert (chat.question, chat.image) == ("is it?", png())
+    assert (chat.question, chat.images) == ("is it?", (png(),))
     assert (chat.stream, chat.max_tokens, chat.attention) == (True, 5, False)
-    assert decode_image(chat.image, LIMITS).size == (40, 30)
+    assert decode_image(chat.images[0], LIMITS).size == (40, 30)
 
 
 def test_a_later_question_is_about_the_last_image() -> None:
@@ -42,7 +42,10 @@ def test_a_later_question_is_about_the_last_image() -> None:
         {"role": "user", "content": "and where?"},
     ]
     chat = parse_chat(json.dumps({"messages": talk}).encode(), LIMITS, "tiny")
-    assert (chat.question, chat.image) == ("and where?", png(1))
+    assert (chat.question, chat.images) == ("and where?", (png(1),))
+    talk[1]["content"].append(messages("", data_url(png(2)))[0]["content"][1])
+    chat = parse_chat(json.dumps({"messages": talk}).encode(), LIMITS, "tiny")
+    assert chat.images == (png(1), png(2))  # of the last message that has any, all
 
 
 def refused(raw: bytes, status: int = 400) -> str:
@@ -133,10 +136,23 @@ def test_another_model_is_not_here() -> None:
     assert "'gpt-4o' is not here" in refused(body(model="gpt-4o"), 404)
 
 
-def test_two_images_in_one_message() -> None:
-    value = {"messages": messages("is it?")}
-    value["messages"][0]["content"] *= 2
-    assert "several images" in refused(json.dumps(value).encode())
+def several(*urls: str) -> bytes:
+    content: list[dict[str, Any]] = [{"type": "text", "text": "is it?"}]
+    content += [{"type": "image_url", "image_url": {"url": url}} for url in urls]
+    return json.dumps({"messages": [{"role": "user", "content": content}]}).encode()
+
+
+def test_more_images_than_the_limit_or_the_queue_are_refused_undecoded() -> None:
+    assert "holds 17 images, over the limit of 16" in refused(several(*["data:"] * 17))
+    limits = Limits(queue=2)
+    with pytest.raises(RefusedError, match="3 images, over the limit of 2"):
+        parse_chat(several(*["data:"] * 3), limits, "tiny")
+    assert len(parse_chat(several(*[data_url(png())] * 16), LIMITS, "tiny").images) == 16
+
+
+def test_which_of_several_images_is_refused() -> None:
+    good = data_url(png())
+    assert "image 1 (of 0 to 2): image_url must" in refused(several(good, "file:///x", good))
 
 
 def bomb(width: int, height: int) -> bytes:

@@ -16,7 +16,7 @@ import openai
 import pytest
 import tiny_models
 import torch
-from live import Live, body, data_url, live_server, messages, png, wait_for
+from live import Live, about, body, data_url, live_server, messages, png, wait_for
 
 from biod2c_core.inference.serving.requests import Limits
 from biod2c_core.model.generation import Answerer
@@ -250,7 +250,12 @@ def test_a_full_queue_and_a_killed_client(
         model = SlowModel(live, monkeypatch)
         first = send(live, body())
         wait_for(model.entered.is_set)
-        waiting = [send(live, body()), send(live, body(stream=True))]
+        two = json.dumps({"messages": about("is it?", [0, 1])}).encode()
+        one = send(live, body())
+        wait_for(lambda: live.engine.length == 1)
+        assert post(live, two)[0] == 429  # room for one of its images only: none is taken
+        assert live.engine.length == 1
+        waiting = [one, send(live, body(stream=True))]
         wait_for(lambda: live.engine.length == 2)
         status, reply, headers = post(live, body())
         assert (status, headers["retry-after"]) == (429, "2")
@@ -259,6 +264,11 @@ def test_a_full_queue_and_a_killed_client(
             sock.close()
         wait_for(lambda: live.engine.length == 0)  # the killed clients' places are free
         assert live.count("cancelled_total") == 2
+        gone = send(live, two)
+        wait_for(lambda: live.engine.length == 2)
+        gone.close()
+        wait_for(lambda: live.engine.length == 0)  # with all its images
+        assert live.count("cancelled_total") == 3  # of requests
         again = send(live, body())
         wait_for(lambda: live.engine.length == 1)
         model.go.set()

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from biod2c_core.errors import BioD2CError as BioD2CError
     from biod2c_core.inference.image_choice import ImageChoice as ImageChoice
     from biod2c_core.inference.questions import Reply as Reply
+    from biod2c_core.inference.volumes.ask import Whole as Whole
     from biod2c_core.inference.vqa_model import VQAModel as VQAModel
     from biod2c_core.inference.vqa_model import load as load
 
@@ -36,6 +37,7 @@ _MODULES = {
     "Record": "biod2c_core.data.records",
     "Reply": "biod2c_core.inference.questions",
     "VQAModel": "biod2c_core.inference.vqa_model",
+    "Whole": "biod2c_core.inference.volumes.ask",
     "__version__": "biod2c_core",
     "evaluate": "biod2c.evaluation",
     "load": "biod2c_core.inference.vqa_model",
@@ -48,6 +50,7 @@ __all__ = [
     "Record",
     "Reply",
     "VQAModel",
+    "Whole",
     "__version__",
     "evaluate",
     "load",

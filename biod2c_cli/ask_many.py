@@ -123,7 +123,7 @@ class Output:
             if whole.reply.abstained:
                 self.wholes.append([image, whole.reply.question, str(whole.reply), "", "", ""])
             for each in whole.spread:
-                count = f"{len(each.places)} of {whole.slices}"
+                count = f"{len(each.places)} of {len(whole.slices)}"
                 said = [one_line(each.answer), f"{each.confidence:.2f}", count, ranges(each.places)]
                 self.wholes.append([image, whole.reply.question, *said])
 

@@ -12,14 +12,16 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from biod2c_core.errors import InputError, counted
+from biod2c_core.errors import BioD2CError, ImageError, InputError, counted
 from biod2c_core.inference.attention.attention_map import AttentionMap, View, find_method
 from biod2c_core.inference.attention.explain import explain_answer
 from biod2c_core.inference.attention.export import AttentionFigure
 from biod2c_core.inference.calibration import Calibration, load_calibration
 from biod2c_core.inference.candidates import other_answers
-from biod2c_core.inference.image_choice import AnyImage, is_there, open_picture
+from biod2c_core.inference.image_choice import AnyImage, ImageChoice, is_there, open_picture
 from biod2c_core.inference.questions import AskOptions, Question, Reply, check_question
+from biod2c_core.inference.volumes.ask import Whole, ask_slices, open_slices
+from biod2c_core.inference.volumes.slices import Slices
 from biod2c_core.model.fusion import ImageEncoding
 from biod2c_core.model.generation import Answer, Answerer
 
@@ -110,6 +112,70 @@ class VQAModel:
         _check_not_swapped(images, questions)
         replies = list(self._ask_pairs(images, _pair(images, questions), options))
         return replies if images is image or questions is question else replies[0]
+
+    @overload
+    def ask_volume(  # type: ignore[overload-overlap]  # as in ask
+        self,
+        volume: str | Path | ImageChoice,
+        question: str,
+        slices: str = ":",
+        *,
+        n_best: int = 1,
+        min_confidence: float = 0.0,
+    ) -> Whole: ...
+
+    @overload
+    def ask_volume(
+        self,
+        volume: str | Path | ImageChoice,
+        question: Sequence[str],
+        slices: str = ":",
+        *,
+        n_best: int = 1,
+        min_confidence: float = 0.0,
+    ) -> list[Whole]: ...
+
+    def ask_volume(
+        self,
+        volume: str | Path | ImageChoice,
+        question: str | Sequence[str],
+        slices: str = ":",
+        *,
+        n_best: int = 1,
+        min_confidence: float = 0.0,
+    ) -> Whole | list[Whole]:
+        """Answer one question or several about each slice of a volume, and about the whole.
+
+        Args:
+            volume: A NIfTI file, the folder of a DICOM series or a file of several frames; or an
+                :class:`ImageChoice` (the axis of the slices, their window, the volume of a 4-D file). A
+                slice at a time is decoded.
+            question: In English; or a list.
+            slices: Which ones, as Python counts: ``12``, ``10:60:2``, ``3,7,20:30``; all by default.
+            n_best: How many answers ``candidates`` of each reply lists.
+            min_confidence: Below it, ``answer`` is None, and a slice gives no evidence.
+
+        Returns:
+            The answer with the most evidence, which prints as it; ``slices`` holds the reply about each
+            slice by its index, ``spread`` all answers. A list of them where a list was given.
+
+        Raises:
+            ImageError: It is no volume, has no such slices, or one of them is damaged.
+            InputError: A question is empty or too long, or ``slices`` is not a choice of slices.
+        """
+        options = AskOptions(n_best, min_confidence)
+        questions = _listed(question)
+        _check_not_swapped([volume], questions)
+        asked = [question for _, question in _pair([volume], questions)]
+        choice = _volume(volume)
+        wholes: list[Whole] = []
+        with open_slices(choice, Slices.parse(slices)) as (found, remarks):
+            for each in ask_slices(self, found, asked, options):
+                if isinstance(each, BioD2CError):
+                    raise each
+                if isinstance(each.reply, Whole):
+                    wholes.append(replace(each.reply, remarks=remarks))
+        return wholes if questions is question else wholes[0]
 
     def _ask_pairs(
         self,
@@ -240,6 +306,17 @@ class VQAModel:
 
 def _listed(given: Any) -> Sequence[Any]:
     return given if isinstance(given, list | tuple) else [given]
+
+
+def _volume(given: str | Path | ImageChoice) -> ImageChoice:
+    if isinstance(given, str | Path):
+        return ImageChoice(str(given))
+    if isinstance(given, ImageChoice):
+        return given
+    raise ImageError(
+        f"{type(given).__name__} given, expected a volume",
+        "Give the path of a file or of a series' folder.",
+    )
 
 
 def _check_not_swapped(images: Sequence[Any], questions: Sequence[Any]) -> None:

@@ -101,7 +101,9 @@ def open_stack(path: str, chosen: Selection) -> Iterator[Stack]:
         chosen.refuse(path, "a file whose slices are its frames", "frame", "axis")
         if count == 1:
             load_image(path, window=chosen.window)  # what is damaged is said to be
-            raise ImageError(f"{path} is a single picture and has no slices", "Leave out --slices.")
+            raise ImageError(
+                f"{path} is a single picture and has no slices", "Ask about it as one picture."
+            )
         yield Stack(count, lambda index: load_image(path, frame=index, window=chosen.window))
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -13,7 +13,14 @@ from biod2c_core.data.images import Selection, Stack, open_stack
 from biod2c_core.errors import BioD2CError, ImageError, InputError
 from biod2c_core.inference.image_choice import STDIN, ImageChoice
 from biod2c_core.inference.pictures import Open, ask_pictures
-from biod2c_core.inference.questions import AskOptions, Question, Reply
+from biod2c_core.inference.questions import (
+    AskOptions,
+    Question,
+    Reply,
+    about_pictures,
+    is_unlike,
+    script_warning,
+)
 from biod2c_core.inference.volumes.slices import Slices
 from biod2c_core.inference.volumes.whole import Share, median_familiarity, ranges, weigh
 
@@ -46,18 +53,42 @@ class Slice:
 
 @dataclass(frozen=True)
 class Whole:
-    """What the slices say together.
+    """What ``biod2c.load().ask_volume`` returns, what the slices say together; as text, the answer.
 
     Attributes:
         reply: The answer with the most evidence, its evidence as the confidence, never calibrated; the
             slices' median familiarity and all their seconds.
-        slices: How many were asked.
+        slices: The reply about each slice by its index, rising.
         spread: Each answer that was given, that of most evidence first; ``places`` are slices.
+        remarks: Lines on what is odd about the volume: copies of slices, slices that may be missing.
     """
 
     reply: Reply
-    slices: int
+    slices: Mapping[int, Reply]
     spread: tuple[Share, ...]
+    remarks: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        return str(self.reply)
+
+    @property
+    def answer(self) -> str | None:
+        """The answer with the most evidence; None where there is not enough."""
+        return self.reply.answer
+
+    @property
+    def confidence(self) -> float:
+        """Its evidence, in [0, 1]."""
+        return self.reply.confidence
+
+    def warnings(self) -> list[str]:
+        """Lines for people: what is odd about the volume, and where the answers mean little."""
+        model, question = self.reply.model, self.reply.question
+        unlike = [
+            f"slice {index}" for index in self.slices if is_unlike(self.slices[index].familiarity)
+        ]
+        lines = [*self.remarks, *about_pictures(model, unlike, len(self.slices), "slices")]
+        return [*lines, script_warning(model, question)] if self.reply.unknown_script else lines
 
     def to_row(self) -> dict[str, Any]:
         """As a JSON row."""
@@ -65,7 +96,7 @@ class Whole:
             {"answer": each.answer, "confidence": each.confidence, "slices": list(each.places)}
             for each in self.spread
         ]
-        return {**self.reply.to_row(), "slices": self.slices, "spread": spread}
+        return {**self.reply.to_row(), "slices": len(self.slices), "spread": spread}
 
     def spread_text(self) -> str:
         """The spread in a line: ``yes 0.62 (3-5, 9); no 0.1 (0-2)``."""
@@ -82,15 +113,24 @@ class SliceReply:
 
 
 @contextmanager
-def open_slices(choice: ImageChoice, slices: Slices) -> Iterator[tuple[list[Slice], Sequence[str]]]:
+def open_slices(
+    choice: ImageChoice, slices: Slices
+) -> Iterator[tuple[list[Slice], tuple[str, ...]]]:
     """The chosen slices of a volume, and remarks on it.
 
     Raises:
         ImageError: It is no volume, damaged, or has no such slices.
-        InputError: The picture comes from stdin.
+        InputError: The picture comes from stdin, or one slice of it is chosen already.
     """
+    if choice.slice_index is not None:
+        raise InputError(
+            f"{choice} is one slice, and slices of a volume are asked for",
+            "Leave out the one slice.",
+        )
     if choice.path == STDIN:
-        raise InputError("--slices does not read stdin", "Give a file, or the folder of a series.")
+        raise InputError(
+            "a volume is not read from stdin", "Give a file, or the folder of a series."
+        )
     chosen = Selection(choice.frame, choice.axis, None, choice.window)
     with open_stack(choice.path, chosen) as stack:
         indexes = slices.of(stack.count, choice.path)
@@ -183,4 +223,4 @@ def combine(
         familiarity=median_familiarity(reply.familiarity for reply in replies),
         unknown_script=any(reply.unknown_script for reply in replies),
     )
-    return Whole(reply, len(replies), spread)
+    return Whole(reply, dict(zip(indexes, replies, strict=True)), spread)

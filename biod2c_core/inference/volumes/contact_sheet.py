@@ -102,7 +102,7 @@ def _heading(whole: Whole) -> str:
     """The answer of the whole, and behind it the others: ``yes (0.41) in 14 of 25 slices; no ...``."""
     said = [
         f"{each.answer or '(no answer)'} ({each.confidence:.2f}) in {len(each.places)} of "
-        f"{whole.slices} slices"
+        f"{len(whole.slices)} slices"
         for each in whole.spread[:_SPREAD]
     ]
     more = len(whole.spread) - _SPREAD

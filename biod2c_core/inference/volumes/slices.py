@@ -28,9 +28,9 @@ class Slices:
         """
         try:
             return cls(text, tuple(_part(part) for part in text.split(",")))
-        except ValueError:
+        except (AttributeError, ValueError):  # a Python caller may give what is not text
             raise InputError(
-                f"--slices {text!r} is not a choice of slices",
+                f"{text!r} is not a choice of slices",
                 "Write 12, 10:60:2, 3,7,20:30 or : for all.",
             ) from None
 
@@ -56,7 +56,7 @@ class Slices:
                 )
         if not chosen:
             raise ImageError(
-                f"--slices {self.text} leaves nothing of {name}, which has slices 0 to {count - 1}",
+                f"{self.text!r} leaves nothing of {name}, which has slices 0 to {count - 1}",
                 "Choose some of them.",
             )
         return list(chosen)

@@ -84,7 +84,7 @@ def test_what_is_no_choice_of_slices(text: str) -> None:
 def test_slices_that_are_not_there() -> None:
     with pytest.raises(ImageError, match="v has slices 0 to 9, not 10"):
         Slices.parse("10").of(10, "v")
-    with pytest.raises(ImageError, match="20: leaves nothing of v, which has slices 0 to 9"):
+    with pytest.raises(ImageError, match="'20:' leaves nothing of v, which has slices 0 to 9"):
         Slices.parse("20:").of(10, "v")
 
 

@@ -102,7 +102,8 @@ def open_stack(path: str, chosen: Selection) -> Iterator[Stack]:
         if count == 1:
             load_image(path, window=chosen.window)  # what is damaged is said to be
             raise ImageError(
-                f"{path} is a single picture and has no slices", "Ask about it as one picture."
+                f"{path} is a single picture and has no slices",
+                "Ask about it as one picture, without slices.",
             )
         yield Stack(count, lambda index: load_image(path, frame=index, window=chosen.window))
 

@@ -90,7 +90,9 @@ def test_frames(tmp_path: Path) -> None:
 
 def test_what_is_no_volume(tmp_path: Path) -> None:
     Image.new("L", (4, 3)).save(tmp_path / "a.png")
-    with pytest.raises(ImageError, match=r"single picture and has no slices\. Leave out --slices"):
+    with pytest.raises(
+        ImageError, match=r"single picture and has no slices\. Ask about it as one picture"
+    ):
         shown(tmp_path / "a.png")
     (tmp_path / "b.png").write_bytes(b"no image at all")
     with pytest.raises(ImageError, match="is not an image in a known format"):

@@ -35,4 +35,7 @@ def _warning(answers: Sequence[Finished]) -> str:
     for place, answer in enumerate(answers):
         if answer.warning:
             places.setdefault(answer.warning, []).append(place)
-    return "; ".join(f"images {ranges(each)}: {warning}" for warning, each in places.items())
+    return "; ".join(
+        f"image{'s' if len(each) > 1 else ''} {ranges(each)}: {warning}"
+        for warning, each in places.items()
+    )

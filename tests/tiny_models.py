@@ -182,6 +182,7 @@ def build(
 ) -> tuple[BioD2CForConditionalGeneration, BioD2CProcessor]:
     """A model in evaluation mode; its trunk's BatchNorm has seen images, so that images matter."""
     model, processor = build_model(model_settings(language_model, **changes), seed)
+    model.vision.accept_bytes(processor.image_mean, processor.image_std)
     trunk = model.vision.trunk.train()
     with torch.no_grad():
         for _ in range(5):

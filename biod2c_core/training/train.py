@@ -183,6 +183,7 @@ def _train(
     transformers_logging.disable_progress_bar()
     language_dtype = base_dtype(run.settings)
     model, processor = start_model(run.config, run.checkpoint, run.settings.seed, language_dtype)
+    model.vision.accept_bytes(processor.image_mean, processor.image_std)
     prepare_stage(model, run.stage, run.settings, run.config.model.lora)
     sizes = count_parameters(model)  # four bits and engines that split a model hide them later
     hold_base_weights(model, run.settings)

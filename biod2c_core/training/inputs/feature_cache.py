@@ -25,6 +25,7 @@ from biod2c_core.contents import cache_folder, file_checksum
 from biod2c_core.data.images import check_image_file, load_image
 from biod2c_core.model.processing import BioD2CProcessor
 from biod2c_core.model.vision import VisionTower, grid_shape
+from biod2c_core.ops.square import square
 
 _BATCH = 16
 
@@ -44,6 +45,7 @@ class FeatureCache:
     """
 
     def __init__(self, folder: Path, tower: VisionTower, processor: BioD2CProcessor) -> None:
+        tower.accept_bytes(processor.image_mean, processor.image_std)
         self.tower = tower
         self.processor = processor
         self.shape = grid_shape(tower)
@@ -105,7 +107,8 @@ class FeatureCache:
                 advance(len(waiting))
 
     def _compute(self, waiting: list[tuple[str, Path]], rows: IO[bytes], index: AppendLog) -> None:
-        pixels = torch.stack([self.processor.pixels(load_image(path)) for _, path in waiting])
+        pictures = [square(load_image(path), self.processor.image_size) for _, path in waiting]
+        pixels = torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2)
         features = self.tower(pixels.to(next(self.tower.parameters()).device))
         limit = torch.finfo(torch.float16).max
         array = features.float().clamp(-limit, limit).half().cpu().contiguous().numpy()

@@ -85,7 +85,7 @@ class LossMeter:
 
 def loss_of_batch(
     batch: losses.Batch, shares: Numbers, counts: Numbers, weights: Mapping[str, float]
-) -> float:
+) -> Tensor:
     """L_total of a micro-batch by itself, from its shares in the losses of its update.
 
     Args:
@@ -99,4 +99,4 @@ def loss_of_batch(
         name: share.detach() * counts[name].clamp(min=1) / own[name].clamp(min=1)
         for name, share in shares.items()
     }
-    return float(equations.total_loss(alone, weights))
+    return equations.total_loss(alone, weights)

@@ -47,7 +47,7 @@ class Rows:
         code: Type of the numbers, as in the standard library's ``array``: ``i``, ``f`` or ``B``.
     """
 
-    def __init__(self, rows: Iterable[Sequence[float]], code: str = "i") -> None:
+    def __init__(self, rows: Iterable[Iterable[Any]], code: str = "i") -> None:
         flat, ends = array(code), [0]
         for row in rows:
             flat.extend(row)
@@ -127,6 +127,23 @@ class VQADataset(Dataset[dict[str, Any]]):
         }
 
 
+def read_pictures(paths: Sequence[Path], side: int) -> Tensor:
+    """Decode image files as the vision tower takes them.
+
+    Args:
+        paths: n files.
+        side: Height and width of the result.
+
+    Returns:
+        (n, 3, side, side), uint8, channels last in memory.
+
+    Raises:
+        ImageError: One is not a usable image.
+    """
+    pictures = np.stack([square(load_image(path), side) for path in paths])
+    return torch.from_numpy(pictures).permute(0, 3, 1, 2)
+
+
 class Collator:
     """Pads samples to the batch's longest, with masks, and reads each image once.
 
@@ -178,8 +195,7 @@ class Collator:
         if self.features is not None:
             batch["grid_features"] = torch.stack([self.features(path) for path in paths])
         else:
-            pictures = [square(load_image(path), self.image_size) for path in paths]
-            batch["pixel_values"] = torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2)
+            batch["pixel_values"] = read_pictures(paths, self.image_size)
         size = max(len(sample["queue_ids"]) for sample in samples)
         if size:
             rows = [

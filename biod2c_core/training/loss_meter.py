@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 
 import torch
 from torch import Tensor
@@ -100,3 +100,14 @@ def loss_of_batch(
         for name, share in shares.items()
     }
     return equations.total_loss(alone, weights)
+
+
+def stand_in(inputs: dict[str, Tensor], wanted: Collection[str]) -> None:
+    """Give a batch without any queue or box an empty one where another batch of the update has some.
+
+    The processes of an engine that splits the weights must all run the same parts.
+    """
+    for name in wanted:
+        loss = losses.LOSSES[name]
+        if any(inputs.get(need) is None for need in loss.needs):
+            inputs |= loss.stand_ins(inputs)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 import shutil
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -15,17 +15,17 @@ from accelerate.utils import DistributedType, FullyShardedDataParallelPlugin
 from torch import Tensor
 from torch import distributed as dist
 from torch.utils.data import DataLoader, Sampler
-from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers import Trainer, TrainerState
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
 from biod2c_core.data.read_ahead import Guarded, checked, loader_options, workers_may_die
 from biod2c_core.errors import DivergenceError
-from biod2c_core.model.losses import LOSSES
 from biod2c_core.model.modeling import BioD2CForConditionalGeneration
 from biod2c_core.model.processing import IGNORED
 from biod2c_core.training.checkpointing import (
     PARTIAL,
+    StopOnRequest,
     Termination,
     is_storage_failure,
     numbered_checkpoints,
@@ -40,7 +40,7 @@ from biod2c_core.training.divergence import (
 )
 from biod2c_core.training.inputs.collate import GroupedSampler, VQADataset
 from biod2c_core.training.logs.run_log import Rates, Reporter, RunLog
-from biod2c_core.training.loss_meter import LossMeter, loss_of_batch
+from biod2c_core.training.loss_meter import LossMeter, loss_of_batch, stand_in
 
 
 class BioD2CTrainer(Trainer):
@@ -96,7 +96,7 @@ class BioD2CTrainer(Trainer):
         for callback in (PrinterCallback, ProgressCallback):
             self.remove_callback(callback)
         self.add_callback(RunLog(reporter, log_file))
-        self.add_callback(_StopOnRequest(termination, self.args.device))
+        self.add_callback(StopOnRequest(termination, self.args.device))
 
     def fit(self, last: Path | None) -> float:
         """Train to the end, or until SIGTERM asks for one.
@@ -213,7 +213,7 @@ class BioD2CTrainer(Trainer):
             return (output.loss, output) if return_outputs else output.loss
         counts = num_items_in_batch
         if self.args.world_size > 1:
-            _stand_in(inputs, self._wanted)
+            stand_in(inputs, self._wanted)
         output = model(**inputs, loss_counts=counts)
         weights = unwrap(self.model).loss_weights
         self._watch.add(loss_of_batch(inputs, output.losses, counts, weights), rows)
@@ -365,37 +365,6 @@ class BioD2CTrainer(Trainer):
                 raise
             shutil.rmtree(checkpoints / PARTIAL, ignore_errors=True)
             raise storage_error(name, checkpoints, error) from error
-
-
-class _StopOnRequest(TrainerCallback):
-    """Saves and ends after the step in which a process was asked to stop."""
-
-    def __init__(self, termination: Termination, device: torch.device) -> None:
-        self.termination = termination
-        self.device = device
-
-    def on_step_end(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
-    ) -> None:
-        stop = self.termination.requested
-        if args.world_size > 1:  # all must stop at the same step
-            asked = torch.tensor(float(stop), device=self.device)
-            dist.all_reduce(asked)
-            stop = bool(asked > 0)  # a request that came meanwhile waits for the next step
-        if stop:
-            self.termination.requested = True
-            control.should_save = control.should_training_stop = True
-
-
-def _stand_in(inputs: dict[str, Tensor], wanted: Collection[str]) -> None:
-    """Give a batch without any queue or box an empty one where another batch of the update has some.
-
-    The processes of an engine that splits the weights must all run the same parts.
-    """
-    for name in wanted:
-        loss = LOSSES[name]
-        if any(inputs.get(need) is None for need in loss.needs):
-            inputs |= loss.stand_ins(inputs)
 
 
 def unwrap(model: Any) -> BioD2CForConditionalGeneration:

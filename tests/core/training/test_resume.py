@@ -75,6 +75,16 @@ def test_resuming_gives_the_same_losses_and_bits_as_never_stopping(
     assert_same(whole, stopped)
 
 
+def test_a_run_may_go_on_with_workers_and_gives_the_same_bits(
+    whole: Path, llama: Path, data: Path, tmp_path: Path
+) -> None:
+    """From the middle of an epoch over the end of two: each begins with batches read ahead."""
+    stopped = stop_at(whole, 2, tmp_path / "run")
+    reporter = go(config_of(llama, workers=1), data, stopped, resume=True)
+    assert reporter.done == list(range(3, STEPS + 1))
+    assert_same(whole, stopped)
+
+
 def test_the_same_with_accumulated_batches_and_cached_features(
     llama: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -66,7 +66,7 @@ def test_losses_that_are_read_late_name_the_records_of_their_own_batch(
     watch = LossWatch(10)
     for loss, rows in ((1.0, [0, 1]), (11.0, [2, 3]), (float("nan"), [4])):
         watch.add(torch.tensor(loss), torch.tensor(rows))
-    with pytest.raises(DivergenceError, match="11 at step 8.*id2, id3"):
+    with pytest.raises(DivergenceError, match=r"11 at step 8.*id2, id3"):
         watch.check(records, tmp_path, 7)
     watch.add(torch.tensor(2.0), None)
     watch.check(records, tmp_path, 8)  # the others are forgotten

@@ -7,7 +7,9 @@ not depend on their number.
 
 from __future__ import annotations
 
+import os
 import signal
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -70,9 +72,20 @@ def loader_options(workers: int) -> dict[str, Any]:
 
 
 def _begin(number: int) -> None:
+    """Let a worker end with its parent, and by SIGTERM of its parent alone.
+
+    Batch systems send SIGTERM to every process: a step that is being finished still needs its batches.
+    """
+    if hasattr(signal, "sigwaitinfo"):  # not on macOS
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})  # in threads of later too
+
+        def heed() -> None:
+            while signal.sigwaitinfo({signal.SIGTERM}).si_pid != os.getppid():
+                pass
+            os._exit(0)
+
+        threading.Thread(target=heed, daemon=True).start()
     end_with_parent()
-    # Batch systems send it to every process: a step that is being finished still needs its batches.
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
 
 @contextmanager

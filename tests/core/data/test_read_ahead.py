@@ -71,7 +71,7 @@ def test_workers_read_what_this_process_reads_and_fail_as_it_does(
     state = torch.get_rng_state()
     found: list[list[torch.Tensor]] = []
     said: list[str] = []
-    for workers in (0, 2):
+    for workers in (0, 1):
         got: list[torch.Tensor] = []
         with pytest.raises(ImageError) as caught:  # noqa: PT012
             for pictures in read_ahead(partial(read_pictures, side=SIDE), items, workers):

@@ -30,13 +30,12 @@ from torch.utils.data import DataLoader
 
 from biod2c_core.data.images import load_image
 from biod2c_core.data.read_ahead import Guarded, checked, loader_options
-from biod2c_core.model.processing import IMAGENET_MEAN, IMAGENET_STD
 from biod2c_core.model.vision import PixelScale
 from biod2c_core.ops.square import square
 from biod2c_core.training.inputs.collate import read_pictures
 
 SIDE, BATCH = 512, 4
-MEAN, STD = np.array(IMAGENET_MEAN, np.float32), np.array(IMAGENET_STD, np.float32)
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # ImageNet's
 
 
 def make_pictures(folder: Path, count: int) -> list[Path]:
@@ -52,13 +51,14 @@ def make_pictures(folder: Path, count: int) -> list[Path]:
 
 def in_numpy(pixels: np.ndarray) -> torch.Tensor:
     """How a picture was normalized before."""
-    normalized = (pixels.astype(np.float32) / 255 - MEAN) / STD
+    mean, std = np.array(MEAN, np.float32), np.array(STD, np.float32)
+    normalized = (pixels.astype(np.float32) / 255 - mean) / std
     return torch.from_numpy(normalized.transpose(2, 0, 1).copy())
 
 
 def steps(paths: Sequence[Path]) -> dict[str, float]:
     """Milliseconds of processor time a picture, medians."""
-    scale = PixelScale(IMAGENET_MEAN, IMAGENET_STD)
+    scale = PixelScale(MEAN, STD)
     spent: dict[str, list[float]] = {}
 
     def timed(name: str, work: Callable[[], object]) -> object:
@@ -107,6 +107,21 @@ def seconds(work: Callable[[], object]) -> float:
     return time.perf_counter() - begin
 
 
+def compare(paths: Sequence[Path], workers: int, rounds: int) -> tuple[list[float], list[float]]:
+    """How many times faster workers are, and pure computation in as many processes, in turn."""
+    parts = [10_000_000] * workers
+    with ProcessPoolExecutor(workers, get_context("fork")) as pool:
+        list(pool.map(spin, parts))  # its processes start now, before there is a thread
+        alone, together = Epochs(paths, 0), Epochs(paths, workers)
+        assert all(map(torch.equal, alone(), together())), "the bytes differ"  # also the warm-up
+        gains, limits = [], []
+        for _ in range(rounds):
+            gains.append(seconds(alone) / seconds(together))
+            serial = seconds(lambda: [spin(each) for each in parts])
+            limits.append(serial / seconds(lambda: list(pool.map(spin, parts))))
+    return gains, limits
+
+
 def main() -> None:
     """Measure, and print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -123,17 +138,8 @@ def main() -> None:
             else make_pictures(Path(made), asked.pictures)
         )
         for name, spent in steps(paths).items():
-            print(f"{name:17} {spent:5.1f} ms")
-        alone, together = Epochs(paths, 0), Epochs(paths, asked.workers)
-        assert all(map(torch.equal, alone(), together())), "the bytes differ"  # also the warm-up
-        gains, limits = [], []
-        with ProcessPoolExecutor(asked.workers, get_context("spawn")) as pool:
-            halves = [10_000_000] * asked.workers
-            list(pool.map(spin, halves))
-            for _ in range(asked.rounds):
-                gains.append(seconds(alone) / seconds(together))
-                serial = seconds(lambda: [spin(each) for each in halves])
-                limits.append(serial / seconds(lambda: list(pool.map(spin, halves))))
+            print(f"{name:17} {spent:5.1f} ms", flush=True)
+        gains, limits = compare(paths, asked.workers, asked.rounds)
     print(f"{asked.workers} workers: {statistics.median(gains):.2f} x the pictures a second of 0")
     print(f"rounds: {', '.join(f'{each:.2f}' for each in gains)}")
     control, load = statistics.median(limits), os.getloadavg()[0]

@@ -34,6 +34,7 @@ from biod2c_core.data.records import Record, iter_records, write_records
 from biod2c_core.model.build import build_model
 from biod2c_core.model.modeling import BioD2CForConditionalGeneration
 from biod2c_core.model.processing import BioD2CProcessor
+from biod2c_core.model.vision import PixelScale
 from biod2c_core.training.inputs.collate import Collator, VQADataset
 
 IMAGE_SIZE = 64
@@ -236,10 +237,12 @@ def write_data(folder: Path, count: int = 12, images: int = 5) -> Path:
 def make_batch(
     processor: BioD2CProcessor, folder: Path, count: int = 4, queue_size: int = 30
 ) -> dict[str, torch.Tensor]:
-    """The first samples of :func:`write_data`'s records as the collator puts them together."""
+    """The first samples of :func:`write_data`'s records as the collator puts them together, normalized."""
     records = list(iter_records(folder / "records.jsonl"))[:count]
     samples = VQADataset(records, [folder] * count, processor, queue_size)
-    return Collator(processor)([samples[index] for index in range(count)])
+    batch = Collator(processor)([samples[index] for index in range(count)])
+    scale = PixelScale(processor.image_mean, processor.image_std)
+    return batch | {"pixel_values": scale(batch["pixel_values"])}
 
 
 class Silent:

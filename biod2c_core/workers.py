@@ -11,7 +11,9 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from multiprocessing import get_context, parent_process
 
-from biod2c_core.errors import InputError
+from biod2c_core.errors import BioD2CError, InputError
+
+_MOST = 8  # processes that are started unasked
 
 
 @contextmanager
@@ -56,3 +58,26 @@ def end_with_parent() -> None:
             os._exit(1)
 
         threading.Thread(target=wait, daemon=True).start()
+
+
+def usable_cores() -> int:
+    """Cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def spare_cores(busy: int, processes: int = 1) -> int:
+    """How many workers have a core of their own beside each of some processes; at most eight.
+
+    Args:
+        busy: Cores that each process keeps busy itself.
+        processes: That share this machine.
+    """
+    return min(_MOST, max(0, usable_cores() // max(1, processes) - busy))
+
+
+def portable(error: BioD2CError) -> BioD2CError:
+    """An error that can travel between processes; those with arguments of their own cannot."""
+    plain = type(error).__init__ is BioD2CError.__init__
+    return error if plain else InputError(error.problem, error.remedy)

@@ -35,6 +35,7 @@ from biod2c_core.data.records import Record, iter_records, write_records
 from biod2c_core.model.build import build_model
 from biod2c_core.model.modeling import BioD2CForConditionalGeneration
 from biod2c_core.model.processing import BioD2CProcessor
+from biod2c_core.model.vision import PixelScale
 from biod2c_core.training.inputs.collate import Collator, VQADataset
 
 IMAGE_SIZE = 64
@@ -183,6 +184,7 @@ def build(
 ) -> tuple[BioD2CForConditionalGeneration, BioD2CProcessor]:
     """A model in evaluation mode; its trunk's BatchNorm has seen images, so that images matter."""
     model, processor = build_model(model_settings(language_model, **changes), seed)
+    model.vision.accept_bytes(processor.image_mean, processor.image_std)
     trunk = model.vision.trunk.train()
     with torch.no_grad():
         for _ in range(5):
@@ -245,10 +247,12 @@ def write_volume(path: Path, slices: int) -> Path:
 def make_batch(
     processor: BioD2CProcessor, folder: Path, count: int = 4, queue_size: int = 30
 ) -> dict[str, torch.Tensor]:
-    """The first samples of :func:`write_data`'s records as the collator puts them together."""
+    """The first samples of :func:`write_data`'s records as the collator puts them together, normalized."""
     records = list(iter_records(folder / "records.jsonl"))[:count]
     samples = VQADataset(records, [folder] * count, processor, queue_size)
-    return Collator(processor)([samples[index] for index in range(count)])
+    batch = Collator(processor)([samples[index] for index in range(count)])
+    scale = PixelScale(processor.image_mean, processor.image_std)
+    return batch | {"pixel_values": scale(batch["pixel_values"])}
 
 
 class Silent:

@@ -79,10 +79,11 @@ def _extras() -> dict[str, str]:
 def _machine() -> dict[str, str]:
     import torch
 
-    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    from biod2c_core.workers import usable_cores
+
     found = {
         "system": f"{platform.system()} {platform.release()}, {platform.machine()}",
-        "cores": f"{os.cpu_count()}, {usable} usable",
+        "cores": f"{os.cpu_count()}, {usable_cores()} usable",
         "threads": f"{torch.get_num_threads()} for one operation",
     }
     for index in range(torch.cuda.device_count()):

@@ -285,6 +285,11 @@ class StageSettings:
         default=False,
         description="Keep the frozen trunk's features on disk instead of computing them again.",
     )
+    workers: Annotated[StrictInt, Field(ge=0)] | Auto = Field(
+        default="auto",
+        description="Processes that read pictures ahead of the training, of each of its processes; "
+        "auto: none on CPU; on GPUs, all cores but one for each process, up to eight.",
+    )
     log_every: StrictInt = Field(default=10, ge=1, description="Steps between log lines.")
     save_every: StrictInt = Field(
         default=0, ge=0, description="Steps between checkpoints; 0 saves at the end of each epoch."

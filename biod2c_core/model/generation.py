@@ -91,6 +91,8 @@ class Answerer:
         self.folder = folder
         self.reference = reference
         self.attributes = attributes
+        self.picture_side = processor.image_size
+        self.on_gpu = model.device.type != "cpu"
 
     @classmethod
     def load(cls, checkpoint: str | Path | None = None, device: str = "auto") -> Answerer:

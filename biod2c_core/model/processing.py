@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from datetime import date
 from typing import Any, ClassVar, Literal
 
-import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
@@ -17,6 +16,9 @@ from biod2c_core.errors import CheckpointError, ConfigError, InputError, counted
 from biod2c_core.model.chat.templates import apply_chat_template
 from biod2c_core.model.checkpoints.limits import MOST_IMAGE_SIDE
 from biod2c_core.model.configuration import BioD2CConfig
+from biod2c_core.model.vision import PixelScale
+from biod2c_core.ops.padding import pad
+from biod2c_core.ops.square import square
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -174,13 +176,8 @@ class BioD2CProcessor(ProcessorMixin):
 
     def pixels(self, image: Image.Image) -> Tensor:
         """Resize and normalize one RGB image: (3, S, S), float32."""
-        size = (self.image_size, self.image_size)
-        resized = image.convert("RGB").resize(size, Image.Resampling.BICUBIC)
-        array = np.asarray(resized, dtype=np.float32) / 255
-        normalized = (array - np.array(self.image_mean, np.float32)) / np.array(
-            self.image_std, np.float32
-        )
-        return torch.from_numpy(normalized.transpose(2, 0, 1).copy())
+        picture = torch.from_numpy(square(image, self.image_size)).permute(2, 0, 1)
+        return PixelScale(self.image_mean, self.image_std)(picture)
 
     def is_spelled_out(self, question: str) -> bool:
         """Whether the tokenizer spells a question out byte by byte, as it does a script it never met.
@@ -298,19 +295,7 @@ class BioD2CProcessor(ProcessorMixin):
         Returns:
             Ids and mask (1 where real), both (B, longest), int64.
         """
-        fill = self.tokenizer.pad_token_id if value is None else value
-        longest = max((len(row) for row in rows), default=0)
-        before = side == "left"
-        padded, real = [], []  # one tensor of all rows: one a row takes seven times as long
-        for row in rows:
-            gap = longest - len(row)
-            padded.append([fill] * gap + [*row] if before else [*row] + [fill] * gap)
-            real.append([0] * gap + [1] * len(row) if before else [1] * len(row) + [0] * gap)
-        shape = (len(rows), longest)
-        return (
-            torch.tensor(padded, dtype=torch.long).view(shape),
-            torch.tensor(real, dtype=torch.long).view(shape),
-        )
+        return pad(rows, self.tokenizer.pad_token_id if value is None else value, side)
 
 
 def _check_options(options: dict[str, Any]) -> None:

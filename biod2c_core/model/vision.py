@@ -6,18 +6,44 @@ The tower of the paper is PMC-CLIP's modified ResNet-50 without its last stage a
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from biod2c_core.errors import ConfigError
+from biod2c_core.errors import ConfigError, InputError
 from biod2c_core.model.backbones import get_vision_library
 from biod2c_core.model.backbones.folding import FoldedTrunk, has_batch_norms
 from biod2c_core.model.backbones.vision_library import VisionModel
 
 _AT_ONCE = 4  # images that a CPU's caches hold: the trunk takes a third less time than for eight
+
+
+class PixelScale:
+    """What a trunk was trained on, made of uint8 pictures: (value / 255 - mean) / std, in float32.
+
+    The same operations in the same order give the same bits wherever it is computed, before a batch is
+    made or on the device. It is not a module: an engine that holds its model in bfloat16 would round it.
+
+    Args:
+        mean: Of the RGB channels, in [0, 1].
+        std: Likewise.
+    """
+
+    def __init__(self, mean: Sequence[float], std: Sequence[float]) -> None:
+        self._numbers = torch.tensor([[255.0] * 3, [*mean], [*std]]).view(3, 3, 1, 1)
+
+    def __call__(self, pictures: Tensor) -> Tensor:
+        """(..., 3, H, W), uint8, to float32 of the same shape, channels first."""
+        if self._numbers.device != pictures.device:
+            self._numbers = self._numbers.to(pictures.device)
+        white, mean, std = (
+            self._numbers
+        )  # tensors: a GPU multiplies by the inverse of a plain number
+        pixels = pictures.to(torch.float32, memory_format=torch.contiguous_format)
+        return pixels.div_(white).sub_(mean).div_(std)
 
 
 class VisionTower(nn.Module):
@@ -61,6 +87,7 @@ class VisionTower(nn.Module):
         self.normalize = normalize
         self.trunk = self._build_trunk()
         self._folded: FoldedTrunk | None = None
+        self._scale: PixelScale | None = None
         self.requires_grad_(False)
         self.eval()
 
@@ -72,11 +99,22 @@ class VisionTower(nn.Module):
         """Encode images.
 
         Args:
-            pixel_values: (B, 3, image_size, image_size), float, normalized.
+            pixel_values: (B, 3, image_size, image_size), float, normalized; or uint8, after
+                :meth:`accept_bytes`.
 
         Returns:
             X_v, (B, N, N, D), a view with the channels last.
+
+        Raises:
+            InputError: They are uint8, and it has not been told how to normalize them.
         """
+        if pixel_values.dtype == torch.uint8:
+            if self._scale is None:
+                raise InputError(
+                    "pixel_values are uint8, and the vision tower does not know mean and std",
+                    "Call accept_bytes() of the tower first, or give what the processor's pixels() gives.",
+                )
+            pixel_values = self._scale(pixel_values)
         weight = next(self.trunk.parameters())
         pixels = pixel_values.to(weight.dtype, memory_format=torch.channels_last)
         trunk = self._folded.on(pixels) if self._folded else self.trunk
@@ -98,6 +136,15 @@ class VisionTower(nn.Module):
     def train(self, mode: bool = True) -> VisionTower:
         """Stay in evaluation mode: the running statistics of the trunk are part of its weights."""
         return super().train(False)
+
+    def accept_bytes(self, mean: Sequence[float], std: Sequence[float]) -> None:
+        """From now on take uint8 pictures too, and normalize them on their device.
+
+        Args:
+            mean: The processor's ``image_mean``.
+            std: Its ``image_std``.
+        """
+        self._scale = PixelScale(mean, std)
 
     def fold(self) -> None:
         """From now on compute with a folded copy; the weights that are saved stay as they are.

@@ -17,6 +17,9 @@ from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Any
 
+import torch
+from torch import distributed as dist
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
 from biod2c_core.atomic import put_in_place, write_json
@@ -133,3 +136,29 @@ class Termination:
         if self.requested or not self.training:
             raise TerminatedError("stopped by SIGTERM", "Go on with --resume.")
         self.requested = True
+
+
+class StopOnRequest(TrainerCallback):
+    """Saves and ends after the step in which a process was asked to stop.
+
+    Args:
+        termination: Whether this process was.
+        device: Where processes tell each other.
+    """
+
+    def __init__(self, termination: Termination, device: torch.device) -> None:
+        self.termination = termination
+        self.device = device
+
+    def on_step_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
+    ) -> None:
+        """Ask for both."""
+        stop = self.termination.requested
+        if args.world_size > 1:  # all must stop at the same step
+            asked = torch.tensor(float(stop), device=self.device)
+            dist.all_reduce(asked)
+            stop = bool(asked > 0)  # a request that came meanwhile waits for the next step
+        if stop:
+            self.termination.requested = True
+            control.should_save = control.should_training_stop = True

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -13,12 +13,56 @@ from torch import Tensor, nn
 from torch import distributed as dist
 
 from biod2c_core.atomic import write_json
+from biod2c_core.data.records import Record
+from biod2c_core.errors import DivergenceError
 from biod2c_core.foreign import read_json
 from biod2c_core.training.checkpointing import last_complete_checkpoint, numbered_checkpoints
 
 WEIGHTS = "weights.json"  # in each checkpoint: its largest trained weight, and that of the start
 ASIDE = "diverged"
 _EXPLODED = 100.0  # times the largest weight of the start, or 1
+
+
+class LossWatch:
+    """The losses of an update's micro-batches, read together: to read one is to wait for the GPU.
+
+    Args:
+        most: A larger loss is refused; 0 for no limit.
+    """
+
+    def __init__(self, most: float) -> None:
+        self._most = most
+        self._unread: list[tuple[Tensor, Tensor | None]] = []
+
+    def add(self, loss: Tensor, rows: Tensor | None) -> None:
+        """The loss of a micro-batch, a scalar, and which records (B,) it holds."""
+        self._unread.append((loss.detach().float(), rows))
+
+    def check(self, records: Sequence[Record], checkpoints: Path, step: int) -> None:
+        """Refuse a loss that is not finite or too large, among those since the last call.
+
+        Args:
+            records: That the rows count.
+            checkpoints: The run's ``checkpoints``, where those that have exploded are set aside.
+            step: The last one done.
+
+        Raises:
+            DivergenceError: There is one; its records are named.
+        """
+        unread, self._unread = self._unread, []
+        values = torch.stack([loss for loss, _ in unread]).tolist()
+        for value, (_, rows) in zip(values, unread, strict=True):
+            if math.isfinite(value) and (not self._most or value <= self._most):
+                continue
+            where = ""
+            if rows is not None:
+                ids = [records[row].id for row in rows.tolist()]
+                where = f"; records of the batch: {', '.join(ids)}"
+            aside = set_aside(checkpoints, -1 if math.isfinite(value) else step)
+            raise DivergenceError(
+                f"the loss is {value:.6g} at step {step + 1}{where}{aside}",
+                "Lower the learning rate, or look at these records.",
+            )
 
 
 @torch.no_grad()

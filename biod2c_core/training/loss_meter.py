@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 
 import torch
 from torch import Tensor
@@ -85,7 +85,7 @@ class LossMeter:
 
 def loss_of_batch(
     batch: losses.Batch, shares: Numbers, counts: Numbers, weights: Mapping[str, float]
-) -> float:
+) -> Tensor:
     """L_total of a micro-batch by itself, from its shares in the losses of its update.
 
     Args:
@@ -99,4 +99,15 @@ def loss_of_batch(
         name: share.detach() * counts[name].clamp(min=1) / own[name].clamp(min=1)
         for name, share in shares.items()
     }
-    return float(equations.total_loss(alone, weights))
+    return equations.total_loss(alone, weights)
+
+
+def stand_in(inputs: dict[str, Tensor], wanted: Collection[str]) -> None:
+    """Give a batch without any queue or box an empty one where another batch of the update has some.
+
+    The processes of an engine that splits the weights must all run the same parts.
+    """
+    for name in wanted:
+        loss = losses.LOSSES[name]
+        if any(inputs.get(need) is None for need in loss.needs):
+            inputs |= loss.stand_ins(inputs)

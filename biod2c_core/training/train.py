@@ -56,6 +56,7 @@ from biod2c_core.training.run_lock import locked
 from biod2c_core.training.stages import count_parameters, prepare_stage
 from biod2c_core.training.start import resolve_config, start_model
 from biod2c_core.training.trainer import BioD2CTrainer
+from biod2c_core.workers import spare_cores
 
 
 @dataclass(frozen=True)
@@ -183,6 +184,7 @@ def _train(
     transformers_logging.disable_progress_bar()
     language_dtype = base_dtype(run.settings)
     model, processor = start_model(run.config, run.checkpoint, run.settings.seed, language_dtype)
+    model.vision.accept_bytes(processor.image_mean, processor.image_std)
     prepare_stage(model, run.stage, run.settings, run.config.model.lora)
     sizes = count_parameters(model)  # four bits and engines that split a model hide them later
     hold_base_weights(model, run.settings)
@@ -230,7 +232,8 @@ def _trainer(
     if run.validation is not None:
         datasets.append(load_dataset([run.validation], "validation", *parts))
         check_apart(*datasets)
-    features = cached_features(model, processor, datasets, reporter, settings)
+    workers = _workers(run)
+    features = cached_features(model, processor, datasets, reporter, settings, workers)
     if is_first():
         write_run_files(
             run.output,
@@ -257,6 +260,7 @@ def _trainer(
         questions_per_image=settings.questions_per_image,
         keep=settings.keep,
         max_loss=settings.max_loss,
+        workers=0 if features else workers,
         reporter=reporter,
         log_file=run.output / "log.jsonl",
         termination=termination,
@@ -294,9 +298,20 @@ def _arguments(run: _Run, model: BioD2CForConditionalGeneration) -> TrainingArgu
         remove_unused_columns=False,
         report_to="none",
         disable_tqdm=True,
-        dataloader_num_workers=0,
         dataloader_pin_memory=not on_cpu,
+        # from pinned memory; else each batch waits until the GPU has done all that it was given before
+        accelerator_config={"non_blocking": not on_cpu},
     )
+
+
+def _workers(run: _Run) -> int:
+    """Processes that read pictures for this one."""
+    asked = run.settings.workers
+    if asked != "auto":
+        return asked
+    if run.on_cpu:
+        return 0  # its cores are the model's: nothing would wait for a picture
+    return spare_cores(1, int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
 
 
 def _save(

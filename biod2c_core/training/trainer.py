@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -14,27 +14,33 @@ import torch
 from accelerate.utils import DistributedType, FullyShardedDataParallelPlugin
 from torch import Tensor
 from torch import distributed as dist
-from torch.utils.data import Sampler
-from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from torch.utils.data import DataLoader, Sampler
+from transformers import Trainer, TrainerState
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
-from biod2c_core.errors import DivergenceError, InputError
-from biod2c_core.model.losses import LOSSES
+from biod2c_core.data.read_ahead import Guarded, checked, loader_options, workers_may_die
+from biod2c_core.errors import DivergenceError
 from biod2c_core.model.modeling import BioD2CForConditionalGeneration
 from biod2c_core.model.processing import IGNORED
 from biod2c_core.training.checkpointing import (
     PARTIAL,
+    StopOnRequest,
     Termination,
     is_storage_failure,
     numbered_checkpoints,
     publish,
     storage_error,
 )
-from biod2c_core.training.divergence import largest_weight, note_weights, set_aside
+from biod2c_core.training.divergence import (
+    LossWatch,
+    largest_weight,
+    note_weights,
+    set_aside,
+)
 from biod2c_core.training.inputs.collate import GroupedSampler, VQADataset
 from biod2c_core.training.logs.run_log import Rates, Reporter, RunLog
-from biod2c_core.training.loss_meter import LossMeter, loss_of_batch
+from biod2c_core.training.loss_meter import LossMeter, loss_of_batch, stand_in
 
 
 class BioD2CTrainer(Trainer):
@@ -48,6 +54,7 @@ class BioD2CTrainer(Trainer):
         questions_per_image: Most questions about one image that stay together in a batch.
         keep: Checkpoints to keep; 0 keeps all.
         max_loss: A larger loss ends the run; 0 for no limit.
+        workers: Processes that make batches ahead; batches do not depend on their number.
         reporter: Told about progress.
         log_file: Gets a line of JSON every ``logging_steps``.
         termination: Asks for a checkpoint and an end.
@@ -64,6 +71,7 @@ class BioD2CTrainer(Trainer):
         questions_per_image: int,
         keep: int,
         max_loss: float,
+        workers: int,
         reporter: Reporter,
         log_file: Path,
         termination: Termination,
@@ -75,7 +83,10 @@ class BioD2CTrainer(Trainer):
         self._epochs_done = 0
         self._questions_per_image = questions_per_image
         self._keep = keep
-        self._max_loss = max_loss
+        self._watch = LossWatch(max_loss)
+        self._workers = workers
+        self._left = 0  # micro-batches of the update
+        self._wanted: set[str] = set()  # losses of which it has an item, in any process
         self._scalars = scalars
         self._meter = LossMeter(self.args.device, self.args.world_size)
         self._weights_at_start = self._largest_weight()
@@ -85,7 +96,7 @@ class BioD2CTrainer(Trainer):
         for callback in (PrinterCallback, ProgressCallback):
             self.remove_callback(callback)
         self.add_callback(RunLog(reporter, log_file))
-        self.add_callback(_StopOnRequest(termination, self.args.device))
+        self.add_callback(StopOnRequest(termination, self.args.device))
 
     def fit(self, last: Path | None) -> float:
         """Train to the end, or until SIGTERM asks for one.
@@ -107,15 +118,8 @@ class BioD2CTrainer(Trainer):
                 return 0.0
             self._epochs_done = int((state.epoch or 0) + 1e-6)
         self._termination.training = True
-        try:
+        with workers_may_die():
             result = self.train(resume_from_checkpoint=str(last) if last else None)
-        except RuntimeError as error:
-            if "DataLoader worker" not in str(error):
-                raise
-            raise InputError(
-                "a process that reads the data died, perhaps for lack of memory",
-                "Use fewer of them, then go on with --resume.",
-            ) from error
         self._termination.training = False
         return float(result.training_loss)
 
@@ -146,12 +150,45 @@ class BioD2CTrainer(Trainer):
         sampler.set_epoch(self._epochs_done)
         return sampler
 
+    def _get_dataloader(
+        self,
+        dataset: Any,
+        description: str,
+        batch_size: int,
+        sampler_fn: Any = None,
+        is_training: bool = False,
+        dataloader_key: str | None = None,
+    ) -> DataLoader[Any]:
+        """A loader of this project's workers, which live as long as the training."""
+        loader = DataLoader(
+            dataset,
+            batch_size,
+            sampler=sampler_fn(dataset),
+            collate_fn=Guarded(self.data_collator),
+            pin_memory=self.args.dataloader_pin_memory,
+            persistent_workers=is_training and self._workers > 0,
+            # its own: what torch draws to seed workers would depend on whether there are any
+            generator=torch.Generator(),
+            **loader_options(self._workers),
+        )
+        prepared: DataLoader[Any] = self.accelerator.prepare(loader)
+        return prepared
+
+    def _prepare_inputs(self, inputs: Any) -> Any:
+        """As in transformers, unless a worker failed: then its error is raised."""
+        return super()._prepare_inputs(checked(inputs))
+
     def get_batch_samples(
         self, epoch_iterator: Iterator[dict[str, Tensor]], num_batches: int, device: torch.device
     ) -> tuple[list[dict[str, Tensor]], Any]:
         """The micro-batches of an update, and over how many items of it each loss is averaged."""
-        batches = list(itertools.islice(epoch_iterator, num_batches))
-        return batches, self._meter.begin_update(batches)
+        batches = [checked(batch) for batch in itertools.islice(epoch_iterator, num_batches)]
+        self._left = len(batches)
+        counts = self._meter.begin_update(batches)
+        if self.args.world_size > 1:
+            numbers = torch.stack([*counts.values()]).tolist()
+            self._wanted = {name for name, n in zip(counts, numbers, strict=True) if n}
+        return batches, counts
 
     def _get_num_items_in_batch(self, batch_samples: Any, device: torch.device) -> None:
         """Nothing: the losses of a validation batch are averaged over it."""
@@ -163,7 +200,9 @@ class BioD2CTrainer(Trainer):
         return_outputs: bool = False,
         num_items_in_batch: Any = None,
     ) -> Any:
-        """Run the model, remember its losses for the log, refuse a loss that has exploded.
+        """Run the model, remember its losses for the log, refuse one that has exploded.
+
+        In training they are read once an update, with its last micro-batch.
 
         In training the result is what this micro-batch and process adds to the loss of the whole update,
         times the number of processes, over which an engine averages gradients.
@@ -174,12 +213,15 @@ class BioD2CTrainer(Trainer):
             return (output.loss, output) if return_outputs else output.loss
         counts = num_items_in_batch
         if self.args.world_size > 1:
-            _stand_in(inputs, counts)
+            stand_in(inputs, self._wanted)
         output = model(**inputs, loss_counts=counts)
         weights = unwrap(self.model).loss_weights
-        self._check(loss_of_batch(inputs, output.losses, counts, weights), rows)
+        self._watch.add(loss_of_batch(inputs, output.losses, counts, weights), rows)
+        self._left -= 1
+        if not self._left:  # before the engine's step, which is part of the last backward pass
+            self._check()
         visual = unwrap(model).config.num_visual_tokens * len(inputs["input_ids"])
-        self._rates.count(int(inputs["attention_mask"].sum()) + visual)
+        self._rates.count(inputs["attention_mask"].sum() + visual)
         self._meter.add_share(output.losses)
         loss = output.loss * self.args.world_size
         return (loss, output) if return_outputs else loss
@@ -197,7 +239,8 @@ class BioD2CTrainer(Trainer):
                 if name in inputs:
                     inputs[name][again] = 0
         output = model(**inputs)
-        self._check(float(output.loss), rows)
+        self._watch.add(output.loss, rows)
+        self._check()
         self._meter.add_validation(inputs, output.losses)
         return output
 
@@ -220,21 +263,10 @@ class BioD2CTrainer(Trainer):
         with torch.random.fork_rng(devices=()):
             return super().evaluate(*args, **kwargs)
 
-    def _check(self, loss: float, rows: Tensor | None) -> None:
-        if math.isfinite(loss) and (not self._max_loss or loss <= self._max_loss):
-            return
-        where = ""
-        if rows is not None:
-            training = unwrap(self.model).training
-            dataset: Any = self.train_dataset if training else self.eval_dataset
-            ids = [dataset.records[row].id for row in rows.tolist()]
-            where = f"; records of the batch: {', '.join(ids)}"
-        step = self.state.global_step
-        aside = set_aside(Path(str(self.args.output_dir)), -1 if math.isfinite(loss) else step)
-        raise DivergenceError(
-            f"the loss is {loss:.6g} at step {step + 1}{where}{aside}",
-            "Lower the learning rate, or look at these records.",
-        )
+    def _check(self) -> None:
+        """Read the losses that have been computed since the last call; the one wait of an update."""
+        dataset: Any = self.train_dataset if unwrap(self.model).training else self.eval_dataset
+        self._watch.check(dataset.records, Path(str(self.args.output_dir)), self.state.global_step)
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Add the terms of the loss, the gate, the rate and the memory to what is logged."""
@@ -333,36 +365,6 @@ class BioD2CTrainer(Trainer):
                 raise
             shutil.rmtree(checkpoints / PARTIAL, ignore_errors=True)
             raise storage_error(name, checkpoints, error) from error
-
-
-class _StopOnRequest(TrainerCallback):
-    """Saves and ends after the step in which a process was asked to stop."""
-
-    def __init__(self, termination: Termination, device: torch.device) -> None:
-        self.termination = termination
-        self.device = device
-
-    def on_step_end(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
-    ) -> None:
-        stop = self.termination.requested
-        if args.world_size > 1:  # all must stop at the same step
-            asked = torch.tensor(float(stop), device=self.device)
-            dist.all_reduce(asked)
-            stop = bool(asked > 0)  # a request that came meanwhile waits for the next step
-        if stop:
-            self.termination.requested = True
-            control.should_save = control.should_training_stop = True
-
-
-def _stand_in(inputs: dict[str, Tensor], counts: Mapping[str, Tensor]) -> None:
-    """Give a batch without any queue or box an empty one where another batch of the update has some.
-
-    The processes of an engine that splits the weights must all run the same parts.
-    """
-    for name, loss in LOSSES.items():
-        if counts[name] > 0 and any(inputs.get(need) is None for need in loss.needs):
-            inputs |= loss.stand_ins(inputs)
 
 
 def unwrap(model: Any) -> BioD2CForConditionalGeneration:

@@ -9,11 +9,11 @@ from itertools import islice
 from typing import NamedTuple, TypeVar
 
 import numpy as np
-from PIL import Image
 
 from biod2c_core.curation.filter_images.layout import SIDE, layout_features
 from biod2c_core.curation.filter_images.sources import Item, read_image
 from biod2c_core.errors import ImageError
+from biod2c_core.ops.square import square
 from biod2c_core.workers import worker_pool
 
 _CHUNK = 8  # images a task
@@ -45,13 +45,9 @@ def prepare_image(item: Item, side: int) -> PreparedImage:
         return PreparedImage(item, None, None, error.problem)
     except OSError as error:
         return PreparedImage(item, None, None, f"cannot read {item.name}: {error.strerror}")
-    pixels = _square(picture, side)
-    plain = pixels if side == SIDE else _square(picture, SIDE)
+    pixels = square(picture, side)
+    plain = pixels if side == SIDE else square(picture, SIDE)
     return PreparedImage(item, pixels, layout_features(plain, picture.width / picture.height))
-
-
-def _square(picture: Image.Image, side: int) -> np.ndarray:
-    return np.asarray(picture.resize((side, side), Image.Resampling.BICUBIC))
 
 
 def prepare_images(items: Iterable[Item], side: int, workers: int) -> Iterator[PreparedImage]:

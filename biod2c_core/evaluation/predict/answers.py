@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from PIL.Image import Image
 
@@ -46,3 +46,16 @@ class AnswersQuestions(Protocol):
     ) -> Sequence[AnswerLike | NoAnswer]:
         """Answer each (index of its image, question); each image is encoded once."""
         ...
+
+
+@runtime_checkable
+class SeesSquares(Protocol):
+    """A model that resizes every image to one square, so that this can be done ahead of it.
+
+    Attributes:
+        picture_side: Height and width of that square, pixels.
+        on_gpu: Whether the cores of the machine have nothing else to do.
+    """
+
+    picture_side: int
+    on_gpu: bool

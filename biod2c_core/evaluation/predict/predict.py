@@ -6,14 +6,18 @@ import random
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from PIL import Image
+
 from biod2c_core.contents import pictures_checksum
 from biod2c_core.data.images import load_image, resolve_image
+from biod2c_core.data.read_ahead import read_ahead
 from biod2c_core.data.records import Record
 from biod2c_core.errors import ImageError, InputError, PartialResultError
-from biod2c_core.evaluation.predict.answers import AnswersQuestions, NoAnswer
+from biod2c_core.evaluation.predict.answers import AnswersQuestions, NoAnswer, SeesSquares
 from biod2c_core.evaluation.predict.asking import USUAL, Asked, Asking
 from biod2c_core.evaluation.predict.predictions_file import (
     Prediction,
@@ -24,6 +28,8 @@ from biod2c_core.evaluation.predict.predictions_file import (
     split_checksum,
 )
 from biod2c_core.evaluation.predict.prompts import worded
+from biod2c_core.ops.square import square
+from biod2c_core.workers import spare_cores
 
 QUESTIONS_AT_ONCE = 32
 
@@ -129,6 +135,7 @@ def predict(
     asking: Asking = USUAL,
     limit: int | None = None,
     shard: tuple[int, int] = (0, 1),
+    workers: int | None = None,
     advance: Callable[[int], None] = lambda _: None,
 ) -> None:
     """Answer the questions that the predictions file does not answer yet.
@@ -146,6 +153,8 @@ def predict(
         limit: Ask only so many questions now, the first.
         shard: Index of this process and number of processes; with several, each writes a file of
             its own (``shard_path``).
+        workers: Processes that read pictures ahead, for a model that says in which size it sees
+            them; by default none on CPU, and on a GPU those that have a core of their own.
         advance: Called with the number of questions done, those of an earlier run included.
 
     Raises:
@@ -165,6 +174,9 @@ def predict(
     if asking != USUAL:
         model = Asked(model, asking)
     index, count = shard
+    side = model.picture_side if isinstance(model, SeesSquares) else None
+    if workers is None:
+        workers = spare_cores(1, count) if isinstance(model, SeesSquares) and model.on_gpu else 0
     done: Collection[str] = ()
     if count > 1:
         check_same_run(path, manifest)
@@ -174,8 +186,12 @@ def predict(
         advance(sum(record.id in log.done for record in asked[:limit]))
         known = set(done) | set(log.done)
         todo = [record for record in asked[:limit] if record.id not in known]
-        for batch in list(batches_by_image(todo))[index::count]:
-            log.append(_answer(model, batch, Path(image_root), asking.prompt, failures))
+        batches = list(batches_by_image(todo))[index::count]
+        names = [list(dict.fromkeys(record.image for record in batch)) for batch in batches]
+        read = partial(_read, root=Path(image_root), side=side)
+        pictures = read_ahead(read, names, workers if side else 0)
+        for batch, images in zip(batches, pictures, strict=True):
+            log.append(_answer(model, batch, images, asking.prompt, failures))
             advance(len(batch))
     if failures:
         raise PartialResultError(
@@ -185,15 +201,21 @@ def predict(
         )
 
 
+def _read(names: Sequence[str], root: Path, side: int | None) -> list[Image.Image]:
+    """Pictures of these names, made squares of a side if one is given."""
+    images = [load_image(name, root=root) for name in names]
+    return images if side is None else [Image.fromarray(square(each, side)) for each in images]
+
+
 def _answer(
     model: AnswersQuestions,
     batch: Sequence[Record],
-    image_root: Path,
+    images: Sequence[Image.Image],
     prompt: str | None,
     failures: list[str],
 ) -> list[Prediction]:
-    names = list(dict.fromkeys(record.image for record in batch))
-    images = [load_image(name, root=image_root) for name in names]
+    """Answers to questions about some images, which come in the order in which they are met."""
+    names = dict.fromkeys(record.image for record in batch)
     place = {name: index for index, name in enumerate(names)}
     questions = [(place[record.image], worded(record, prompt)) for record in batch]
     found = []

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from biod2c_core.data.records import Record
-from biod2c_core.errors import BioD2CError, InputError
+from biod2c_core.errors import BioD2CError
 from biod2c_core.evaluation.predict.answers import AnswersQuestions
 from biod2c_core.evaluation.predict.asking import USUAL, Asking
 from biod2c_core.evaluation.predict.predict import predict
@@ -20,7 +20,7 @@ from biod2c_core.evaluation.predict.predictions_file import (
     read_manifest,
     shard_path,
 )
-from biod2c_core.workers import worker_pool
+from biod2c_core.workers import portable, worker_pool
 
 _POLL = 0.2  # seconds
 
@@ -65,9 +65,7 @@ def _run_shard(job: Job, device: str, index: int, count: int) -> BioD2CError | N
             shard=(index, count),
         )
     except BioD2CError as error:
-        # Errors with arguments of their own cannot travel between processes.
-        plain = type(error).__init__ is BioD2CError.__init__
-        return error if plain else InputError(error.problem, error.remedy)
+        return portable(error)
     return None
 
 

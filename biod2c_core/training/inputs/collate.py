@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import os
+from array import array
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import chain
 from pathlib import Path
 from random import Random
 from typing import Any, Protocol
 
+import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
 from biod2c_core.data.images import load_image, resolve_image
 from biod2c_core.data.records import Record
+from biod2c_core.ops.padding import pad
+from biod2c_core.ops.square import square
 
 _SORTED_BATCHES = 50  # batches that are sorted by length together
 
@@ -21,8 +26,8 @@ _SORTED_BATCHES = 50  # batches that are sorted by length together
 class Processor(Protocol):
     """What batches need of :class:`biod2c_core.model.processing.BioD2CProcessor`."""
 
-    def pixels(self, image: Image.Image) -> Tensor:
-        """One image as (3, S, S)."""
+    tokenizer: Any
+    image_size: int
 
     def question_ids(self, question: str) -> list[int]:
         """Ids of the bare question."""
@@ -33,14 +38,35 @@ class Processor(Protocol):
     def training_ids(self, question: str, answer: str) -> tuple[list[int], list[int]]:
         """Ids and labels of prompt and answer."""
 
-    def pad(
-        self, rows: Sequence[Sequence[int]], side: str = "right", value: int | None = None
-    ) -> tuple[Tensor, Tensor]:
-        """Ids and mask."""
+
+class Rows:
+    """Rows of numbers of different length, in one tensor: processes share its memory.
+
+    Args:
+        rows: The rows.
+        code: Type of the numbers, as in the standard library's ``array``: ``i``, ``f`` or ``B``.
+    """
+
+    def __init__(self, rows: Iterable[Iterable[Any]], code: str = "i") -> None:
+        flat, ends = array(code), [0]
+        for row in rows:
+            flat.extend(row)
+            ends.append(len(flat))
+        self._flat, self._ends = torch.from_numpy(np.array(flat)), torch.tensor(ends)
+
+    def __getitem__(self, index: int) -> list[Any]:
+        return self._flat[self._ends[index] : self._ends[index + 1]].tolist()
+
+    @property
+    def lengths(self) -> list[int]:
+        """Of the rows."""
+        return self._ends.diff().tolist()
 
 
 class VQADataset(Dataset[dict[str, Any]]):
     """Records, tokenized once; the images are left to the collator, once for each in a batch.
+
+    A worker process is given the tensors, whose memory it shares, and no record.
 
     Args:
         records: With a question and an answer each.
@@ -58,42 +84,64 @@ class VQADataset(Dataset[dict[str, Any]]):
         queue_size: int = 0,
         with_boxes: bool = False,
     ) -> None:
-        self.with_boxes = with_boxes
         self.records = list(records)
         self.paths = [
             resolve_image(root, record.image)
             for root, record in zip(image_roots, records, strict=True)
         ]
-        self._texts = [processor.training_ids(each.question, each.answer) for each in records]
-        self._questions = [processor.question_ids(each.question) for each in records]
-        known: dict[str, list[int]] = {}
-        self._queues: list[list[list[int]]] = []
-        for record in records:
-            for text in record.queue[:queue_size]:
-                if text not in known:
-                    known[text] = processor.text_ids(text)
-            self._queues.append([known[text] for text in record.queue[:queue_size]])
+        images = {path: number for number, path in enumerate(dict.fromkeys(self.paths))}
+        self._images = Rows(map(os.fsencode, images), "B")
+        self._image_of = torch.tensor([images[path] for path in self.paths])
+        texts = [processor.training_ids(each.question, each.answer) for each in records]
+        self._ids, self._labels = Rows(ids for ids, _ in texts), Rows(labels for _, labels in texts)
+        self._questions = Rows(processor.question_ids(each.question) for each in records)
+        queues = [record.queue[:queue_size] for record in records]
+        known = {text: number for number, text in enumerate(dict.fromkeys(chain(*queues)))}
+        self._queue_texts = Rows(map(processor.text_ids, known))
+        self._queues = Rows([known[text] for text in queue] for queue in queues)
+        boxes = (record.boxes if with_boxes else () for record in records)
+        self._boxes = Rows((list(chain(*each)) for each in boxes), "f")
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {k: v for k, v in vars(self).items() if k not in ("records", "paths")}
 
     def __len__(self) -> int:
-        return len(self.records)
+        return len(self._image_of)
 
     @property
     def lengths(self) -> list[int]:
         """Tokens of prompt and answer of each sample."""
-        return [len(ids) for ids, _ in self._texts]
+        return self._ids.lengths
 
     def __getitem__(self, index: int) -> dict[str, Any]:
         """One sample, unpadded."""
-        ids, labels = self._texts[index]
+        boxes = self._boxes[index]
         return {
-            "input_ids": ids,
-            "labels": labels,
+            "input_ids": self._ids[index],
+            "labels": self._labels[index],
             "question_ids": self._questions[index],
-            "queue_ids": self._queues[index],
-            "boxes": self.records[index].boxes if self.with_boxes else (),
-            "image": self.paths[index],
+            "queue_ids": [self._queue_texts[number] for number in self._queues[index]],
+            "boxes": [boxes[start : start + 4] for start in range(0, len(boxes), 4)],
+            "image": Path(os.fsdecode(bytes(self._images[int(self._image_of[index])]))),
             "row": index,
         }
+
+
+def read_pictures(paths: Sequence[Path], side: int) -> Tensor:
+    """Decode image files as the vision tower takes them.
+
+    Args:
+        paths: n files.
+        side: Height and width of the result.
+
+    Returns:
+        (n, 3, side, side), uint8, channels last in memory.
+
+    Raises:
+        ImageError: One is not a usable image.
+    """
+    pictures = np.stack([square(load_image(path), side) for path in paths])
+    return torch.from_numpy(pictures).permute(0, 3, 1, 2)
 
 
 class Collator:
@@ -111,7 +159,8 @@ class Collator:
         features: Callable[[Path], Tensor] | None = None,
         keep_rows: bool = False,
     ) -> None:
-        self.processor = processor
+        self.padding = processor.tokenizer.pad_token_id
+        self.image_size = processor.image_size
         self.features = features
         self.keep_rows = keep_rows
 
@@ -123,19 +172,19 @@ class Collator:
 
         Returns:
             ``input_ids``, ``attention_mask``, ``labels`` (B, P); ``question_ids``,
-            ``question_mask`` (B, T); ``pixel_values`` (images, 3, S, S) or ``grid_features``
-            (images, N, N, D) and ``image_rows`` (B,), the image of each sample; and, if any sample
-            has a queue, ``queue_ids``, ``queue_mask`` (B, k, L); if any has boxes, ``boxes``
-            (B, R, 4), without area where there is none; ``record_rows`` (B,), the place of
-            each sample in the data set, if asked for.
+            ``question_mask`` (B, T); ``pixel_values`` (images, 3, S, S), uint8, channels
+            last in memory, or ``grid_features`` (images, N, N, D), and ``image_rows`` (B,), the image
+            of each sample; and, if any sample has a queue, ``queue_ids``, ``queue_mask`` (B, k, L);
+            if any has boxes, ``boxes`` (B, R, 4), without area where there is none; ``record_rows``
+            (B,), the place of each sample in the data set, if asked for.
         """
-        pad = self.processor.pad
-        input_ids, attention_mask = pad([sample["input_ids"] for sample in samples])
-        question_ids, question_mask = pad([sample["question_ids"] for sample in samples])
+        fill = self.padding
+        input_ids, attention_mask = pad([sample["input_ids"] for sample in samples], fill)
+        question_ids, question_mask = pad([sample["question_ids"] for sample in samples], fill)
         batch = {
             "input_ids": input_ids,
             "attention_mask": attention_mask,
-            "labels": pad([sample["labels"] for sample in samples], value=-100)[0],
+            "labels": pad([sample["labels"] for sample in samples], -100)[0],
             "question_ids": question_ids,
             "question_mask": question_mask,
         }
@@ -146,8 +195,7 @@ class Collator:
         if self.features is not None:
             batch["grid_features"] = torch.stack([self.features(path) for path in paths])
         else:
-            pixels = [self.processor.pixels(load_image(path)) for path in paths]
-            batch["pixel_values"] = torch.stack(pixels)
+            batch["pixel_values"] = read_pictures(paths, self.image_size)
         size = max(len(sample["queue_ids"]) for sample in samples)
         if size:
             rows = [
@@ -155,7 +203,7 @@ class Collator:
                 for sample in samples
                 for text in sample["queue_ids"] + [[]] * (size - len(sample["queue_ids"]))
             ]
-            ids, mask = pad(rows)
+            ids, mask = pad(rows, fill)
             batch["queue_ids"] = ids.view(len(samples), size, -1)
             batch["queue_mask"] = mask.view(len(samples), size, -1)
         if most := max(len(sample["boxes"]) for sample in samples):

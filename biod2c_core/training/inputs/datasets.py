@@ -153,12 +153,22 @@ def cached_features(
     datasets: Sequence[VQADataset],
     reporter: Reporter,
     settings: StageSettings,
+    workers: int = 0,
 ) -> FeatureCache | None:
-    """The frozen trunk's features of all images, computed where they are not on disk yet."""
+    """The frozen trunk's features of all images, computed where they are not on disk yet.
+
+    Args:
+        model: Its vision tower computes them.
+        processor: Its own.
+        datasets: Whose images.
+        reporter: Told about progress.
+        settings: Whether they are wanted.
+        workers: Processes that read images ahead.
+    """
     if not settings.cache_features:
         return None
     cache = FeatureCache(default_cache_folder(), model.vision, processor)
     paths = sorted({path for dataset in datasets for path in dataset.paths})
     reporter.encoding(len(paths))
-    cache.fill(paths, reporter.encoded)
+    cache.fill(paths, reporter.encoded, workers)
     return cache

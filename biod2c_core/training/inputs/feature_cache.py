@@ -11,6 +11,7 @@ import hashlib
 import json
 import os
 from collections.abc import Callable, Iterable
+from functools import partial
 from itertools import takewhile
 from pathlib import Path
 from typing import IO
@@ -22,9 +23,11 @@ from torch import Tensor
 from biod2c_core.append_log import AppendLog
 from biod2c_core.atomic import make_folder
 from biod2c_core.contents import cache_folder, file_checksum
-from biod2c_core.data.images import check_image_file, load_image
+from biod2c_core.data.images import check_image_file
+from biod2c_core.data.read_ahead import read_ahead
 from biod2c_core.model.processing import BioD2CProcessor
 from biod2c_core.model.vision import VisionTower, grid_shape
+from biod2c_core.training.inputs.collate import read_pictures
 
 _BATCH = 16
 
@@ -44,6 +47,7 @@ class FeatureCache:
     """
 
     def __init__(self, folder: Path, tower: VisionTower, processor: BioD2CProcessor) -> None:
+        tower.accept_bytes(processor.image_mean, processor.image_std)
         self.tower = tower
         self.processor = processor
         self.shape = grid_shape(tower)
@@ -67,52 +71,66 @@ class FeatureCache:
     def _row_bytes(self) -> int:
         return int(np.prod(self.shape)) * 2
 
-    def fill(self, paths: Iterable[Path], advance: Callable[[int], None]) -> None:
+    def fill(self, paths: Iterable[Path], advance: Callable[[int], None], workers: int = 0) -> None:
         """Compute what is missing.
 
         Args:
             paths: Image files; several names may hold the same picture.
             advance: Called with the number of files dealt with.
+            workers: Processes that read images ahead.
 
         Raises:
             ImageError: A file is not a usable image.
+            InputError: A process that reads images died.
         """
         with AppendLog(self._index_file, wait=True) as index:
             self._read_index(index)
-            self._add(paths, index, advance)
+            self._add(self._missing(paths, advance), index, advance, workers)
         count = self._data.stat().st_size // self._row_bytes
         if count:
             self._map = np.memmap(self._data, np.float16, "r", shape=(count, *self.shape))
 
-    def _add(self, paths: Iterable[Path], index: AppendLog, advance: Callable[[int], None]) -> None:
-        waiting: list[tuple[str, Path]] = []
+    def _missing(
+        self, paths: Iterable[Path], advance: Callable[[int], None]
+    ) -> list[tuple[str, Path]]:
+        """Digests and files of the pictures that have no row yet, each once."""
+        missing: dict[str, Path] = {}
+        for path in paths:
+            digest = file_checksum(check_image_file(path))[:32]
+            self._digests[path] = digest
+            if digest in self._rows or digest in missing:
+                advance(1)
+            else:
+                missing[digest] = path
+        return list(missing.items())
+
+    def _add(
+        self,
+        missing: list[tuple[str, Path]],
+        index: AppendLog,
+        advance: Callable[[int], None],
+        workers: int,
+    ) -> None:
+        parts = [missing[start : start + _BATCH] for start in range(0, len(missing), _BATCH)]
+        read = partial(read_pictures, side=self.processor.image_size)
+        files = [[path for _, path in part] for part in parts]
         with self._data.open("ab") as rows:
             rows.truncate(rows.tell() // self._row_bytes * self._row_bytes)
             rows.seek(0, os.SEEK_END)
-            for path in paths:
-                digest = file_checksum(check_image_file(path))[:32]
-                self._digests[path] = digest
-                if digest in self._rows or any(digest == other for other, _ in waiting):
-                    advance(1)
-                    continue
-                waiting.append((digest, path))
-                if len(waiting) == _BATCH:
-                    self._compute(waiting, rows, index)
-                    advance(len(waiting))
-                    waiting.clear()
-            if waiting:
-                self._compute(waiting, rows, index)
-                advance(len(waiting))
+            for part, pictures in zip(parts, read_ahead(read, files, workers), strict=True):
+                self._compute([digest for digest, _ in part], pictures, rows, index)
+                advance(len(part))
 
-    def _compute(self, waiting: list[tuple[str, Path]], rows: IO[bytes], index: AppendLog) -> None:
-        pixels = torch.stack([self.processor.pixels(load_image(path)) for _, path in waiting])
-        features = self.tower(pixels.to(next(self.tower.parameters()).device))
+    def _compute(
+        self, digests: list[str], pictures: Tensor, rows: IO[bytes], index: AppendLog
+    ) -> None:
+        features = self.tower(pictures.to(next(self.tower.parameters()).device))
         limit = torch.finfo(torch.float16).max
         array = features.float().clamp(-limit, limit).half().cpu().contiguous().numpy()
         start = rows.tell() // self._row_bytes
         rows.write(array.tobytes())
         rows.flush()
-        added = {digest: start + offset for offset, (digest, _) in enumerate(waiting)}
+        added = {digest: start + offset for offset, digest in enumerate(digests)}
         index.append(added.items())
         self._rows |= added
 

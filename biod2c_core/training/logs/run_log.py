@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import torch
+from torch import Tensor
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from biod2c_core.append_log import AppendLog, read_rows
@@ -123,18 +124,18 @@ class Rates:
     """Tokens a second and memory since the last log line."""
 
     def __init__(self) -> None:
-        self._tokens = 0
+        self._tokens: int | Tensor = 0
         self._since = time.monotonic()
 
-    def count(self, tokens: int) -> None:
-        """So many more positions of the language model held a real token."""
-        self._tokens += tokens
+    def count(self, tokens: Tensor) -> None:
+        """So many more positions, a scalar, held a real token; it is read when it is asked for."""
+        self._tokens = self._tokens + tokens
 
     def take(self) -> dict[str, float]:
         """``tokens_per_s`` of this process, and the most memory it has held, in GiB."""
+        counted, self._tokens = int(self._tokens), 0  # waits for the device
         now = time.monotonic()
-        rate = self._tokens / max(now - self._since, 1e-9)
-        counted, self._tokens, self._since = self._tokens, 0, now
+        rate, self._since = counted / max(now - self._since, 1e-9), now
         memory = {"memory_gb": round(peak_memory() / 2**30, 3)}
         return {"tokens_per_s": round(rate, 1), **memory} if counted else memory
 

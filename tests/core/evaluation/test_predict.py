@@ -10,6 +10,7 @@ import time
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from fake_answerer import FakeModel, load_fake, make_data
@@ -19,6 +20,7 @@ from hypothesis import strategies as st
 from biod2c_core.data.records import Record
 from biod2c_core.errors import InputError, RecordError
 from biod2c_core.evaluation.evaluate import _check_same_data
+from biod2c_core.evaluation.predict import predict as predicting
 from biod2c_core.evaluation.predict.asking import Asking
 from biod2c_core.evaluation.predict.predict import batches_by_image, predict, shuffle_images
 from biod2c_core.evaluation.predict.predictions_file import (
@@ -49,6 +51,39 @@ def test_an_image_is_decoded_once_for_all_its_questions(tmp_path: Path) -> None:
     records, model = make_data(tmp_path, images=4, questions=32), FakeModel()
     predict(model, records, tmp_path, tmp_path / "p.jsonl")
     assert model.images_seen == 4
+
+
+class Squares(FakeModel):
+    """A model that says in which size it sees pictures."""
+
+    picture_side, on_gpu = 4, True
+
+    def answer_images(self, images: Any, questions: Any) -> Any:
+        assert {image.size for image in images} == {(4, 4)}
+        return super().answer_images(images, questions)
+
+
+def test_pictures_may_be_read_ahead_by_workers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    records = make_data(tmp_path)
+    answers = []
+    for workers in (0, 1):
+        path = tmp_path / f"{workers}.jsonl"
+        predict(Squares(), records, tmp_path, path, workers=workers)
+        answers.append(read_predictions(path))
+    assert answers[0] == answers[1]
+    asked: list[int] = []
+
+    def here(read: Any, names: Any, workers: int) -> Any:
+        asked.append(workers)
+        return map(read, names)
+
+    monkeypatch.setattr(predicting, "read_ahead", here)
+    monkeypatch.setattr(predicting, "spare_cores", lambda busy, processes: 5 - busy)
+    predict(Squares(), records, tmp_path, tmp_path / "gpu.jsonl")
+    predict(FakeModel(), records, tmp_path, tmp_path / "plain.jsonl", workers=3)
+    assert asked == [4, 0]  # whole pictures are not passed between processes
 
 
 def test_a_model_is_shown_the_choices(tmp_path: Path) -> None:

@@ -45,6 +45,16 @@ def test_pixels_are_scaled_and_normalized() -> None:
         torch.testing.assert_close(got[channel], torch.full((32, 32), wanted), atol=1e-6, rtol=0)
 
 
+def test_every_byte_becomes_the_same_bits_as_in_numpy() -> None:
+    """On the device or before: checkpoints were trained on these very numbers."""
+    processor = make_processor()
+    mean, std = (np.array(each, np.float32) for each in (processor.image_mean, processor.image_std))
+    every = np.repeat(np.arange(256, dtype=np.uint8), 4 * 3).reshape(32, 32, 3)
+    wanted = ((every.astype(np.float32) / 255 - mean) / std).transpose(2, 0, 1)
+    got = processor.pixels(Image.fromarray(every))
+    assert got.numpy().tobytes() == wanted.tobytes()
+
+
 def test_nothing_of_the_image_is_cut_off() -> None:
     picture = np.zeros((30, 60, 3), np.uint8)
     picture[:, :6] = 255  # the left tenth

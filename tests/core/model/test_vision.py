@@ -9,8 +9,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from biod2c_core.errors import ConfigError
-from biod2c_core.model.vision import VisionTower, grid_shape
+from biod2c_core.errors import ConfigError, InputError
+from biod2c_core.model.vision import PixelScale, VisionTower, grid_shape
 
 
 def tower(*levels: int, size: int = 64, **options: Any) -> VisionTower:
@@ -124,3 +124,28 @@ def test_a_batch_gives_what_its_images_give_alone() -> None:
     alone = torch.cat([tower(each.unsqueeze(0)) for each in pixels])
     assert together.shape[0] == 9
     torch.testing.assert_close(together, alone, atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("folded", [False, True])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_bytes_give_the_bits_of_their_normalized_values(dtype: torch.dtype, folded: bool) -> None:
+    """In whatever type the trunk is: the numbers are rounded once, as those that come as floats."""
+    mean, std = (0.48, 0.45, 0.4), (0.27, 0.26, 0.275)
+    model = tower(3)
+    model.accept_bytes(mean, std)
+    if folded:
+        model.fold()
+    model.to(dtype)
+    generator = torch.Generator().manual_seed(2)
+    pictures = torch.randint(0, 256, (2, 64, 64, 3), generator=generator, dtype=torch.uint8)
+    pictures = pictures.permute(0, 3, 1, 2)
+    scaled = PixelScale(mean, std)(pictures)
+    assert scaled.is_contiguous()
+    assert torch.equal(model(pictures), model(scaled))
+    assert not any("scale" in name for name in model.state_dict())
+
+
+def test_bytes_are_refused_by_a_tower_that_cannot_normalize_them() -> None:
+    """They would pass for numbers of 0 to 255."""
+    with pytest.raises(InputError, match="mean and std"):
+        tower(3)(torch.zeros(1, 3, 64, 64, dtype=torch.uint8))

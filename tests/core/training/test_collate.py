@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from biod2c_core.data.records import Record, iter_records
 from biod2c_core.errors import ImageError
 from biod2c_core.model.processing import IGNORED, BioD2CProcessor
+from biod2c_core.model.vision import PixelScale
 from biod2c_core.training.inputs import collate
 from biod2c_core.training.inputs.collate import Collator, GroupedSampler, VQADataset
 
@@ -81,8 +82,10 @@ def test_an_image_is_read_once_for_all_its_questions(
     assert [path.name for path in read] == ["1.png", "0.png"]
     assert batch["pixel_values"].shape == (2, 3, 16, 16)
     assert batch["image_rows"].tolist() == [0, 0, 1, 1]
+    assert batch["pixel_values"].dtype == torch.uint8
+    pixels = PixelScale(processor.image_mean, processor.image_std)(batch["pixel_values"])
     for row, sample in zip(batch["image_rows"], chosen, strict=True):
-        assert torch.equal(batch["pixel_values"][row], processor.pixels(load(sample["image"])))
+        assert torch.equal(pixels[row], processor.pixels(load(sample["image"])))
 
 
 def test_features_stand_for_pixels(samples: VQADataset, processor: BioD2CProcessor) -> None:

@@ -16,6 +16,7 @@ from biod2c_core.errors import InputError
 from biod2c_core.model.checkpoints.folder import load_model
 from biod2c_core.training import checkpointing
 from biod2c_core.training.checkpointing import last_complete_checkpoint
+from biod2c_core.training.divergence import LossWatch
 from biod2c_core.training.logs.run_log import RATES, read_log
 from biod2c_core.training.train import train
 
@@ -75,6 +76,16 @@ def test_resuming_gives_the_same_losses_and_bits_as_never_stopping(
     assert_same(whole, stopped)
 
 
+def test_a_run_may_go_on_with_workers_and_gives_the_same_bits(
+    whole: Path, llama: Path, data: Path, tmp_path: Path
+) -> None:
+    """From the middle of an epoch over the end of two: each begins with batches read ahead."""
+    stopped = stop_at(whole, 2, tmp_path / "run")
+    reporter = go(config_of(llama, workers=1), data, stopped, resume=True)
+    assert reporter.done == list(range(3, STEPS + 1))
+    assert_same(whole, stopped)
+
+
 def test_the_same_with_accumulated_batches_and_cached_features(
     llama: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -82,10 +93,19 @@ def test_the_same_with_accumulated_batches_and_cached_features(
     config = config_of(
         llama, max_steps=4, batch_size=2, gradient_accumulation=2, cache_features=True
     )
+    read: list[int] = []
+    check = LossWatch.check
+
+    def counted(watch: LossWatch, *given: Any) -> None:
+        read.append(len(watch._unread))
+        check(watch, *given)
+
+    monkeypatch.setattr(LossWatch, "check", counted)
     go(config, data, tmp_path / "whole", resume=False)
     stopped = stop_at(tmp_path / "whole", 2, tmp_path / "run")
     go(config, data, stopped, resume=True)
     assert_same(tmp_path / "whole", stopped)
+    assert read == [2] * 6  # both losses of an update at once
 
 
 def test_an_incomplete_checkpoint_is_skipped(

@@ -18,7 +18,7 @@ from typer.main import get_command
 
 from biod2c_cli import console
 from biod2c_cli.options import PLAIN
-from biod2c_core.errors import BioD2CError, did_you_mean, is_panic
+from biod2c_core.errors import BioD2CError, did_you_mean, is_out_of_memory, is_panic
 
 DEBUG_FLAG = "--debug"
 
@@ -83,8 +83,12 @@ class Commands(TyperGroup):
                 return super().main(args, *rest, **options)
             finally:
                 _flush()
-        except (OSError, MemoryError) as error:
+        except OSError as error:
             self._report(f"error: {type(error).__name__}: {error}", error)
+            sys.exit(1)
+        except MemoryError as error:
+            remedy = "Free some or raise its limit (ulimit -v), and run the same command again."
+            self._report(f"error: MemoryError: {str(error) or 'memory ran out'}. {remedy}", error)
             sys.exit(1)
 
     def invoke(self, ctx: Any) -> Any:
@@ -104,6 +108,8 @@ class Commands(TyperGroup):
         except Exception as error:
             if type(error).__module__.startswith(("typer", "click")):
                 raise  # usage errors and exits keep their own handling
+            if is_out_of_memory(error):
+                raise MemoryError(str(error)) from error
             hint = f"This is a bug; run again with {DEBUG_FLAG} and report the traceback."
             self._report(f"unexpected {type(error).__name__}: {error}. {hint}", error)
             raise typer.Exit(1) from None

@@ -57,6 +57,21 @@ def is_panic(error: BaseException) -> bool:
     return type(error).__name__ == "PanicException"
 
 
+_NO_MEMORY = (  # of Python, of the loader of shared libraries, of torch on CPUs and GPUs
+    "can't start new thread",
+    "failed to map segment",
+    "can't allocate memory",
+    "out of memory",
+)
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether memory ran out, whatever kind of error a library makes of it."""
+    if not isinstance(error, RuntimeError | ImportError):
+        return isinstance(error, MemoryError)
+    return any(words in str(error) for words in _NO_MEMORY)
+
+
 class BioD2CError(Exception):
     """Base of all errors this project raises on purpose.
 

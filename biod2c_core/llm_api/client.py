@@ -101,6 +101,7 @@ class Client:
         self._schemas_work: bool | None = None  # None until an answer tells
         self._failed_in_a_row = 0
         self._announced = float("-inf")  # when a long wait was last spoken of
+        self._unkept: OSError | None = None  # why an answer could not be journalled
         self._openai: Any = None
 
     async def __aenter__(self) -> Client:
@@ -296,6 +297,8 @@ class _Call:
             await client.budget.reserve(reserved)
             spent = reserved  # what stands if this task is cancelled before an answer
             try:
+                if client._unkept is not None:  # another answer would be paid for and lost as well
+                    raise client._unkept
                 outcome, usage, headers = await self._exchange()
                 spent = self._keep(outcome, usage)  # first of all: it is paid for
                 client._limiter.observe(headers)
@@ -341,5 +344,9 @@ class _Call:
         self._cost += cost
         entry = reader.entry(self._key, outcome, usage)
         if entry is not None and journal is not None:
-            journal.add(entry)
+            try:
+                journal.add(entry)
+            except OSError as error:
+                self._client._unkept = error
+                raise
         return cost

@@ -78,7 +78,9 @@ FAILURES = [
     (errors.DivergenceError("nan"), 6, "error: nan"),
     (errors.TerminatedError("stopped"), 143, "error: stopped"),
     (KeyboardInterrupt(), 130, "interrupted"),
-    (MemoryError(), 1, "error: MemoryError"),
+    (MemoryError(), 1, "error: MemoryError: memory ran out. Free some or raise its limit"),
+    (RuntimeError("can't start new thread"), 1, "error: MemoryError: can't start new thread. Free"),
+    (ImportError("x.so: failed to map segment"), 1, "error: MemoryError: x.so: failed to map"),
     (PermissionError(13, "denied", "/x"), 1, "error: PermissionError: [Errno 13] denied: '/x'"),
     (ValueError("odd\nlines"), 1, "unexpected ValueError: odd lines. This is a bug; run again"),
 ]

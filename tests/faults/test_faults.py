@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+@pytest.mark.skipif(sys.platform != "linux", reason="needs fork and /proc")
 def test_disturbed_commands_end_as_if_nothing_had_happened() -> None:
     """The moments differ from run to run; ``BIOD2C_FAULT_SEED`` chooses other disturbances."""
     seed = os.environ.get("BIOD2C_FAULT_SEED", "0")

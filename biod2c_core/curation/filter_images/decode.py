@@ -11,7 +11,7 @@ from typing import NamedTuple, TypeVar
 import numpy as np
 
 from biod2c_core.curation.filter_images.layout import SIDE, layout_features
-from biod2c_core.curation.filter_images.sources import Item, read_image
+from biod2c_core.curation.filter_images.sources import Item, picture_checksum, read_image
 from biod2c_core.errors import ImageError
 from biod2c_core.ops.square import square
 from biod2c_core.workers import worker_pool
@@ -28,26 +28,31 @@ class PreparedImage(NamedTuple):
         item: Which.
         pixels: uint8 (side, side, 3), or None if it cannot be used.
         layout: float32 (K,), see :mod:`.layout`.
+        checksum: Of its bytes, see :func:`.sources.picture_checksum`.
         problem: Why it cannot be used.
     """
 
     item: Item
     pixels: np.ndarray | None
     layout: np.ndarray | None
+    checksum: str
     problem: str = ""
 
 
 def prepare_image(item: Item, side: int) -> PreparedImage:
     """Decode an image, scale it to a square as the encoder wants it, and measure its layout."""
+    checksum = picture_checksum(item)  # first: of a file replaced meanwhile it will not be the one
     try:
         picture = read_image(item)
     except ImageError as error:
-        return PreparedImage(item, None, None, error.problem)
+        return PreparedImage(item, None, None, checksum, error.problem)
     except OSError as error:
-        return PreparedImage(item, None, None, f"cannot read {item.name}: {error.strerror}")
+        problem = f"cannot read {item.name}: {error.strerror}"
+        return PreparedImage(item, None, None, checksum, problem)
     pixels = square(picture, side)
     plain = pixels if side == SIDE else square(picture, SIDE)
-    return PreparedImage(item, pixels, layout_features(plain, picture.width / picture.height))
+    layout = layout_features(plain, picture.width / picture.height)
+    return PreparedImage(item, pixels, layout, checksum)
 
 
 def prepare_images(items: Iterable[Item], side: int, workers: int) -> Iterator[PreparedImage]:

@@ -2,7 +2,8 @@
 
 While a run is under way its rows are in ``OUT.partial``; ``OUT`` appears in one step when all images
 are scored, in the order of their names. ``OUT.manifest.json`` says which images and which classifier it
-belongs to, so that a run of other things is refused instead of mixed in. A run in shards writes
+belongs to, so that a run of other things is refused instead of mixed in. A row has the checksum of its
+picture: one that has changed is scored again, or refused once ``OUT`` is there. A run in shards writes
 ``OUT.shard-I-of-N`` each, and whoever ends last joins them.
 """
 
@@ -11,7 +12,8 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +21,7 @@ from typing import Any
 from biod2c_core.append_log import read_rows
 from biod2c_core.atomic import FILE_NAMES, NOT_UTF8, atomic_open, write_json
 from biod2c_core.curation.filter_images.classifier import ImageFilter
+from biod2c_core.curation.filter_images.decode import batched
 from biod2c_core.curation.filter_images.encoder import ImageEncoder
 from biod2c_core.curation.filter_images.labels import CLEAN, POLLUTED
 from biod2c_core.curation.filter_images.scoring import (
@@ -28,11 +31,12 @@ from biod2c_core.curation.filter_images.scoring import (
     read_scores,
     score_images,
 )
-from biod2c_core.curation.filter_images.sources import Item, image_names
+from biod2c_core.curation.filter_images.sources import Item, image_names, picture_checksum
 from biod2c_core.errors import InputError
 from biod2c_core.foreign import read_json
 
 THRESHOLD = 0.5
+_READERS, _AT_ONCE = 8, 1000  # threads that hash images, and how many they are given
 _CHANGED = "Give another output, or remove this one and its manifest to start over."
 
 
@@ -73,7 +77,8 @@ def filter_images(
     Args:
         items: The images, names unique.
         output: JSONL: ``image``, ``polluted`` (the probability) and ``label``, or ``image`` and
-            ``error``. If it exists already, only its labels are recomputed for the threshold.
+            ``error``; ``checksum`` of the picture's bytes. If it exists already, only its labels are
+            recomputed for the threshold.
         encoder: The frozen encoder.
         image_filter: The head.
         threshold: From this probability on an image is polluted.
@@ -83,7 +88,7 @@ def filter_images(
 
     Raises:
         InputError: The output belongs to other images or another classifier, is in use, or there is
-            no such shard.
+            no such shard; or it is complete, and a picture has changed since.
     """
     index, count = shard
     if not 0 <= index < count:
@@ -91,6 +96,7 @@ def filter_images(
     classifier = f"{encoder.identity} {image_filter.identity}"
     if output.exists():
         scores = _finished(output, items, classifier)
+        _check_unchanged(output, items[index::count], scores)
         advance(len(items))
         _write(output, scores, threshold)
         return _report(scores, threshold, 0, True)
@@ -128,7 +134,11 @@ def _score(
     """Score what the partial file lacks: all scores in order, and how many are new."""
     with ScoreLog(_partial(target)) as log:
         todo = [item for item in items if item.name not in log.scores]
-        advance(len(items) - len(todo))
+        for item, checksum in _checksums([item for item in items if item.name in log.scores]):
+            if log.scores[item.name].checksum == checksum:
+                advance(1)
+            else:  # another picture of the same name
+                todo.append(item)
         for scores in score(todo):
             log.add(scores)
             advance(len(scores))
@@ -203,6 +213,21 @@ def _finished(output: Path, items: Iterable[Item], classifier: str) -> list[Scor
         if item.name not in known:
             raise InputError(f"{output} is complete and lacks {item.name!r}", _CHANGED)
     return scores
+
+
+def _check_unchanged(output: Path, items: Sequence[Item], scores: Iterable[Score]) -> None:
+    """Refuse an output about other pictures of the same names; those moved away are not asked for."""
+    then = {score.image: score.checksum for score in scores}
+    for item, now in _checksums([item for item in items if then[item.name]]):
+        if now and now != then[item.name]:
+            raise InputError(f"{item.name!r} has changed since {output} was made", _CHANGED)
+
+
+def _checksums(items: Sequence[Item]) -> Iterator[tuple[Item, str]]:
+    """Images and the checksums of their bytes as they are now."""
+    with ThreadPoolExecutor(_READERS) as pool:
+        for some in batched(items, _AT_ONCE):
+            yield from zip(some, pool.map(picture_checksum, some), strict=True)
 
 
 def _label(score: Score, threshold: float) -> str | None:

@@ -28,17 +28,19 @@ class Score:
         image: Its name.
         polluted: Probability of being polluted; None where it cannot be read.
         error: Why not.
+        checksum: Of the bytes that were scored, see :func:`.sources.picture_checksum`.
     """
 
     image: str
     polluted: float | None = None
     error: str = ""
+    checksum: str = ""
 
     def to_row(self) -> dict[str, Any]:
         """A row of the output."""
-        if self.polluted is None:
-            return {"image": self.image, "error": self.error}
-        return {"image": self.image, "polluted": self.polluted}
+        found = {"error": self.error} if self.polluted is None else {"polluted": self.polluted}
+        known = {"checksum": self.checksum} if self.checksum else {}
+        return {"image": self.image, **found, **known}
 
 
 # Scores all images, some at a time, in any order. A batch never depends on the engine, so that all of
@@ -73,9 +75,9 @@ def score_batch(
     features = _encode(batch, encoder)
     values = iter(image_filter.probabilities(features) if len(features) else ())
     return [
-        Score(image.item.name, error=image.problem)
+        Score(image.item.name, error=image.problem, checksum=image.checksum)
         if image.pixels is None
-        else Score(image.item.name, round(float(next(values)), 4))
+        else Score(image.item.name, round(float(next(values)), 4), checksum=image.checksum)
         for image in batch
     ]
 
@@ -136,10 +138,11 @@ def read_scores(path: Path) -> Iterator[Score]:
     """
     for number, row in read_rows(path):
         try:
-            value = row.get("polluted")
-            yield Score(row["image"], None if value is None else float(value), row.get("error", ""))
-        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            value, error = row.get("polluted"), row.get("error", "")
+            polluted = None if value is None else float(value)
+            yield Score(row["image"], polluted, error, row.get("checksum", ""))
+        except (ValueError, TypeError, KeyError, AttributeError) as cause:
             raise InputError(
                 f"{path}:{number}: not a row of an image filter's output",
                 "Give an output of its own.",
-            ) from error
+            ) from cause

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import os
 import tarfile
@@ -16,6 +17,7 @@ from biod2c_core.data.records import iter_jsonl
 from biod2c_core.errors import ImageError, InputError, RecordError
 
 WHOLE_FILE = -1
+_BLOCK = 2**20  # bytes of a file that are held at once while it is hashed
 
 
 class Item(NamedTuple):
@@ -82,6 +84,26 @@ def read_image(item: Item) -> Image.Image:
         data = io.BytesIO(file.read(item.length))
     data.name = item.name  # what error messages call it
     return load_image(data)
+
+
+def picture_checksum(item: Item) -> str:
+    """The bytes of an image in 20 hexadecimal digits; empty where they cannot be read or are too many."""
+    path = Path(item.path)
+    try:
+        if not path.is_file():  # reading a pipe would not end
+            return ""
+        size = path.stat().st_size if item.length == WHOLE_FILE else item.length
+        if size > MAX_BYTES:
+            return ""
+        with path.open("rb") as file:
+            file.seek(item.offset)
+            digest = hashlib.sha256()
+            while size > 0 and (block := file.read(min(size, _BLOCK))):
+                digest.update(block)
+                size -= len(block)
+            return digest.hexdigest()[:20]
+    except (OSError, ValueError):
+        return ""
 
 
 def image_names(path: Path) -> Iterator[tuple[str, Any]]:

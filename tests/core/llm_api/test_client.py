@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
+import os
 import signal
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -179,6 +181,21 @@ def test_journalled_answers_cost_nothing(tmp_path: Path) -> None:
     assert [a.text for a in second] == [a.text for a in first]
     assert all(answer.cached for answer in second)
     assert len(endpoint.received()) == 2
+
+
+def test_where_no_answer_can_be_kept_no_more_are_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those in flight are lost, as after a kill; those that wait for their turn are not sent."""
+    with Journal(tmp_path / "j.jsonl") as journal, FakeEndpoint(latency=0.02) as endpoint:
+
+        def full(_entry: dict[str, Any]) -> None:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+        monkeypatch.setattr(journal, "add", full)
+        outcomes = ask(endpoint, *"abcdefgh", journal=journal, max_in_flight=4)
+        assert [type(outcome) for outcome in outcomes] == [OSError] * 8
+        assert len(endpoint.received()) == 4
 
 
 def test_a_budget_is_not_overdrawn_by_many_in_flight(tmp_path: Path) -> None:

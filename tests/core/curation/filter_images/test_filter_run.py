@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import tarfile
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -121,6 +122,52 @@ def test_a_cut_off_run_goes_on(
     report = filter_images(items, output, encoder, image_filter)
     assert 8 <= report.scored_now <= 24
     assert read(output) == read(whole)
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_another_picture_of_the_same_name_is_scored_again(
+    output: Path, encoder: ImageEncoder, image_filter: ImageFilter, tmp_path: Path, packed: bool
+) -> None:
+    """A picture has the name, the size and the time of one that a run had scored before it was killed."""
+    folder = write_images(tmp_path / "images")
+    replaced = folder / "clean-00.png"
+    replaced.write_bytes(
+        replaced.read_bytes() + bytes(5000)
+    )  # padding behind the picture is allowed
+    source = tmp_path / "shard.tar" if packed else folder
+
+    def pack() -> None:
+        with tarfile.open(tmp_path / "shard.tar", "w") as shard:
+            shard.add(folder, ".")
+
+    def stop(count: int) -> None:
+        raise KeyboardInterrupt
+
+    pack()
+    with pytest.raises(KeyboardInterrupt):
+        filter_images(list_images(source), output, encoder, image_filter, advance=stop)
+    before = replaced.stat()
+    other = (folder / "polluted-00.png").read_bytes()
+    replaced.write_bytes(other + bytes(before.st_size - len(other)))
+    os.utime(replaced, ns=(before.st_atime_ns, before.st_mtime_ns))
+    pack()
+    items = list_images(source)
+    assert filter_images(items, output, encoder, image_filter).scored_now == 9
+    filter_images(items, output.with_name("whole.jsonl"), encoder, image_filter)
+    assert read(output) == read(output.with_name("whole.jsonl"))
+    assert {row["image"][-12:]: row["label"] for row in read(output)}["clean-00.png"] == "polluted"
+
+
+def test_a_complete_output_about_other_pictures_of_the_same_names_is_refused(
+    output: Path, encoder: ImageEncoder, image_filter: ImageFilter, tmp_path: Path
+) -> None:
+    items = list_images(write_images(tmp_path / "images"))
+    filter_images(items, output, encoder, image_filter)
+    Path(items[1].path).unlink()  # one that is gone cannot be compared
+    filter_images(items, output, encoder, image_filter)
+    shutil.copy(items[-1].path, items[0].path)
+    with pytest.raises(InputError, match=r"'clean-00\.png' has changed since .* was made"):
+        filter_images(items, output, encoder, image_filter)
 
 
 def test_shards_make_the_output_of_a_single_run(

@@ -396,7 +396,15 @@ PAGES: dict[str, Page] = {
             "biod2c evaluate DATA -o runs/rad --mask-text": TEXT,
         },
     ),
-    "docs/commands/export.md": Page(export),
+    "docs/commands/export.md": Page(
+        export,
+        not_run={
+            "biod2c export page --onnx": ELSEWHERE
+            + "tests/core/inference/browser/test_onnx_parts.py",
+            "npm install": ELSEWHERE + "tests/core/inference/browser/test_browser_page.py",
+            "python -m http.server": WAITS,
+        },
+    ),
     "docs/commands/filter-images.md": Page(
         filter_images,
         not_run={

@@ -112,9 +112,10 @@ def vote(
     """
     log_p = scores.float().log_softmax(-1)
     voted = log_p + weight * words
-    if before.shape[1]:
-        ends = [ends] if isinstance(ends, int) else list(ends)
-        voted[:, ends] = log_p[:, ends] + weight * words.gather(1, before).mean(1, keepdim=True)
+    ends = [ends] if isinstance(ends, int) else list(ends)
+    said = torch.ones_like(before).sum(1, keepdim=True)  # not a branch: a graph holds both cases
+    mean = words.gather(1, before).sum(1, keepdim=True) / said.clamp(min=1)
+    voted[:, ends] = log_p[:, ends] + weight * torch.where(said > 0, mean, words[:, ends])
     return voted.log_softmax(-1)
 
 

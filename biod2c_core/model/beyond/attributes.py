@@ -75,6 +75,17 @@ class Attributes:
             place += length
         return list(found.items())
 
+    def to_dict(self) -> dict[str, Any]:
+        """All that :meth:`asked_in` reads, as JSON-ready values, for who does the same elsewhere."""
+        found = [
+            {
+                "question": each.question,
+                "values": [{"words": name, "value": value} for name, value in each.values.items()],
+            }
+            for each in self.all
+        ]
+        return {"longest": _LONGEST, "fillers": sorted(_FILLERS), "all": found}
+
     def _value_at(self, words: tuple[str, ...], place: int) -> tuple[int, Attribute | None, str]:
         """The longest name of a value at a place, else one word of none."""
         best: tuple[int, Attribute | None, str] = (0, None, "")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import shlex
@@ -82,6 +83,19 @@ class Page:
         )
         assert "exceptionDetails" not in found, found
         return found["result"].get("value")
+
+    def drop(self, data: bytes, name: str, onto: str = "drop") -> None:
+        """Drop a file on the element with the id ``onto``, as a person does."""
+        self.run(
+            "(() => {"
+            f"const bytes = Uint8Array.from(atob('{base64.b64encode(data).decode()}'),"
+            " c => c.charCodeAt(0));"
+            "const carried = new DataTransfer();"
+            f"carried.items.add(new File([bytes], {json.dumps(name)}));"
+            f"document.getElementById('{onto}').dispatchEvent("
+            "new DragEvent('drop', {dataTransfer: carried, bubbles: true, cancelable: true}));"
+            "})()"
+        )
 
 
 @contextmanager

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import gzip
 import io
 import sys
@@ -45,20 +44,6 @@ def page(live: Live, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]
         yield opened
 
 
-def drop(page: Page, data: bytes, name: str = "image.png") -> None:
-    """Drop a file on the page, as a person does."""
-    page.run(
-        "(() => {"
-        f"const bytes = Uint8Array.from(atob('{base64.b64encode(data).decode()}'),"
-        " c => c.charCodeAt(0));"
-        "const carried = new DataTransfer();"
-        f"carried.items.add(new File([bytes], '{name}', {{type: 'image/png'}}));"
-        "document.getElementById('drop').dispatchEvent("
-        "new DragEvent('drop', {dataTransfer: carried, bubbles: true, cancelable: true}));"
-        "})()"
-    )
-
-
 def ask(page: Page, question: str) -> None:
     page.run(f"document.getElementById('question').value = '{question}'")
     page.run("document.getElementById('send').click()")
@@ -73,7 +58,7 @@ PIXELS = "document.getElementById('picture').toDataURL()"
 def test_drop_ask_see(page: Page, live: Live) -> None:
     ask(page, "is it?")
     assert page.run(STATUS) == "Choose an image first."
-    drop(page, png())
+    page.drop(png(), "image.png")
     wait_for(lambda: not page.run("document.getElementById('picture').hidden"))
     plain = page.run(PIXELS)
     ask(page, "is there a lesion?")
@@ -101,7 +86,7 @@ ROW = "document.querySelector('#answers li')"
 
 
 def show(page: Page, data: bytes, name: str) -> None:
-    drop(page, data, name)
+    page.drop(data, name)
     wait_for(lambda: page.run(NAME).startswith(name) and not page.run(HIDDEN))
 
 
@@ -109,7 +94,7 @@ def show(page: Page, data: bytes, name: str) -> None:
 def test_what_is_no_image_is_said_and_nothing_is_asked_about_the_last_one(page: Page) -> None:
     show(page, png(), "before.png")
     answers = page.run(ANSWERS)
-    drop(page, b"no image", "notes.txt")
+    page.drop(b"no image", "notes.txt")
     assert page.run(HIDDEN)  # at once, not when the file turns out to be none
     wait_for(lambda: "no image that the browser can read" in page.run(STATUS))
     assert "the server says: notes.txt is not an image in a known format" in page.run(STATUS)

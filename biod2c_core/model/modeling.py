@@ -25,7 +25,7 @@ from transformers.modeling_outputs import ModelOutput
 
 from biod2c_core.errors import ConfigError, InputError
 from biod2c_core.model import losses
-from biod2c_core.model.backbones.language_model import check_language_model
+from biod2c_core.model.backbones.language_kinds import check_language_model
 from biod2c_core.model.beyond.answer_words import ANS, AnswerVote, answer_word_log_p
 from biod2c_core.model.beyond.assemble import build_fusion
 from biod2c_core.model.beyond.attention_guidance import ATT

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import importlib.util
-from inspect import signature
 from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, AutoModelForCausalLM
+from transformers import AutoModelForCausalLM
 
-from biod2c_core.errors import CheckpointError, ConfigError, MissingDependencyError
+from biod2c_core.errors import CheckpointError, MissingDependencyError
+from biod2c_core.model.backbones.language_kinds import check_language_model
 from biod2c_core.model.checkpoints.pretrained import (
     NO_CODE,
     loading,
@@ -45,46 +45,6 @@ def load_language_model(name: str, dtype: torch.dtype = torch.float32) -> tuple[
         tokenizer = pretrained_tokenizer(place, **options)
         model = pretrained_language_model(place, config, dtype, **options)
     return tokenizer, _unpacked(model) if "gguf_file" in options else model
-
-
-def check_language_model(config: Any, name: str) -> None:
-    """Refuse kinds of language models that cannot be trained or asked here, before anything is built.
-
-    Args:
-        config: Its configuration.
-        name: What to call it.
-
-    Raises:
-        ConfigError: It has an encoder; or it is a state-space model, or an old one, without the
-            key-value cache from which transformers decodes.
-    """
-    if getattr(config, "is_encoder_decoder", False):
-        raise ConfigError(
-            f"{name} is an encoder-decoder model ({config.model_type})",
-            "BioD2C needs a causal (decoder-only) language model.",
-        )
-    kind = MODEL_FOR_CAUSAL_LM_MAPPING.get(type(config), None)
-    if kind is not None and not _has_key_value_cache(kind, layer_kinds(config)):
-        raise ConfigError(
-            f"{name} is a state-space model or keeps no key-value cache ({config.model_type})",
-            "BioD2C needs a language model with attention, such as Llama, Qwen or Gemma.",
-        )
-
-
-def layer_kinds(config: Any) -> set[str]:
-    """Kinds of the layers of a language model as transformers names them; empty where all are alike."""
-    return set(getattr(config.get_text_config(), "layer_types", None) or ())
-
-
-def _has_key_value_cache(kind: Any, layers: set[str]) -> bool:
-    # RecurrentGemma has a sliding window beside its recurrence, and no cache that a caller could hold
-    recurrent = "linear_attention" in layers and layers <= {"linear_attention", "sliding_attention"}
-    takes = signature(kind.forward).parameters
-    return (
-        not recurrent
-        and {"inputs_embeds", "past_key_values"} <= takes.keys()
-        and kind._supports_default_dynamic_cache()
-    )
 
 
 def pretrained_arguments(name: str) -> tuple[str, dict[str, Any]]:

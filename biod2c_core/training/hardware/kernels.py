@@ -10,7 +10,7 @@ from transformers.integrations.liger import apply_liger_kernel
 
 from biod2c_core.config import StageSettings
 from biod2c_core.errors import ConfigError, MissingDependencyError
-from biod2c_core.model.backbones.language_model import layer_kinds
+from biod2c_core.model.backbones.language_kinds import layer_kinds
 from biod2c_core.model.modeling import BioD2CForConditionalGeneration
 from biod2c_core.ops.dropout import Dropout
 

@@ -15,7 +15,7 @@ from transformers import AutoConfig, AutoModelForCausalLM
 
 from biod2c_core.config import load_config
 from biod2c_core.errors import CheckpointError, ConfigError
-from biod2c_core.model.backbones.language_model import check_language_model
+from biod2c_core.model.backbones.language_kinds import check_language_model
 from biod2c_core.model.build import build_model, load_trunk
 from biod2c_core.model.checkpoints.folder import load_model, load_model_to_train
 

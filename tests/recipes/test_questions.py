@@ -228,9 +228,11 @@ def test_no_source_is_on_two_sides_unless_it_is_the_only_one(data_root: Path) ->
 
 
 def test_whoever_is_trained_on_is_credited() -> None:
+    notice = " ".join((WORLD.parents[1] / "NOTICE").read_text("utf-8").split())
     for source, rule in FOLDERS.items():
         trained = rule.get("part", "train") == "train"
         assert ("credit" in rule) == trained, source
+        assert rule.get("credit", "") in notice, source
 
 
 def test_yes_or_no_comes_down_to_an_open_question_of_training() -> None:

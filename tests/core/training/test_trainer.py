@@ -11,12 +11,12 @@ from accelerate.data_loader import BatchSamplerShard
 from torch.utils.data import BatchSampler, SequentialSampler
 from transformers import TrainerControl
 
-from biod2c_core.training import trainer
-from biod2c_core.training.checkpointing import Termination
-from biod2c_core.training.trainer import BioD2CTrainer, _StopOnRequest
+from biod2c_core.training import checkpointing
+from biod2c_core.training.checkpointing import StopOnRequest, Termination
+from biod2c_core.training.trainer import BioD2CTrainer
 
 
-def step_end(stopper: _StopOnRequest, processes: int) -> TrainerControl:
+def step_end(stopper: StopOnRequest, processes: int) -> TrainerControl:
     control = TrainerControl()
     arguments: Any = SimpleNamespace(world_size=processes)
     stopper.on_step_end(arguments, None, control)  # type: ignore[arg-type]
@@ -27,12 +27,12 @@ def test_a_request_while_the_processes_wait_for_each_other_stops_at_the_next_ste
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     termination = Termination()
-    stopper = _StopOnRequest(termination, torch.device("cpu"))
+    stopper = StopOnRequest(termination, torch.device("cpu"))
 
     def meanwhile(asked: torch.Tensor) -> None:
         termination.requested = True  # as the handler of SIGTERM does
 
-    monkeypatch.setattr(trainer.dist, "all_reduce", meanwhile)
+    monkeypatch.setattr(checkpointing.dist, "all_reduce", meanwhile)
     first = step_end(stopper, 2)
     assert not first.should_training_stop  # the other processes go on too
     assert termination.requested
@@ -43,14 +43,14 @@ def test_a_request_while_the_processes_wait_for_each_other_stops_at_the_next_ste
 
 def test_the_request_of_another_process_counts(monkeypatch: pytest.MonkeyPatch) -> None:
     termination = Termination()
-    stopper = _StopOnRequest(termination, torch.device("cpu"))
-    monkeypatch.setattr(trainer.dist, "all_reduce", lambda asked: asked.add_(1))
+    stopper = StopOnRequest(termination, torch.device("cpu"))
+    monkeypatch.setattr(checkpointing.dist, "all_reduce", lambda asked: asked.add_(1))
     assert step_end(stopper, 2).should_training_stop
     assert termination.requested
 
 
 def test_without_a_request_training_goes_on() -> None:
-    control = step_end(_StopOnRequest(Termination(), torch.device("cpu")), 1)
+    control = step_end(StopOnRequest(Termination(), torch.device("cpu")), 1)
     assert not control.should_training_stop
     assert not control.should_save
 

@@ -370,7 +370,7 @@ PAGES: dict[str, Page] = {
     ),
     "docs/benchmarks.md": Page(benchmarks, not_run=RECIPE | BENCHMARK),
     "docs/commands/ask.md": Page(ask),
-    "docs/commands/attn-map.md": Page(),
+    "docs/commands/attn-map.md": Page(ask),
     "docs/commands/calibrate.md": Page(calibrate),
     "docs/commands/convert.md": Page(
         convert,

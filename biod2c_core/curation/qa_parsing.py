@@ -17,8 +17,10 @@ _THOUGHTS = re.compile(r"<think>.*?</think>", re.DOTALL)
 _STRING = r'"((?:[^"\\]|\\.)*)"'
 # the paper's format, which is not JSON: ["question": "xxx", "answer": "xxx", ...]
 _FIELD = re.compile(r'"\s*(question|answer|q|a)s?[ _]?\d*\s*"\s*:\s*' + _STRING, re.IGNORECASE)
+# Bounded: a line of thousands of stars would be tried from every star.
 _LABEL = re.compile(
-    r"^[ \t>*#\-]*(?:\d+[.)]\s*)?[*_]*(question|answer|q|a)[ _]?\d*[*_]*\s*[:.]\s*[*_]*\s*",
+    r"^[ \t>*#\-]{0,40}(?:\d{1,6}[.)]\s*)?[*_]{0,6}(question|answer|q|a)[ _]?\d{0,6}[*_]{0,6}\s{0,40}[:.]"
+    r"\s*[*_]*\s*",
     re.IGNORECASE | re.MULTILINE,
 )
 _LIST_MARK = re.compile(r"^[ \t]*(?:[-*•]|\d+[.)])\s+", re.MULTILINE)

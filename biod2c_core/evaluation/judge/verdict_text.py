@@ -8,7 +8,8 @@ from collections.abc import Collection, Iterator
 from typing import Any
 
 LONGEST = 1 << 19  # characters; the verdict is at the end
-_COMMA = re.compile(r'"(?:[^"\\]|\\.)*"|,(?=\s*[}\]])')
+# A string without an end goes on to the end: it is looked at once, not again from each quote in it.
+_COMMA = re.compile(r'"(?:[^"\\]|\\.)*(?:"|\\?\Z)|,(?=\s*[}\]])', re.DOTALL)
 _INNER = ("score", "rating", "value")
 _DEEPEST = 8
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 
 import pytest
 from hypothesis import given
@@ -87,3 +88,10 @@ def test_any_text_is_read_without_an_error(text: str) -> None:
 @given(st.integers(0, len(FORMS["schema"])))
 def test_a_cut_anywhere_gives_a_prefix(cut: int) -> None:
     assert parse_pairs(FORMS["schema"][:cut]) in ([], TWO[:1], TWO)
+
+
+def test_a_line_of_stars_is_read_at_once() -> None:
+    """It took the square of its length: seven seconds for what is read of an answer, at each retry."""
+    began = time.process_time()
+    assert parse_pairs("*" * 60_000) == []
+    assert time.process_time() - began < 2

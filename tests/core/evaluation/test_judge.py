@@ -35,6 +35,7 @@ from biod2c_core.evaluation.judge.gpt_score import (
     summarize,
 )
 from biod2c_core.evaluation.judge.judge_run import Judged, Judging, judge_result
+from biod2c_core.evaluation.judge.verdict_text import last_verdict
 from biod2c_core.evaluation.predict.models import Endpoint
 from biod2c_core.evaluation.predict.predictions_file import Prediction
 from biod2c_core.evaluation.score.score import ScoredQuestion
@@ -379,3 +380,8 @@ def test_the_scripted_endpoint_judges_out_of_the_box(tmp_path: Path) -> None:
         judge_result(questions, judging, tmp_path, lambda _: nullcontext(lambda _: None))
     rows = [json.loads(line) for line in (tmp_path / "judge.jsonl").read_text().splitlines()]
     assert [row["score"] for row in rows] == [10, 5, 0]
+
+
+def test_a_string_without_an_end_is_read_once() -> None:
+    """A reply of escaped quotes took the square of its length: minutes, on each resume again."""
+    assert last_verdict('{"score": 7,} "' + '\\"' * 200_000, ["score"]) == {"score": 7}

@@ -34,7 +34,7 @@ TAGS = {
     "question_type": "question_type",
 }
 TAKEN = ("id", "question", "options", "label", "images", *TAGS)
-_CHOICES = re.compile(r"\s*Answer Choices:\s*\(A\).*", re.DOTALL)
+_CHOICES = re.compile(r"Answer Choices:\s*\(A\).*", re.DOTALL)
 
 
 def _files(path: Path) -> list[Path]:
@@ -80,7 +80,7 @@ def _converter(split: str, notes: Notes) -> Converter:
             **fields,
             "id": f"medxpertqa-{required(row, 'id')}",
             "image": f"images/{image}",
-            "question": _CHOICES.sub("", required(row, "question")),
+            "question": _CHOICES.sub("", required(row, "question")).rstrip(),
             "source": "medxpertqa-mm",
             "split": split,
             "tags": {**fields["tags"], **tags(row, TAGS), "images": str(count)},

@@ -34,6 +34,7 @@ from biod2c_core.errors import InputError, RecordError
 ANSWER_TYPES = ("CLOSED", "OPEN", "")
 SPLITS = ("train", "validation", "test", "")
 MAX_LINE_BYTES = 16 << 20
+_MOST_SKIPPED = 1 << 30  # of one line
 _EXACT = 1e15  # whole numbers below it are exact as floats
 # Left, top, right, bottom in shares of the image's width and height, from 0 to 1. Elsewhere boxes are in
 # pixels (PixelBox) and in cells of the grid (CellBox): the types keep them apart.
@@ -241,7 +242,7 @@ def iter_lines(path: str | Path) -> Iterator[tuple[int, bytes]]:
         Line number (from 1) and the raw line; of a longer line only its beginning.
 
     Raises:
-        InputError: The file cannot be opened.
+        InputError: The file cannot be opened, or has a line that does not end for a gigabyte.
     """
     try:
         file = Path(path).open("rb")  # noqa: SIM115 (closed by the with below)
@@ -255,8 +256,14 @@ def iter_lines(path: str | Path) -> Iterator[tuple[int, bytes]]:
         number = 0
         while line := file.readline(MAX_LINE_BYTES + 2):
             number += 1
-            rest = line
+            rest, skipped = line, 0
             while len(rest) == MAX_LINE_BYTES + 2 and not rest.endswith(b"\n"):
+                skipped += len(rest)
+                if skipped > _MOST_SKIPPED:  # a device never ends
+                    raise InputError(
+                        f"line {number} of {path} has over {_MOST_SKIPPED >> 20} MiB",
+                        "It is not a file of rows; check the path.",
+                    )
                 rest = file.readline(MAX_LINE_BYTES + 2)
             if number == 1:
                 line = line.removeprefix(b"\xef\xbb\xbf")

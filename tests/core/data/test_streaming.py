@@ -9,6 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from biod2c_core.data.formats import stream_records
+from biod2c_core.errors import InputError
+
 ROWS = 20_000
 CHILD = """
 import re, sys
@@ -43,3 +46,11 @@ def test_memory_stays_far_below_the_file(layout: str, tmp_path: Path) -> None:
     assert accepted == ROWS
     assert source.stat().st_size > 60 << 20
     assert memory < 110 << 10  # KiB
+
+
+@pytest.mark.skipif(not Path("/dev/zero").exists(), reason="no /dev/zero here")
+@pytest.mark.parametrize("name", ["rows.jsonl", "rows.csv", "rows.json"])
+def test_what_never_ends_is_refused(name: str, tmp_path: Path) -> None:
+    (tmp_path / name).symlink_to("/dev/zero")
+    with pytest.raises(InputError, match="looks like no known format"):
+        list(stream_records(tmp_path / name))

@@ -13,6 +13,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from multiprocessing.context import SpawnContext, SpawnProcess
 from typing import Any, Generic, TypeVar, cast
 
 from biod2c_core.errors import BioD2CError, InputError
@@ -20,6 +21,7 @@ from biod2c_core.workers import end_with_parent, portable
 
 T = TypeVar("T")
 R = TypeVar("R")
+_HEEDED = {signal.SIGTERM}
 
 
 @dataclass(frozen=True)
@@ -65,10 +67,29 @@ def loader_options(workers: int) -> dict[str, Any]:
     # Spawned, not forked: a fork of a process with threads (torch, CUDA) can hang.
     return {
         "num_workers": workers,
-        "multiprocessing_context": "spawn",
+        "multiprocessing_context": _SpawnContext(),
         "worker_init_fn": _begin,
         "prefetch_factor": 2,
     }
+
+
+class _Process(SpawnProcess):
+    """Starts with SIGTERM blocked, so in all its threads: libraries start some as they are imported."""
+
+    def start(self) -> None:
+        """Start it; the mask of a thread goes on to what it spawns."""
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, _HEEDED)
+        try:
+            super().start()
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+class _SpawnContext(SpawnContext):
+    """That of :class:`_Process`, where a blocked signal can be waited for."""
+
+    if hasattr(signal, "sigwaitinfo"):  # not on macOS
+        Process = _Process
 
 
 def _begin(number: int) -> None:
@@ -76,11 +97,10 @@ def _begin(number: int) -> None:
 
     Batch systems send SIGTERM to every process: a step that is being finished still needs its batches.
     """
-    if hasattr(signal, "sigwaitinfo"):  # not on macOS
-        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})  # in threads of later too
+    if hasattr(signal, "sigwaitinfo"):
 
         def heed() -> None:
-            while signal.sigwaitinfo({signal.SIGTERM}).si_pid != os.getppid():
+            while signal.sigwaitinfo(_HEEDED).si_pid != os.getppid():
                 pass
             os._exit(0)
 

@@ -1,5 +1,6 @@
 // The page: a picture, a question, an answer. Nothing of it leaves the browser.
 
+import { twoDigits } from "./confidence.js";
 import { decode } from "./picture.js";
 
 const at = (id) => document.getElementById(id);
@@ -82,8 +83,8 @@ function addAnswer(about, question, name, reply) {
   level.style.width = `${Math.round(100 * reply.confidence)}%`;
   const kind = reply.calibrated ? "confidence" : "confidence (not calibrated)";
   item.append(`${question} — `, Object.assign(document.createElement("b"), { textContent: reply.answer }));
-  const known = reply.familiarity === null ? "" : `, familiarity ${reply.familiarity.toFixed(2)}`;
-  item.append(document.createElement("br"), bar, `${kind} ${reply.confidence.toFixed(2)}${known}`);
+  const known = reply.familiarity === null ? "" : `, familiarity ${twoDigits(reply.familiarity)}`;
+  item.append(document.createElement("br"), bar, `${kind} ${twoDigits(reply.confidence)}${known}`);
   if (reply.familiarity !== null && reply.familiarity < UNLIKE) {
     item.append(line("warning", `this picture is unlike those that ${name} was trained on`));
   }

@@ -23,6 +23,7 @@ from doc_blocks import (
 )
 from doc_pages import ELSEWHERE, Page, Place, reason_not_run
 from doc_pages import PAGES as KNOWN
+from transformers.utils import logging as transformers_logging
 from typer.main import get_command
 
 from biod2c_cli import console
@@ -65,6 +66,7 @@ def test_the_commands_of_a_page_do_what_it_says(
     monkeypatch.setattr(
         torch.cuda, "is_available", lambda: False
     )  # as where the pages were written
+    transformers_logging.disable_progress_bar()  # as the command line does where it begins
     monkeypatch.setattr(console, "LOG_EVERY", float("inf"))  # however slow this machine is
     with ExitStack() as stack:
         place = Place(tmp_path, checkpoint, llama, data_root, stack, monkeypatch)

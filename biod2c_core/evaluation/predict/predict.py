@@ -174,9 +174,7 @@ def predict(
     if asking != USUAL:
         model = Asked(model, asking)
     index, count = shard
-    side = model.picture_side if isinstance(model, SeesSquares) else None
-    if workers is None:
-        workers = spare_cores(1, count) if isinstance(model, SeesSquares) and model.on_gpu else 0
+    side, workers = _reading(model, workers, count)
     done: Collection[str] = ()
     if count > 1:
         check_same_run(path, manifest)
@@ -189,7 +187,7 @@ def predict(
         batches = list(batches_by_image(todo))[index::count]
         names = [list(dict.fromkeys(record.image for record in batch)) for batch in batches]
         read = partial(_read, root=Path(image_root), side=side)
-        pictures = read_ahead(read, names, workers if side else 0)
+        pictures = read_ahead(read, names, workers)
         for batch, images in zip(batches, pictures, strict=True):
             log.append(_answer(model, batch, images, asking.prompt, failures))
             advance(len(batch))
@@ -199,6 +197,17 @@ def predict(
             f"{failures[0]}",
             "Run the same command again to ask them again.",
         )
+
+
+def _reading(
+    model: AnswersQuestions, workers: int | None, processes: int
+) -> tuple[int | None, int]:
+    """The side of the squares that a model sees, if it says so, and how many workers read ahead."""
+    if not isinstance(model, SeesSquares):
+        return None, 0
+    if workers is None:
+        workers = spare_cores(1, processes) if model.on_gpu else 0
+    return model.picture_side, workers
 
 
 def _read(names: Sequence[str], root: Path, side: int | None) -> list[Image.Image]:

@@ -12,6 +12,8 @@ import biod2c_core  # noqa: F401 (first of all: makes torchvision importable bes
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # no test may reach for the network by accident
+if "PYTEST_XDIST_WORKER" in os.environ:  # as many processes as cores
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 # The same examples in every run, so that a red run means a change; new ones are drawn by
 # `pytest --hypothesis-profile=explore`.

@@ -46,13 +46,16 @@ train 1 "$out/$variant-stage1" --data "$(of stage1)" \
   "$(of vqa_rad)=12" "$(of reworded)" -o "$(of stage2)"
 train 2 "$out/$variant-stage2" --data "$(of stage2)" --model "$out/$variant-stage1/model"
 
-# 6. Finish: the same, and VQA-RAD's questions, which few pictures answer, still more often.
-[ -f "$out/data/${variant}_finish.jsonl" ] || biod2c data mix "$(of vqa_rad)=10" "$(of reworded)=0.4" \
-  "$(of findings)=2" "$(of kinds)=0.2" "$(of things)=0.2" -o "$(of finish)"
-train 2 "$out/$variant-finish" --data "$(of finish)" --model "$out/$variant-stage2/model" \
+# 6. Look: where a single thing is, and nothing else, until the answer follows the map.
+train 2 "$out/$variant-look" --data "$(of single)" --model "$out/$variant-stage2/model" --set stage2.epochs=3
+
+# 7. Finish: all questions again, single things and VQA-RAD's, which few pictures answer, more often.
+[ -f "$out/data/${variant}_finish.jsonl" ] || biod2c data mix "$(of kinds)=0.4" "$(of findings)" \
+  "$(of vqa_rad)=8" "$(of single)=2" "$(of things)=0.3" "$(of reworded)=0.2" -o "$(of finish)"
+train 2 "$out/$variant-finish" --data "$(of finish)" --model "$out/$variant-look/model" \
   --set stage2.learning_rate=7e-4
 
-# 7. The folder: LoRA folded in, the questions that yes and no rest on, confidence and familiarity.
+# 8. The folder: LoRA folded in, the questions that yes and no rest on, confidence and familiarity.
 if [ ! -f "$out/$variant-model/calibration.json" ]; then
   [ -d "$out/$variant-model" ] ||
     biod2c export "$out/$variant-model" --model "$out/$variant-finish/model" --dtype float16

@@ -10,9 +10,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tiny_models
 from live import Live, live_server, png, wait_for
 
 from biod2c_core.inference.serving.page import load_page
+from biod2c_core.model.generation import Answerer
 
 sys.path.append(str(Path(__file__).resolve().parents[2] / "evaluation"))
 
@@ -144,6 +146,9 @@ def test_a_dicom_file_is_shown_by_the_server_frame_by_frame(page: Page) -> None:
     show(page, dicom(), "series.dcm")
     assert page.run(NAME) == "series.dcm, picture 1 of 3"
     assert grey(page) == 51  # 20 of 100
+    ask(page, "is it?")
+    wait_for(lambda: page.run(f"{ROW}.textContent").endswith("picture 1 of 3"))
+    before = page.run(f"{ROW}.querySelector('img').src")
     choose(page, frame=2)
     assert page.run(HIDDEN)
     wait_for(lambda: page.run(NAME) == "series.dcm, picture 3 of 3")
@@ -154,6 +159,13 @@ def test_a_dicom_file_is_shown_by_the_server_frame_by_frame(page: Page) -> None:
     choose(page, centre=60, width=-1)
     wait_for(lambda: "series.dcm" in page.run(STATUS))  # the reason, not an old picture
     assert page.run(HIDDEN)
+    ask(page, "is it?")
+    assert page.run(STATUS) == "Choose an image first."
+    choose(page, centre=40, width=2)
+    wait_for(lambda: not page.run(HIDDEN))
+    ask(page, "where is it?")  # about what is on display, not what was before the mistake
+    wait_for(lambda: page.run(f"{ROW}.textContent").startswith("where is it?"))
+    assert page.run(f"{ROW}.querySelector('img').src") != before
 
 
 @pytest.mark.browser
@@ -191,6 +203,68 @@ def test_each_answer_keeps_its_picture(page: Page) -> None:
     ask(page, "where is the arrow?")  # about what is on display
     wait_for(lambda: page.run(f"{ROW}.textContent").startswith("where"))
     assert page.run(f"{ROW}.textContent").endswith("first.png")
+
+
+OTHERS = "document.querySelectorAll('#others img').length * !document.getElementById('others').hidden"
+ROWS = "[...document.querySelectorAll('#answers li')]"
+
+
+@pytest.mark.browser
+def test_several_pictures_are_asked_about_in_one_request(
+    page: Page, live: Live, checkpoint: Path
+) -> None:
+    page.drop_all({"a.png": png(0), "scan.dcm": dicom(), "b.png": png(3)})
+    wait_for(lambda: page.run(OTHERS) == 3)
+    assert page.run(NAME) == "a.png"
+    requests, before = live.count("requests_total", 'status="200"'), page.run(ANSWERS)
+    ask(page, "is there a fracture?")
+    wait_for(lambda: page.run(ANSWERS) == before + 4)
+    assert live.count("requests_total", 'status="200"') == requests + 1
+    whole, *rows = page.run(f"{ROWS}.slice(0, 4).map((row) => row.textContent)")
+    answers = page.run(f"{ROWS}.slice(0, 4).map((row) => row.querySelector('b').textContent)")
+    names = ["a.png", "scan.dcm, picture 1 of 3", "b.png"]
+    assert all(row.endswith(name) for row, name in zip(rows, names, strict=True))
+    assert "the whole of 3 images: " in whole
+    assert all(name in whole for name in names)
+    alone = Answerer.load(str(checkpoint), "cpu")
+    pictures = [tiny_models.make_image(0), tiny_models.make_image(3)]
+    right = [each.text for each in alone.answer(pictures, ["is there a fracture?"] * 2)]
+    assert [answers[1], answers[3]] == right
+    assert answers[0] in answers[1:]
+    thumbnails = page.run(f"{ROWS}.slice(1, 4).map((row) => row.querySelector('img').src)")
+    assert len(set(thumbnails)) == 3
+    assert page.run("document.querySelector('li.shown').textContent") == rows[0]
+
+
+@pytest.mark.browser
+def test_of_several_pictures_one_can_be_put_on_display_and_changed(page: Page) -> None:
+    page.drop_all({"a.png": png(0), "scan.dcm": dicom()})
+    wait_for(lambda: page.run(OTHERS) == 2)
+    page.run("document.querySelectorAll('#others button')[1].click()")
+    assert page.run(NAME) == "scan.dcm, picture 1 of 3"
+    choose(page, frame=2)
+    wait_for(lambda: page.run(NAME) == "scan.dcm, picture 3 of 3")
+    ask(page, "what is it?")
+    wait_for(lambda: page.run(f"{ROW}.textContent").startswith("what is it?"))
+    rows = page.run(f"{ROWS}.slice(0, 3).map((row) => row.textContent)")
+    assert rows[1].endswith("a.png")
+    assert rows[2].endswith("scan.dcm, picture 3 of 3")
+    assert page.run("document.querySelector('li.shown').textContent") == rows[2]
+    show(page, png(1), "alone.png")
+    assert page.run(OTHERS) == 0
+    page.run(f"{ROWS}[1].click()")  # an answer brings back all that it was about
+    assert (page.run(NAME), page.run(OTHERS)) == ("a.png", 2)
+
+
+@pytest.mark.browser
+def test_of_several_files_the_one_that_is_no_image_is_named(page: Page) -> None:
+    show(page, png(), "before.png")
+    page.drop_all({"a.png": png(0), "notes.txt": b"no image"})
+    wait_for(lambda: page.run(STATUS).startswith("notes.txt is no image"))
+    assert page.run(HIDDEN)
+    assert page.run(OTHERS) == 0
+    ask(page, "is it?")
+    assert page.run(STATUS) == "Choose an image first."
 
 
 @pytest.mark.browser

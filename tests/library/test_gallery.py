@@ -15,14 +15,21 @@ sys.path.append(str(REPOSITORY / "website"))
 import make_gallery  # noqa: E402
 from chromium import find_browser  # noqa: E402
 
-TEXTS = [page.read_text("utf-8") for page in (*REPOSITORY.glob("*.md"), *(REPOSITORY / "docs").rglob("*.md"))]
+TEXTS = [
+    page.read_text("utf-8")
+    for page in (*REPOSITORY.glob("*.md"), *(REPOSITORY / "docs").rglob("*.md"))
+]
 
 
 def test_every_picture_of_the_documentation_is_in_the_gallery_and_small() -> None:
-    shown = {REPOSITORY / "docs" / name for name in re.findall(r"images/[\w-]+\.\w+", "".join(TEXTS))}
+    shown = {
+        REPOSITORY / "docs" / name for name in re.findall(r"images/[\w-]+\.\w+", "".join(TEXTS))
+    }
     made = {
         make_gallery.PAGE.parent / picture
-        for _, picture in make_gallery.BLOCK_OR_PICTURE.findall(make_gallery.PAGE.read_text("utf-8"))
+        for _, picture in make_gallery.BLOCK_OR_PICTURE.findall(
+            make_gallery.PAGE.read_text("utf-8")
+        )
         if picture
     }
     assert shown == made == set((REPOSITORY / "docs" / "images").iterdir())

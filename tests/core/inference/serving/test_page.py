@@ -205,7 +205,9 @@ def test_each_answer_keeps_its_picture(page: Page) -> None:
     assert page.run(f"{ROW}.textContent").endswith("first.png")
 
 
-OTHERS = "document.querySelectorAll('#others img').length * !document.getElementById('others').hidden"
+OTHERS = (
+    "document.querySelectorAll('#others img').length * !document.getElementById('others').hidden"
+)
 ROWS = "[...document.querySelectorAll('#answers li')]"
 
 

@@ -18,7 +18,6 @@ import yaml
 from doc_blocks import REPOSITORY, fences
 from PIL import Image, ImageDraw
 
-from biod2c_core.model.checkpoints.folder import EMBEDDED
 from biod2c_core.testing.scripted_endpoint import FakeEndpoint
 
 CI = "`.ci/run` does it in a fresh environment"
@@ -309,11 +308,11 @@ def filter_images(place: Place) -> Mapping[str, str]:
 
 
 def gallery(place: Place) -> Mapping[str, str]:
-    """The volume that the page names; its trained model is the embedded one here."""
+    """The volume that the page names."""
     nibabel = pytest.importorskip("nibabel", reason="the extra 'medical' is not installed")
     volume = Path(nibabel.__file__).parent / "tests" / "data" / "example4d.nii.gz"
     shutil.copy(volume, "scan.nii.gz")
-    link("runs/stage2/model", EMBEDDED)
+    place.monkeypatch.setenv("BIOD2C_CACHE", str(place.folder / "cache"))
     return {}
 
 
@@ -460,11 +459,8 @@ PAGES: dict[str, Page] = {
     ),
     "docs/gallery.md": Page(
         gallery,
-        {"biod2c attn-map scan.nii.gz": "--slices 9", "biod2c evaluate": "--limit 4"},
-        {
-            "biod2c train": ELSEWHERE + "tests/library/test_docs_commands.py",
-            "python website/make_gallery.py": ELSEWHERE + "tests/library/test_gallery.py",
-        },
+        {"biod2c attn-map scan": "--slices 9", "biod2c train": STEP, "biod2c evaluate": "--limit 4"},
+        {"python website/make_gallery.py": ELSEWHERE + "tests/library/test_gallery.py"},
     ),
     "docs/performance.md": Page(not_run=BENCHMARK),
     "docs/presets.md": Page(presets),

@@ -53,7 +53,7 @@ class Clock:
 
 
 def choose(data: str, root: Path, count: int) -> dict[Path, list[str]]:
-    """So many questions: all those of as few pictures as it takes, spread over the data; of the last one some.
+    """So many questions: all of as few pictures as it takes, spread over the data; of the last one some.
 
     Raises:
         ValueError: The data have fewer.

@@ -459,7 +459,11 @@ PAGES: dict[str, Page] = {
     ),
     "docs/gallery.md": Page(
         gallery,
-        {"biod2c attn-map scan": "--slices 9", "biod2c train": STEP, "biod2c evaluate": "--limit 4"},
+        {
+            "biod2c attn-map scan": "--slices 9",
+            "biod2c train": STEP,
+            "biod2c evaluate": "--limit 4",
+        },
         {"python website/make_gallery.py": ELSEWHERE + "tests/library/test_gallery.py"},
     ),
     "docs/performance.md": Page(not_run=BENCHMARK),

@@ -39,11 +39,10 @@ def test_every_picture_of_the_documentation_is_in_the_gallery_and_small() -> Non
 def test_a_picture_is_what_the_command_above_it_makes(tmp_path: Path, checkpoint: Path) -> None:
     page = tmp_path / "docs" / "page.md"
     page.parent.mkdir()
-    block = (
-        "```bash\nbiod2c attn-map examples/head_ct.jpg 'What is it?' -m {} -o {}.webp\n```\n\n"
-        "![a map](images/{}.webp)\n\n"
+    page.write_text(
+        f"```bash\nbiod2c attn-map examples/head_ct.jpg 'What is it?' -m {checkpoint} -o map.webp\n```\n\n"
+        "![a map](images/map.webp)\n"
     )
-    page.write_text(block.format(checkpoint, "map", "map") + "![a map](images/map.webp)\n")
     folder = tmp_path / "folder"
     folder.mkdir()
     make_gallery.prepare(folder)

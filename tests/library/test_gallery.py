@@ -15,23 +15,19 @@ sys.path.append(str(REPOSITORY / "website"))
 import make_gallery  # noqa: E402
 from chromium import find_browser  # noqa: E402
 
-TEXTS = [
-    page.read_text("utf-8")
-    for page in (*REPOSITORY.glob("*.md"), *(REPOSITORY / "docs").rglob("*.md"))
-]
+PICTURE = re.compile(r"!\[[^\]]*\]\(([^)]+)\)")
 
 
 def test_every_picture_of_the_documentation_is_in_the_gallery_and_small() -> None:
+    pages = [*REPOSITORY.glob("*.md"), *(REPOSITORY / "docs").rglob("*.md")]
     shown = {
-        REPOSITORY / "docs" / name for name in re.findall(r"images/[\w-]+\.\w+", "".join(TEXTS))
+        (page.parent / name).resolve()
+        for page in pages
+        for name in PICTURE.findall(page.read_text("utf-8"))
     }
-    made = {
-        make_gallery.PAGE.parent / picture
-        for _, picture in make_gallery.BLOCK_OR_PICTURE.findall(
-            make_gallery.PAGE.read_text("utf-8")
-        )
-        if picture
-    }
+    gallery = make_gallery.PAGE
+    found = make_gallery.BLOCK_OR_PICTURE.findall(gallery.read_text("utf-8"))
+    made = {gallery.parent / picture for _, picture in found if picture}
     assert shown == made == set((REPOSITORY / "docs" / "images").iterdir())
     make_gallery.check_sizes(sorted(made))
 

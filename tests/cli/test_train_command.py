@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -107,6 +108,17 @@ def test_a_mistake_is_one_line(
     result = invoke("-d", data, "-o", tmp_path / "run", "--preset", preset, *arguments)
     assert refused(result).startswith(line)
     assert not (tmp_path / "run" / "run.json").exists()
+
+
+@pytest.mark.parametrize("option", ["--data", "--validation"])
+def test_paths_are_checked_before_the_model_is_read(
+    option: str, data: Path, checkpoint: Path, tmp_path: Path
+) -> None:
+    damaged = shutil.copytree(checkpoint, tmp_path / "damaged")
+    (damaged / "model.safetensors").write_bytes(b"no weights")
+    given = ("--stage", 2, "-d", data, "-o", tmp_path / "run", "-m", damaged)
+    assert "damaged" in refused(invoke(*given))  # where all paths are right
+    assert refused(invoke(*given, option, "nothing")).startswith("error: no data at nothing")
 
 
 def test_an_unreadable_line_is_named_with_its_file(

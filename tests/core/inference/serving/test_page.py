@@ -87,6 +87,11 @@ NAME = "document.getElementById('name').textContent"
 ROW = "document.querySelector('#answers li')"
 
 
+def newest(page: Page) -> str:
+    """The text of the first row; none before there is any."""
+    return page.run(f"{ROW}?.textContent ?? ''")
+
+
 def show(page: Page, data: bytes, name: str) -> None:
     page.drop(data, name)
     wait_for(lambda: page.run(NAME).startswith(name) and not page.run(HIDDEN))
@@ -147,7 +152,7 @@ def test_a_dicom_file_is_shown_by_the_server_frame_by_frame(page: Page) -> None:
     assert page.run(NAME) == "series.dcm, picture 1 of 3"
     assert grey(page) == 51  # 20 of 100
     ask(page, "is it?")
-    wait_for(lambda: page.run(f"{ROW}.textContent").endswith("picture 1 of 3"))
+    wait_for(lambda: newest(page).endswith("picture 1 of 3"))
     before = page.run(f"{ROW}.querySelector('img').src")
     choose(page, frame=2)
     assert page.run(HIDDEN)
@@ -164,7 +169,7 @@ def test_a_dicom_file_is_shown_by_the_server_frame_by_frame(page: Page) -> None:
     choose(page, centre=40, width=2)
     wait_for(lambda: not page.run(HIDDEN))
     ask(page, "where is it?")  # about what is on display, not what was before the mistake
-    wait_for(lambda: page.run(f"{ROW}.textContent").startswith("where is it?"))
+    wait_for(lambda: newest(page).startswith("where is it?"))
     assert page.run(f"{ROW}.querySelector('img').src") != before
 
 
@@ -185,11 +190,11 @@ def test_a_volume_is_shown_slice_by_slice(page: Page) -> None:
 def test_each_answer_keeps_its_picture(page: Page) -> None:
     show(page, png(1), "first.png")
     ask(page, "is there a lesion?")
-    wait_for(lambda: page.run(f"{ROW}.textContent").endswith("first.png"))
+    wait_for(lambda: newest(page).endswith("first.png"))
     seen = page.run(PIXELS)
     show(page, png(2), "second.png")
     ask(page, "is there a lesion?")
-    wait_for(lambda: page.run(f"{ROW}.textContent").endswith("second.png"))
+    wait_for(lambda: newest(page).endswith("second.png"))
     pictures = [page.run(f"document.querySelectorAll('#answers img')[{row}].src") for row in (0, 1)]
     assert pictures[0] != pictures[1]
     assert all(each.startswith("data:image/png") for each in pictures)
@@ -201,8 +206,8 @@ def test_each_answer_keeps_its_picture(page: Page) -> None:
     assert page.run(NAME) == "first.png"
     assert page.run(PIXELS) == seen
     ask(page, "where is the arrow?")  # about what is on display
-    wait_for(lambda: page.run(f"{ROW}.textContent").startswith("where"))
-    assert page.run(f"{ROW}.textContent").endswith("first.png")
+    wait_for(lambda: newest(page).startswith("where"))
+    assert newest(page).endswith("first.png")
 
 
 OTHERS = (
@@ -247,7 +252,7 @@ def test_of_several_pictures_one_can_be_put_on_display_and_changed(page: Page) -
     choose(page, frame=2)
     wait_for(lambda: page.run(NAME) == "scan.dcm, picture 3 of 3")
     ask(page, "what is it?")
-    wait_for(lambda: page.run(f"{ROW}.textContent").startswith("what is it?"))
+    wait_for(lambda: newest(page).startswith("what is it?"))
     rows = page.run(f"{ROWS}.slice(0, 3).map((row) => row.textContent)")
     assert rows[1].endswith("a.png")
     assert rows[2].endswith("scan.dcm, picture 3 of 3")
@@ -270,6 +275,28 @@ def test_of_several_files_the_one_that_is_no_image_is_named(page: Page) -> None:
 
 
 @pytest.mark.browser
+def test_a_picture_unlike_those_of_training_has_a_warning(
+    page: Page, live: Live, checkpoint: Path, tmp_path: Path
+) -> None:
+    with live_server(tiny_models.with_reference(checkpoint, tmp_path / "own")) as other:
+        page._call("Page.navigate", url=f"{other.url}/")
+        wait_for(lambda: page.run("document.readyState") == "complete")
+        page.drop_all({"a.png": png(0), "b.png": png(1)})
+        wait_for(lambda: page.run(OTHERS) == 2)
+        ask(page, "is it?")
+        wait_for(lambda: page.run(ANSWERS) == 3)
+        lines = page.run(f"{ROWS}.map((row) => row.querySelector('.bar').nextSibling.data)")
+        warnings = page.run(f"{ROWS}.map((row) => row.querySelector('.warning').textContent)")
+    page._call("Page.navigate", url=f"{live.url}/")
+    wait_for(lambda: page.run("document.readyState") == "complete")
+    assert all(line.endswith(", familiarity 0.00") for line in lines)
+    whole, first, second = warnings
+    assert first == second
+    assert "unlike those that tiny was trained on" in first
+    assert whole == f"a.png, b.png: {first}"
+
+
+@pytest.mark.browser
 def test_the_slider_sets_how_strong_the_map_is(page: Page) -> None:
     show(page, png(1), "first.png")
     plain = page.run(PIXELS)
@@ -286,6 +313,6 @@ def test_the_page_fits_a_telephone(page: Page) -> None:
     page._call("Emulation.setDeviceMetricsOverride", **size)
     show(page, dicom(), "a_rather_long_name_of_a_file_without_any_blank_in_it_at_all.dcm")
     ask(page, "is there a lesion in the left lung or in the right one?")
-    wait_for(lambda: "rather_long" in page.run(f"{ROW}.textContent"))
+    wait_for(lambda: "rather_long" in newest(page))
     assert page.run("document.documentElement.scrollWidth") <= 390
     page._call("Emulation.clearDeviceMetricsOverride")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -17,6 +16,7 @@ from typer.testing import CliRunner, Result
 from biod2c_cli.app import app
 from biod2c_cli.training_run import plan_run
 from biod2c_core.config import dump_config, load_config
+from biod2c_core.errors import InputError
 from biod2c_core.model.checkpoints.folder import load_model
 from biod2c_core.training.checkpointing import last_complete_checkpoint
 from biod2c_core.training.logs.run_log import RATES, read_log
@@ -112,12 +112,14 @@ def test_a_mistake_is_one_line(
 
 @pytest.mark.parametrize("option", ["--data", "--validation"])
 def test_paths_are_checked_before_the_model_is_read(
-    option: str, data: Path, checkpoint: Path, tmp_path: Path
+    option: str, data: Path, checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    damaged = shutil.copytree(checkpoint, tmp_path / "damaged")
-    (damaged / "model.safetensors").write_bytes(b"no weights")
-    given = ("--stage", 2, "-d", data, "-o", tmp_path / "run", "-m", damaged)
-    assert "damaged" in refused(invoke(*given))  # where all paths are right
+    def read(*_: object) -> None:
+        raise InputError("the model is read", "Go on.")
+
+    monkeypatch.setattr("biod2c_core.training.train.start_model", read)
+    given = ("--stage", 2, "-d", data, "-o", tmp_path / "run", "-m", checkpoint)
+    assert "the model is read" in refused(invoke(*given))  # where all paths are right
     assert refused(invoke(*given, option, "nothing")).startswith("error: no data at nothing")
 
 

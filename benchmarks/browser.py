@@ -53,17 +53,24 @@ class Clock:
 
 
 def choose(data: str, root: Path, count: int) -> dict[Path, list[str]]:
-    """About so many questions, with all those of a picture, the pictures spread evenly over the data."""
+    """So many questions: all of as few pictures as it takes, spread over the data; of the last one some.
+
+    Raises:
+        ValueError: The data have fewer.
+    """
     by_picture: dict[Path, list[str]] = {}
     for record in biod2c.read_records(data):
         by_picture.setdefault(root / record.image, []).append(record.question)
-    total = sum(map(len, by_picture.values()))
-    chosen: dict[Path, list[str]] = {}
-    for index, picture in enumerate(by_picture):
-        left = count - sum(map(len, chosen.values()))
-        if index * count // total != (index - 1) * count // total and left > 0:
-            chosen[picture] = by_picture[picture][:left]
-    return chosen
+    pictures = list(by_picture)
+    for number in range(1, len(pictures) + 1):
+        spread = [pictures[place * len(pictures) // number] for place in range(number)]
+        questions = [(picture, each) for picture in spread for each in by_picture[picture]]
+        if len(questions) >= count:
+            chosen: dict[Path, list[str]] = {}
+            for picture, each in questions[:count]:
+                chosen.setdefault(picture, []).append(each)
+            return chosen
+    raise ValueError(f"{data} has {sum(map(len, by_picture.values()))} questions, not {count}")
 
 
 def compare(page: Page, model: Any, asked: dict[Path, list[str]]) -> tuple[int, int]:
@@ -95,7 +102,10 @@ def main() -> int:
     if browser is None:
         parser.error("there is no Chromium here")
     root = options.image_root or Path(options.data)
-    asked = choose(options.data, root, options.questions)
+    try:
+        asked = choose(options.data, root, options.questions)
+    except ValueError as error:
+        parser.error(str(error))
     image, *_ = asked
     count = sum(map(len, asked.values()))
     model = biod2c.load(options.model, "cpu")

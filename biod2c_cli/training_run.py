@@ -57,6 +57,17 @@ class TrainingRun:
             check_decided(config, self.checkpoint, self.model_keys)
         return replace(self, config=config)
 
+    def check_paths(self) -> None:
+        """See that there is data where it is said to be; a model takes long to read.
+
+        Raises:
+            InputError: There is nothing, or nothing of a known format.
+        """
+        from biod2c_core.data.formats import find_format
+
+        for path in (*self.data, *([self.validation] if self.validation else [])):
+            find_format(path)
+
 
 def plan_run(
     run_file: str | None,

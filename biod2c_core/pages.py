@@ -1,19 +1,25 @@
 """Web pages from the templates in ``assets``.
 
 Style and script are in the page, and its content policy lets nothing else run. Whatever a template is
-given reaches the page as escaped text, or through ``tojson`` as data, never as markup.
+given reaches the page as escaped text, or through ``tojson`` as data, never as markup. A script may
+import others of ``assets``, by relative paths: they stand before it in the page.
 """
 
 from __future__ import annotations
 
 import base64
 import hashlib
+import posixpath
+import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
+
+_IMPORT = re.compile(r'^import \{[^}]*\} from "(\.[^"]*)";\n', re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -33,7 +39,7 @@ def render_page(name: str, allowed: str, **values: Any) -> Page:
             ``img-src data:``.
         **values: What the template names beside ``style``, ``script`` and ``policy``.
     """
-    style, script = (_source(f"{name}.{suffix}") for suffix in ("css", "js"))
+    style, script = _source(f"{name}.css"), "".join(_scripts(f"{name}.js", set()))
     policy = (
         f"default-src 'none'; script-src '{_hash(script)}'; style-src '{_hash(style)}'; "
         f"{allowed}; base-uri 'none'; form-action 'none'"
@@ -59,6 +65,17 @@ def _templates() -> Environment:
     )
     environment.policies["json.dumps_kwargs"] = {"ensure_ascii": False}
     return environment
+
+
+def _scripts(name: str, known: set[str]) -> Iterator[str]:
+    """A script after those that it imports, each once, without the lines that say so."""
+    known.add(name)
+    text = _source(name)
+    for path in _IMPORT.findall(text):
+        other = posixpath.normpath(posixpath.join(posixpath.dirname(name), path))
+        if other not in known:
+            yield from _scripts(other, known)
+    yield _IMPORT.sub("", text)
 
 
 def _source(name: str) -> str:

@@ -307,6 +307,15 @@ def filter_images(place: Place) -> Mapping[str, str]:
     return {}
 
 
+def gallery(place: Place) -> Mapping[str, str]:
+    """The volume that the page names."""
+    nibabel = pytest.importorskip("nibabel", reason="the extra 'medical' is not installed")
+    volume = Path(nibabel.__file__).parent / "tests" / "data" / "example4d.nii.gz"
+    shutil.copy(volume, "scan.nii.gz")
+    place.monkeypatch.setenv("BIOD2C_CACHE", str(place.folder / "cache"))
+    return {}
+
+
 def gen_qa(place: Place) -> Mapping[str, str]:
     captions()
     shutil.move("captions.jsonl", "records.jsonl")
@@ -447,6 +456,15 @@ PAGES: dict[str, Page] = {
     ),
     "docs/extending.md": Page(
         not_run={"python gated.py": ELSEWHERE + "tests/core/test_extending.py"}
+    ),
+    "docs/gallery.md": Page(
+        gallery,
+        {
+            "biod2c attn-map scan": "--slices 9",
+            "biod2c train": STEP,
+            "biod2c evaluate": "--limit 4",
+        },
+        {"python website/make_gallery.py": ELSEWHERE + "tests/library/test_gallery.py"},
     ),
     "docs/performance.md": Page(not_run=BENCHMARK),
     "docs/presets.md": Page(presets),

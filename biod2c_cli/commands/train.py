@@ -137,6 +137,7 @@ def train(
     flags = {key: value for key, value in zip(_FLAGS, values, strict=True) if value is not None}
     run = plan_run(run_file, stage, preset, model, data, validation, output)
     run = run.with_settings(settings or [], flags)
+    run.check_paths()
 
     from biod2c_core.training.hardware.engines import EngineFlags
 

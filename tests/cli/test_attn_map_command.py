@@ -86,6 +86,18 @@ def test_layouts(option: str, image: Path, checkpoint: Path, tmp_path: Path) -> 
             assert row["without_fusion"]["map"] != row["map"]
 
 
+@pytest.mark.parametrize(("suffix", "head"), [("pdf", b"%PDF"), ("svg", b"<?xml")])
+def test_a_picture_for_print(
+    suffix: str, head: bytes, image: Path, checkpoint: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / f"out.{suffix}"
+    result = invoke(image, QUESTIONS[0], "-o", out, "-m", checkpoint, "--device", "cpu")
+    assert result.exit_code == 0, result.stderr
+    assert out.read_bytes().startswith(head)
+    if suffix == "svg":  # the question is text, and can be searched
+        assert QUESTIONS[0] in out.read_text("utf-8")
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

@@ -129,6 +129,17 @@ def test_a_dry_run_says_whether_it_fits_and_what_helps(
     assert "trainable parameters: " in result.stdout
 
 
+def test_as_json_a_dry_run_has_its_unit_and_says_on_stderr_why_it_does_not_fit(
+    data: Path, seven_billion: Path
+) -> None:
+    result = plan(data, seven_billion, "--json", "--gpu-memory", 16)
+    assert result.exit_code == 2
+    found = json.loads(result.stdout)
+    assert (found["unit"], found["available"], found["fits"]) == ("GiB", 16, False)
+    assert found["total"] > 16
+    assert "does NOT fit in 16.0 GiB; what helps: --set stage2.base_weights=nf4" in result.stderr
+
+
 def test_zero_3_splits_the_weights(data: Path, seven_billion: Path) -> None:
     one = json.loads(plan(data, seven_billion, "--json").stdout)["memory"]
     four = json.loads(plan(data, seven_billion, "--json", "--gpus", 4, "--zero", 3).stdout)

@@ -16,6 +16,7 @@ from typer.testing import CliRunner, Result
 from biod2c_cli.app import app
 from biod2c_cli.training_run import plan_run
 from biod2c_core.config import dump_config, load_config
+from biod2c_core.errors import InputError
 from biod2c_core.model.checkpoints.folder import load_model
 from biod2c_core.training.checkpointing import last_complete_checkpoint
 from biod2c_core.training.logs.run_log import RATES, read_log
@@ -107,6 +108,19 @@ def test_a_mistake_is_one_line(
     result = invoke("-d", data, "-o", tmp_path / "run", "--preset", preset, *arguments)
     assert refused(result).startswith(line)
     assert not (tmp_path / "run" / "run.json").exists()
+
+
+@pytest.mark.parametrize("option", ["--data", "--validation"])
+def test_paths_are_checked_before_the_model_is_read(
+    option: str, data: Path, checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def read(*_: object) -> None:
+        raise InputError("the model is read", "Go on.")
+
+    monkeypatch.setattr("biod2c_core.training.train.start_model", read)
+    given = ("--stage", 2, "-d", data, "-o", tmp_path / "run", "-m", checkpoint)
+    assert "the model is read" in refused(invoke(*given))  # where all paths are right
+    assert refused(invoke(*given, option, "nothing")).startswith("error: no data at nothing")
 
 
 def test_an_unreadable_line_is_named_with_its_file(

@@ -3,12 +3,6 @@
 const LEAST_FAMILIARITY = 0.001;
 const round = (value) => Number(value.toFixed(4));
 
-// Two digits as Python prints them: of a tie (0.125, 0.375 ...) the even one, where toFixed takes the larger.
-export function twoDigits(value) {
-  const tie = Number.isInteger(value * 8) && (value * 8) % 2 !== 0;
-  return (tie ? Math.round(value * 50) / 50 : value).toFixed(2);
-}
-
 function logit(p) {
   const kept = Math.min(Math.max(p, 1e-6), 1 - 1e-6);
   return Math.log(kept / (1 - kept));

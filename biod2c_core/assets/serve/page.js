@@ -1,20 +1,18 @@
-"use strict";
+import { answerRow, thumbnailOf, twoDigits } from "../asking/answers.js";
+import { receiveFiles } from "../asking/drop.js";
+import { at, say, scaled } from "../asking/elements.js";
 
-const at = (id) => document.getElementById(id);
 const MAX_SIDE = 1024; // the model sees far fewer pixels; smaller uploads are faster
+const LEAST_SIDE = 512; // of each of many pictures, which share the longest request
 // least to most; lightness rises throughout
 const STOPS = [[48, 18, 90], [50, 72, 150], [30, 120, 150], [40, 165, 120], [150, 205, 60], [253, 231, 37]];
-const THUMBNAIL = 56;
-let image = null; // on display, and asked about: {bitmap, url, name, thumbnail, source}
+let images = []; // that are asked about, in one request: {bitmap, url, name, thumbnail, source}
+let place = 0; // among them of the one on display
+let image = null; // on display; nothing is asked while there is none
 let shown = null; // the attention map on display
 let source = null; // the file of the controls, which only the server reads: {file, url, frames, axis}
 let turn = 0; // of reading: what comes from an earlier one is dropped
 let reading = false;
-
-function say(text, isError = false) {
-  at("status").textContent = text;
-  at("status").className = isError ? "error" : "";
-}
 
 function colour(level) {
   const place = level * (STOPS.length - 1);
@@ -42,6 +40,7 @@ function draw() {
   canvas.hidden = !image;
   at("hint").hidden = Boolean(image) || reading;
   at("name").textContent = image ? image.name : "";
+  drawOthers();
   if (!image) return;
   canvas.width = image.bitmap.width;
   canvas.height = image.bitmap.height;
@@ -50,6 +49,29 @@ function draw() {
   if (shown && at("overlay").checked) {
     paintMap(pen, shown, canvas.width, canvas.height, at("strength").value / 100);
   }
+}
+
+// All that are asked about, where they are several: a click puts one of them on display.
+function drawOthers() {
+  at("others").hidden = images.length < 2 || reading;
+  at("others").replaceChildren(...images.map((each) => {
+    const button = Object.assign(document.createElement("button"), { type: "button", title: each.name });
+    button.append(Object.assign(document.createElement("img"), { src: each.thumbnail, alt: each.name }));
+    button.setAttribute("aria-current", each === image);
+    button.addEventListener("click", () => display(each, images, null, null));
+    return button;
+  }));
+}
+
+// Show a picture that has been read, with those that are asked about with it and the map of an answer, if any.
+function display(one, all, map, row) {
+  turn += 1;
+  reading = false;
+  say("");
+  [image, images, place, shown, source] = [one, all, all.indexOf(one), map, one.source];
+  mark(row);
+  controls();
+  draw();
 }
 
 // Nothing of the last picture stays while another is read, so that no question can go to it.
@@ -63,25 +85,10 @@ function clear() {
   return turn;
 }
 
-function scaled(whole, side) {
-  const scale = Math.min(1, side / Math.max(whole.width, whole.height));
-  const canvas = document.createElement("canvas");
-  canvas.width = Math.max(1, Math.round(whole.width * scale));
-  canvas.height = Math.max(1, Math.round(whole.height * scale));
-  const pen = canvas.getContext("2d");
-  pen.fillStyle = "white"; // under transparent pixels, as on a page
-  pen.fillRect(0, 0, canvas.width, canvas.height);
-  pen.drawImage(whole, 0, 0, canvas.width, canvas.height);
-  return canvas;
-}
-
-function show(whole, name, from) {
-  const bitmap = scaled(whole, MAX_SIDE);
-  const thumbnail = scaled(bitmap, THUMBNAIL).toDataURL("image/png");
-  image = { bitmap, url: bitmap.toDataURL("image/png"), name, thumbnail, source: from };
-  reading = false;
-  say("");
-  draw();
+// A picture as it is shown and sent; `count` are sent together.
+function prepared(whole, name, from, count) {
+  const bitmap = scaled(whole, Math.max(LEAST_SIDE, MAX_SIDE / Math.sqrt(count)));
+  return { bitmap, url: bitmap.toDataURL("image/png"), name, thumbnail: thumbnailOf(bitmap), source: from };
 }
 
 function fail(error) {
@@ -121,37 +128,45 @@ async function send(path, value) {
 }
 
 // A picture that only the server reads: one frame or slice of a file, as PNG.
-async function fetchPicture(mine, from, choice) {
+async function fetchPicture(from, choice, count) {
   const reply = await send("/picture", { name: from.name, file: from.url, ...choice });
   const bytes = Uint8Array.from(atob(reply.image_url.split(",")[1]), (c) => c.charCodeAt(0));
   const whole = await createImageBitmap(new Blob([bytes], { type: "image/png" }));
-  if (mine !== turn) return;
-  source = { ...from, kind: reply.kind, frames: reply.frames, frame: reply.frame, axis: reply.axis };
+  const read = { ...from, kind: reply.kind, frames: reply.frames, frame: reply.frame, axis: reply.axis };
   const several = reply.frames > 1 ? `, picture ${reply.frame + 1} of ${reply.frames}` : "";
-  if (reply.kind === "picture" && reply.frames === 1) source = null;
-  show(whole, from.name + several, source);
-  controls();
+  const fixed = reply.kind === "picture" && reply.frames === 1;
+  return prepared(whole, from.name + several, fixed ? null : read, count);
 }
 
-async function take(file) {
-  if (!file) return;
-  const mine = clear();
-  source = null;
-  at("centre").value = at("width").value = "";
-  controls();
-  say(`reading ${file.name} …`);
+async function readPicture(file, count) {
   try {
-    const whole = await createImageBitmap(file);
-    if (mine === turn) show(whole, file.name, null);
-    return;
+    return prepared(await createImageBitmap(file), file.name, null, count);
   } catch {
     // DICOM, NIfTI, TIFF and the like: the server may know it
   }
   try {
-    await fetchPicture(mine, { name: file.name, url: await asDataUrl(file) }, {});
+    return await fetchPicture({ name: file.name, url: await asDataUrl(file) }, {}, count);
   } catch (error) {
-    if (mine !== turn) return;
-    fail(new Error(`${file.name} is no image that the browser can read, and the server says: ${error.message}`));
+    throw new Error(`${file.name} is no image that the browser can read, and the server says: ${error.message}`);
+  }
+}
+
+async function take(files) {
+  images = [];
+  const mine = clear();
+  source = null;
+  at("centre").value = at("width").value = "";
+  controls();
+  try {
+    const read = [];
+    for (const file of files) {
+      say(`reading ${file.name} …`);
+      read.push(await readPicture(file, files.length));
+      if (mine !== turn) return;
+    }
+    display(read[0], read, null, null);
+  } catch (error) {
+    if (mine === turn) fail(error);
   }
 }
 
@@ -162,7 +177,8 @@ async function choose() {
   if (centre !== "" && width !== "") choice.window = [Number(centre), Number(width)];
   if (choice.axis !== source.axis) delete choice.frame; // another number of slices: the middle one
   try {
-    await fetchPicture(mine, source, choice);
+    const other = await fetchPicture(source, choice, images.length);
+    if (mine === turn) display(other, images.map((each, i) => (i === place ? other : each)), null, null);
   } catch (error) {
     if (mine === turn) fail(error);
   }
@@ -175,55 +191,46 @@ function mark(item) {
   }
 }
 
-function addAnswer(about, question, answer, extras) {
-  const item = document.createElement("li");
-  const bar = document.createElement("span");
-  const level = document.createElement("span");
-  bar.className = "bar";
-  level.style.width = `${Math.round(100 * extras.confidence)}%`;
-  bar.append(level);
-  const kind = extras.calibrated ? "confidence" : "confidence (not calibrated)";
-  item.append(`${question} — `, Object.assign(document.createElement("b"), { textContent: answer }));
-  item.append(document.createElement("br"), bar, `${kind} ${extras.confidence.toFixed(2)}`);
-  if (extras.familiarity !== undefined) item.append(`, familiarity ${extras.familiarity.toFixed(2)}`);
-  if (extras.warning) {
-    item.append(Object.assign(document.createElement("p"), { className: "warning", textContent: extras.warning }));
-  }
-  item.append(Object.assign(document.createElement("small"), { textContent: about.name }));
-  item.append(Object.assign(document.createElement("img"), { src: about.thumbnail, alt: about.name }));
-  item.tabIndex = 0;
-  const display = () => {
-    image = about;
-    source = about.source;
-    shown = extras.attention;
-    mark(item);
-    controls();
-    draw();
-  };
-  const back = () => { // the picture comes back with its map: what is seen is what is asked about
-    turn += 1;
-    reading = false;
-    say("");
-    display();
-  };
-  item.addEventListener("click", back);
-  item.addEventListener("keydown", (event) => {
-    const next = { ArrowDown: item.nextElementSibling, ArrowUp: item.previousElementSibling }[event.key];
-    if (event.key !== "Enter" && event.key !== " " && !next) return;
-    event.preventDefault();
-    if (next) return next.focus();
-    back();
+// The whole of several images, as a row names it: what was answered, with its evidence, about which of them.
+function wholeOf(all, spread) {
+  const answers = spread.map((each) => {
+    return `${each.answer} ${twoDigits(each.confidence)} (${each.images.map((i) => all[i].name).join(", ")})`;
   });
-  at("answers").prepend(item);
-  if (image === about) display();
+  return { name: `the whole of ${all.length} images: ${answers.join("; ")}` };
+}
+
+// Each warning once, after the names of the images that it is about.
+function warningsOf(all, replies) {
+  const names = new Map();
+  replies.forEach(({ warning }, i) => {
+    if (warning) names.set(warning, [...(names.get(warning) ?? []), all[i].name]);
+  });
+  return [...names].map(([warning, about]) => `${about.join(", ")}: ${warning}`);
+}
+
+function addAnswers(all, question, answer, extras) {
+  const replies = extras.images ?? [{ answer, ...extras }];
+  const add = (about, reply, warnings, i) => {
+    const back = () => display(all[i], all, replies[i].attention, row); // what is seen is what is asked about
+    const row = answerRow(about, question, reply, warnings, back);
+    at("answers").prepend(row);
+    return back;
+  };
+  let displayed = null;
+  for (let i = all.length - 1; i >= 0; i--) { // the first one on top
+    const back = add(all[i], replies[i], replies[i].warning ? [replies[i].warning] : [], i);
+    if (images === all && image === all[i]) displayed = back;
+  }
+  if (all.length > 1) add(wholeOf(all, extras.spread), { answer, ...extras }, warningsOf(all, replies), 0);
+  displayed?.();
 }
 
 async function ask(question) {
-  const about = image;
-  const content = [{ type: "text", text: question }, { type: "image_url", image_url: { url: about.url } }];
-  const messages = [{ role: "user", content }];
+  const all = images;
+  const pictures = all.map(({ url }) => ({ type: "image_url", image_url: { url } }));
+  const messages = [{ role: "user", content: [{ type: "text", text: question }, ...pictures] }];
   const reply = await send("/v1/chat/completions", { messages, attention: true });
-  addAnswer(about, question, reply.choices[0].message.content, reply.biod2c);
+  addAnswers(all, question, reply.choices[0].message.content, reply.biod2c);
 }
 
 at("form").addEventListener("submit", async (event) => {
@@ -246,27 +253,7 @@ at("form").addEventListener("submit", async (event) => {
   }
 });
 
-const drop = at("drop");
-drop.addEventListener("click", () => at("file").click());
-drop.addEventListener("keydown", (event) => {
-  if (event.key !== "Enter" && event.key !== " ") return;
-  event.preventDefault(); // Space would scroll
-  at("file").click();
-});
-at("file").addEventListener("change", () => {
-  take(at("file").files[0]);
-  at("file").value = ""; // the same file may be chosen again
-});
-for (const name of ["dragenter", "dragover"]) {
-  drop.addEventListener(name, (event) => { event.preventDefault(); drop.classList.add("over"); });
-}
-drop.addEventListener("dragleave", () => drop.classList.remove("over"));
-drop.addEventListener("drop", (event) => {
-  event.preventDefault();
-  drop.classList.remove("over");
-  take(event.dataTransfer.files[0]);
-});
-document.addEventListener("paste", (event) => take(event.clipboardData.files[0]));
+receiveFiles(take);
 at("overlay").addEventListener("change", draw);
 at("strength").addEventListener("input", draw);
 at("frame").addEventListener("input", () => {

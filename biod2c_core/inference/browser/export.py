@@ -138,6 +138,7 @@ def _write_tokenizer(processor: BioD2CProcessor, folder: Path) -> None:
 def _page() -> Iterator[tuple[str, bytes]]:
     """Name and content of the files of the page."""
     assets = files("biod2c_core") / "assets"
-    for each in sorted((assets / "browser").iterdir(), key=lambda each: each.name):
-        yield each.name, each.read_bytes()
+    for folder in ("asking", "browser"):
+        for each in sorted((assets / folder).iterdir(), key=lambda each: each.name):
+            yield each.name, each.read_bytes()
     yield "page.css", (assets / "serve" / "page.css").read_bytes()  # as the page of serve looks

@@ -86,12 +86,16 @@ class Page:
 
     def drop(self, data: bytes, name: str, onto: str = "drop") -> None:
         """Drop a file on the element with the id ``onto``, as a person does."""
+        self.drop_all({name: data}, onto)
+
+    def drop_all(self, files: dict[str, bytes], onto: str = "drop") -> None:
+        """Drop several files, by their names, at once."""
+        given = [[name, base64.b64encode(data).decode()] for name, data in files.items()]
         self.run(
             "(() => {"
-            f"const bytes = Uint8Array.from(atob('{base64.b64encode(data).decode()}'),"
-            " c => c.charCodeAt(0));"
             "const carried = new DataTransfer();"
-            f"carried.items.add(new File([bytes], {json.dumps(name)}));"
+            f"for (const [name, data] of {json.dumps(given)}) carried.items.add("
+            "new File([Uint8Array.from(atob(data), c => c.charCodeAt(0))], name));"
             f"document.getElementById('{onto}').dispatchEvent("
             "new DragEvent('drop', {dataTransfer: carried, bubbles: true, cancelable: true}));"
             "})()"

@@ -68,3 +68,6 @@ def test_it_says_what_is_missing_and_what_it_cannot_show(
         with pytest.raises(RuntimeError, match=r"slice\.dcm is no picture that a browser reads"):
             wait_for(page, "false", 60)
         assert page.run("document.getElementById('picture').hidden")
+        page.drop_all({"a.png": b"", "b.png": b""})
+        with pytest.raises(RuntimeError, match="2 files were given: this page asks about one"):
+            wait_for(page, "false", 60)

@@ -115,7 +115,7 @@ def test_without_calibration_confidence_is_the_probability() -> None:
 def test_two_digits_are_printed_alike() -> None:
     values = [n / 1000 for n in range(1001)] + [n / 16 for n in range(17)]
     found = run_script(
-        "twoDigits from confidence.js", "given.values.map(twoDigits)", {"values": values}
+        "twoDigits from ../asking/answers.js", "given.values.map(twoDigits)", {"values": values}
     )
     assert found == [f"{value:.2f}" for value in values]
 

@@ -10,9 +10,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tiny_models
 from live import Live, live_server, png, wait_for
 
 from biod2c_core.inference.serving.page import load_page
+from biod2c_core.model.generation import Answerer
 
 sys.path.append(str(Path(__file__).resolve().parents[2] / "evaluation"))
 
@@ -85,6 +87,11 @@ NAME = "document.getElementById('name').textContent"
 ROW = "document.querySelector('#answers li')"
 
 
+def newest(page: Page) -> str:
+    """The text of the first row; none before there is any."""
+    return page.run(f"{ROW}?.textContent ?? ''")
+
+
 def show(page: Page, data: bytes, name: str) -> None:
     page.drop(data, name)
     wait_for(lambda: page.run(NAME).startswith(name) and not page.run(HIDDEN))
@@ -144,6 +151,9 @@ def test_a_dicom_file_is_shown_by_the_server_frame_by_frame(page: Page) -> None:
     show(page, dicom(), "series.dcm")
     assert page.run(NAME) == "series.dcm, picture 1 of 3"
     assert grey(page) == 51  # 20 of 100
+    ask(page, "is it?")
+    wait_for(lambda: newest(page).endswith("picture 1 of 3"))
+    before = page.run(f"{ROW}.querySelector('img').src")
     choose(page, frame=2)
     assert page.run(HIDDEN)
     wait_for(lambda: page.run(NAME) == "series.dcm, picture 3 of 3")
@@ -154,6 +164,13 @@ def test_a_dicom_file_is_shown_by_the_server_frame_by_frame(page: Page) -> None:
     choose(page, centre=60, width=-1)
     wait_for(lambda: "series.dcm" in page.run(STATUS))  # the reason, not an old picture
     assert page.run(HIDDEN)
+    ask(page, "is it?")
+    assert page.run(STATUS) == "Choose an image first."
+    choose(page, centre=40, width=2)
+    wait_for(lambda: not page.run(HIDDEN))
+    ask(page, "where is it?")  # about what is on display, not what was before the mistake
+    wait_for(lambda: newest(page).startswith("where is it?"))
+    assert page.run(f"{ROW}.querySelector('img').src") != before
 
 
 @pytest.mark.browser
@@ -173,11 +190,11 @@ def test_a_volume_is_shown_slice_by_slice(page: Page) -> None:
 def test_each_answer_keeps_its_picture(page: Page) -> None:
     show(page, png(1), "first.png")
     ask(page, "is there a lesion?")
-    wait_for(lambda: page.run(f"{ROW}.textContent").endswith("first.png"))
+    wait_for(lambda: newest(page).endswith("first.png"))
     seen = page.run(PIXELS)
     show(page, png(2), "second.png")
     ask(page, "is there a lesion?")
-    wait_for(lambda: page.run(f"{ROW}.textContent").endswith("second.png"))
+    wait_for(lambda: newest(page).endswith("second.png"))
     pictures = [page.run(f"document.querySelectorAll('#answers img')[{row}].src") for row in (0, 1)]
     assert pictures[0] != pictures[1]
     assert all(each.startswith("data:image/png") for each in pictures)
@@ -189,8 +206,94 @@ def test_each_answer_keeps_its_picture(page: Page) -> None:
     assert page.run(NAME) == "first.png"
     assert page.run(PIXELS) == seen
     ask(page, "where is the arrow?")  # about what is on display
-    wait_for(lambda: page.run(f"{ROW}.textContent").startswith("where"))
-    assert page.run(f"{ROW}.textContent").endswith("first.png")
+    wait_for(lambda: newest(page).startswith("where"))
+    assert newest(page).endswith("first.png")
+
+
+OTHERS = (
+    "document.querySelectorAll('#others img').length * !document.getElementById('others').hidden"
+)
+ROWS = "[...document.querySelectorAll('#answers li')]"
+
+
+@pytest.mark.browser
+def test_several_pictures_are_asked_about_in_one_request(
+    page: Page, live: Live, checkpoint: Path
+) -> None:
+    page.drop_all({"a.png": png(0), "scan.dcm": dicom(), "b.png": png(3)})
+    wait_for(lambda: page.run(OTHERS) == 3)
+    assert page.run(NAME) == "a.png"
+    requests, before = live.count("requests_total", 'status="200"'), page.run(ANSWERS)
+    ask(page, "is there a fracture?")
+    wait_for(lambda: page.run(ANSWERS) == before + 4)
+    assert live.count("requests_total", 'status="200"') == requests + 1
+    whole, *rows = page.run(f"{ROWS}.slice(0, 4).map((row) => row.textContent)")
+    answers = page.run(f"{ROWS}.slice(0, 4).map((row) => row.querySelector('b').textContent)")
+    names = ["a.png", "scan.dcm, picture 1 of 3", "b.png"]
+    assert all(row.endswith(name) for row, name in zip(rows, names, strict=True))
+    assert "the whole of 3 images: " in whole
+    assert all(name in whole for name in names)
+    alone = Answerer.load(str(checkpoint), "cpu")
+    pictures = [tiny_models.make_image(0), tiny_models.make_image(3)]
+    right = [each.text for each in alone.answer(pictures, ["is there a fracture?"] * 2)]
+    assert [answers[1], answers[3]] == right
+    assert answers[0] in answers[1:]
+    thumbnails = page.run(f"{ROWS}.slice(1, 4).map((row) => row.querySelector('img').src)")
+    assert len(set(thumbnails)) == 3
+    assert page.run("document.querySelector('li.shown').textContent") == rows[0]
+
+
+@pytest.mark.browser
+def test_of_several_pictures_one_can_be_put_on_display_and_changed(page: Page) -> None:
+    page.drop_all({"a.png": png(0), "scan.dcm": dicom()})
+    wait_for(lambda: page.run(OTHERS) == 2)
+    page.run("document.querySelectorAll('#others button')[1].click()")
+    assert page.run(NAME) == "scan.dcm, picture 1 of 3"
+    choose(page, frame=2)
+    wait_for(lambda: page.run(NAME) == "scan.dcm, picture 3 of 3")
+    ask(page, "what is it?")
+    wait_for(lambda: newest(page).startswith("what is it?"))
+    rows = page.run(f"{ROWS}.slice(0, 3).map((row) => row.textContent)")
+    assert rows[1].endswith("a.png")
+    assert rows[2].endswith("scan.dcm, picture 3 of 3")
+    assert page.run("document.querySelector('li.shown').textContent") == rows[2]
+    show(page, png(1), "alone.png")
+    assert page.run(OTHERS) == 0
+    page.run(f"{ROWS}[1].click()")  # an answer brings back all that it was about
+    assert (page.run(NAME), page.run(OTHERS)) == ("a.png", 2)
+
+
+@pytest.mark.browser
+def test_of_several_files_the_one_that_is_no_image_is_named(page: Page) -> None:
+    show(page, png(), "before.png")
+    page.drop_all({"a.png": png(0), "notes.txt": b"no image"})
+    wait_for(lambda: page.run(STATUS).startswith("notes.txt is no image"))
+    assert page.run(HIDDEN)
+    assert page.run(OTHERS) == 0
+    ask(page, "is it?")
+    assert page.run(STATUS) == "Choose an image first."
+
+
+@pytest.mark.browser
+def test_a_picture_unlike_those_of_training_has_a_warning(
+    page: Page, live: Live, checkpoint: Path, tmp_path: Path
+) -> None:
+    with live_server(tiny_models.with_reference(checkpoint, tmp_path / "own")) as other:
+        page._call("Page.navigate", url=f"{other.url}/")
+        wait_for(lambda: page.run("document.readyState") == "complete")
+        page.drop_all({"a.png": png(0), "b.png": png(1)})
+        wait_for(lambda: page.run(OTHERS) == 2)
+        ask(page, "is it?")
+        wait_for(lambda: page.run(ANSWERS) == 3)
+        lines = page.run(f"{ROWS}.map((row) => row.querySelector('.bar').nextSibling.data)")
+        warnings = page.run(f"{ROWS}.map((row) => row.querySelector('.warning').textContent)")
+    page._call("Page.navigate", url=f"{live.url}/")
+    wait_for(lambda: page.run("document.readyState") == "complete")
+    assert all(line.endswith(", familiarity 0.00") for line in lines)
+    whole, first, second = warnings
+    assert first == second
+    assert "unlike those that tiny was trained on" in first
+    assert whole == f"a.png, b.png: {first}"
 
 
 @pytest.mark.browser
@@ -210,6 +313,6 @@ def test_the_page_fits_a_telephone(page: Page) -> None:
     page._call("Emulation.setDeviceMetricsOverride", **size)
     show(page, dicom(), "a_rather_long_name_of_a_file_without_any_blank_in_it_at_all.dcm")
     ask(page, "is there a lesion in the left lung or in the right one?")
-    wait_for(lambda: "rather_long" in page.run(f"{ROW}.textContent"))
+    wait_for(lambda: "rather_long" in newest(page))
     assert page.run("document.documentElement.scrollWidth") <= 390
     page._call("Emulation.clearDeviceMetricsOverride")

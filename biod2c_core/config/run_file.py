@@ -29,6 +29,11 @@ class RunSettings:
     validation: StrictStr = Field(
         default="", description="Records on which the loss is measured after each epoch."
     )
+    select: StrictStr = Field(
+        default="",
+        description="The metric of the validation by which a checkpoint is chosen: loss, a column of "
+        "the default profile, or PROFILE:COLUMN.",
+    )
     output: StrictStr = Field(default="", description="The run folder.")
 
     @property

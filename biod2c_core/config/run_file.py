@@ -27,7 +27,7 @@ class RunSettings:
         default=(), description="Record files or data set folders."
     )
     validation: StrictStr = Field(
-        default="", description="Records on which the loss is measured after each epoch."
+        default="", description="Records on which the loss is measured every so often."
     )
     select: StrictStr = Field(
         default="",

@@ -105,7 +105,8 @@ class ChoosingTrainer(Trainer):
         if self._choice.criterion is not None and self.state.best_global_step is not None:
             chosen_checkpoint(self._checkpoints, self.state.best_global_step)
         if self._average is not None:
-            self._average.begin(self.model, last)
+            model: Any = self.model
+            self._average.begin(model, last)
 
     def take_chosen(self) -> int:
         """Put the weights that are to be exported into the model, in all processes.
@@ -165,7 +166,8 @@ class ChoosingTrainer(Trainer):
         dataset: Any = self.eval_dataset
         step, count = self.state.global_step, self.args.world_size
         file = self._choice.answers / f"step-{step}.jsonl"
-        model: Any = self.model.eval()
+        model: Any = self.model
+        model.eval()
         answerer = Answerer(model, self._choice.processor, f"step {step}", _identity(model))
         if self.is_world_process_zero():
             criterion.begin(answerer, file)

@@ -11,7 +11,7 @@ from biod2c_core.config import RunSettings, TrainingConfig, load_config, overrid
 from biod2c_core.errors import ConfigError, InputError
 
 if TYPE_CHECKING:
-    from biod2c_core.evaluation.choosing import Metric
+    from biod2c_core.evaluation.choosing import CheckpointMetric
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class TrainingRun:
     output: Path
     source: str
     model_keys: tuple[str, ...] = ()
-    criterion: Metric | None = None
+    criterion: CheckpointMetric | None = None
 
     def with_settings(self, assignments: Sequence[str], flags: Mapping[str, Any]) -> TrainingRun:
         """The same run with the settings of ``--set``, and of flags, which win.
@@ -108,7 +108,7 @@ def plan_run(
     )
 
 
-def _criterion(select: str) -> Metric | None:
+def _criterion(select: str) -> CheckpointMetric | None:
     if not select:
         return None
     from biod2c_core.evaluation.choosing import find_metric

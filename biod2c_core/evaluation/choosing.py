@@ -34,7 +34,7 @@ LOSS = "loss"
 
 
 @dataclass(frozen=True)
-class Metric:
+class CheckpointMetric:
     """What checkpoints are compared by.
 
     Attributes:
@@ -122,20 +122,20 @@ class Metric:
         return {key: value for key, value in means.items() if value is not None}
 
 
-def known_metrics() -> dict[str, Metric]:
+def known_metrics() -> dict[str, CheckpointMetric]:
     """All metrics by name; those of the default profile also by their column alone."""
-    known = {LOSS: Metric(LOSS, LOSS)}
+    known = {LOSS: CheckpointMetric(LOSS, LOSS)}
     for profile in rule_profiles():
         for column in profile.metrics:
             if column.ranked:
-                metric = Metric(f"{profile.name}:{column.key}", column.key, profile)
+                metric = CheckpointMetric(f"{profile.name}:{column.key}", column.key, profile)
                 known[metric.name] = metric
                 if profile.name == DEFAULT_PROFILE:
                     known[column.key] = metric
     return known
 
 
-def find_metric(name: str) -> Metric:
+def find_metric(name: str) -> CheckpointMetric:
     """The metric of that name.
 
     Args:

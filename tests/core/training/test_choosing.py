@@ -13,13 +13,14 @@ from typing import Any
 import pytest
 import tiny_models
 import torch
+from PIL import Image
 from safetensors.torch import load_file
 from test_resume import assert_same, config_of, stop_at
 
 from biod2c_core.config import TrainingConfig
 from biod2c_core.data.records import iter_records, write_records
 from biod2c_core.errors import CheckpointError, ConfigError, InputError
-from biod2c_core.evaluation.choosing import Metric, find_metric
+from biod2c_core.evaluation.choosing import CheckpointMetric, find_metric
 from biod2c_core.evaluation.evaluate import evaluate
 from biod2c_core.evaluation.request import Request
 from biod2c_core.evaluation.score import profiles
@@ -27,8 +28,11 @@ from biod2c_core.evaluation.score.profiles import base
 from biod2c_core.model.generation import Answerer
 from biod2c_core.training.checkpointing import numbered_checkpoints
 from biod2c_core.training.choosing.average import decay_at
+from biod2c_core.training.choosing.criterion import check_choice
+from biod2c_core.training.dry_run import estimate, measure
 from biod2c_core.training.hardware.engines import Engine
 from biod2c_core.training.logs.run_log import read_log
+from biod2c_core.training.start import describe_model
 from biod2c_core.training.train import TrainingResult, train
 
 STEPS = 9  # of three an epoch
@@ -40,7 +44,7 @@ VARIETY = base.Profile(
     metrics=(base.Metric("kinds", "kinds", "Of characters, of a hundred."),),
     prepare=base.rule_for_each(lambda _record, answer: {"kinds": len(set(answer)) / 100}),
 )
-SCORED = Metric("variety:kinds", "kinds", VARIETY)
+SCORED = CheckpointMetric("variety:kinds", "kinds", VARIETY)
 
 
 class ByStep:
@@ -141,6 +145,11 @@ def test_the_best_is_exported_with_the_score_that_evaluate_gives_it(
 
 def lines(path: Path) -> list[str]:
     return path.read_text().splitlines()
+
+
+def test_the_scores_are_drawn_below_the_rest(scored: Path) -> None:
+    pytest.importorskip("matplotlib", reason="the extra 'plots' is not installed")
+    assert Image.open(scored / "curves.png").size == (900, 900)
 
 
 def test_the_average_is_that_of_all_steps(scored: Path, llama: Path, data: Path) -> None:
@@ -312,11 +321,16 @@ def test_a_column_alone_is_the_default_profile(data: Path) -> None:
     assert not find_metric("loss").more_is_better
 
 
+def test_a_plan_counts_the_average(llama: Path) -> None:
+    settings = config(llama, ema_decay=0.9)
+    sizes = measure(describe_model(settings, None), settings, 2)
+    memory = estimate(sizes, settings.stage2, 64, 1, 0)
+    assert memory["average"] == 4 * sizes.trainable
+
+
 def test_engines_that_spread_the_weights_choose_by_the_loss_alone(
     llama: Path, data: Path, tmp_path: Path
 ) -> None:
-    from biod2c_core.training.choosing.criterion import check_choice
-
     spread, settings = Engine("fsdp"), config(llama).stage2
     check_choice(settings, find_metric("loss"), data, spread)
     with pytest.raises(ConfigError, match=r"closed_accuracy needs answers, .* 'fsdp'"):

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
+import signal
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -19,7 +21,7 @@ from test_resume import assert_same, config_of, stop_at
 
 from biod2c_core.config import TrainingConfig
 from biod2c_core.data.records import iter_records, write_records
-from biod2c_core.errors import CheckpointError, ConfigError, InputError
+from biod2c_core.errors import CheckpointError, ConfigError, InputError, TerminatedError
 from biod2c_core.evaluation.choosing import CheckpointMetric, find_metric
 from biod2c_core.evaluation.evaluate import evaluate
 from biod2c_core.evaluation.request import Request
@@ -84,9 +86,14 @@ def config(llama: Path, **changes: Any) -> TrainingConfig:
 
 
 def go(
-    settings: TrainingConfig, data: Path, output: Path, criterion: Any, resume: bool = False
+    settings: TrainingConfig,
+    data: Path,
+    output: Path,
+    criterion: Any,
+    resume: bool = False,
+    reporter: tiny_models.Silent | None = None,
 ) -> tuple[TrainingResult, tiny_models.Silent]:
-    reporter = tiny_models.Silent()
+    reporter = reporter or tiny_models.Silent()
     result = train(
         *(settings, 2, [data], output, reporter),
         validation=other_questions(data),
@@ -168,6 +175,7 @@ def test_a_run_that_was_stopped_chooses_the_same(
     scored: Path, llama: Path, data: Path, tmp_path: Path
 ) -> None:
     stopped = stop_at(scored, 3, tmp_path / "run")
+    shutil.rmtree(stopped / "validation")
     result, _ = go(config(llama, ema_decay=0.6), data, stopped, SCORED, resume=True)
     assert_same(scored, stopped)
     for key in ("eval_loss", "eval_kinds"):
@@ -240,20 +248,38 @@ def test_a_run_without_patience_ends_early_and_stays_ended(
     assert_same(tmp_path / "run", stopped)
 
 
-def test_each_epoch_is_validated_once_also_if_the_run_is_stopped_at_its_end(
+def test_each_epoch_is_validated_once_wherever_the_run_was_stopped(
     llama: Path, data: Path, tmp_path: Path
 ) -> None:
-    """By the lowest loss; the checkpoint of the epoch's last step knows what the validation gave."""
-    settings = config(llama, validate_every=0, save_every=0, max_steps=0, epochs=3.0)
-    result, _ = go(settings, data, tmp_path / "run", find_metric("loss"))
+    """Killed after the last step of an epoch, which its checkpoint follows; or asked to end within one."""
+    settings = config(llama, validate_every=0, save_every=3, max_steps=0, epochs=3.0)
+    criterion = ByStep([0.5, 0.9, 0.1], every=3)
+    result, _ = go(settings, data, tmp_path / "run", criterion)
     found = validations(tmp_path / "run", "eval_loss")
     assert [step for step, _ in found] == [3, 6, 9]
+    assert result.chosen_step == 6
+    killed = stop_at(tmp_path / "run", 6, tmp_path / "killed")
+
+    ended, reporter = tmp_path / "ended", tiny_models.Silent()
+    reporter.step = lambda done, metrics: (  # type: ignore[method-assign]
+        os.kill(os.getpid(), signal.SIGTERM) if done == 4 else None
+    )
+    with pytest.raises(TerminatedError, match="after step 4"):
+        go(settings, data, ended, criterion, reporter=reporter)
+    assert validations(ended, "eval_loss") == found[:1]
+
+    for run in (killed, ended):
+        assert go(settings, data, run, criterion, resume=True)[0].chosen_step == 6
+        assert validations(run, "eval_loss") == found
+        assert_same(tmp_path / "run", run)
+
+
+def test_the_lowest_loss_is_the_best(llama: Path, data: Path, tmp_path: Path) -> None:
+    settings = config(llama, max_steps=3, validate_every=1, learning_rate=0.3)
+    result, _ = go(settings, data, tmp_path, find_metric("loss"))
+    found = validations(tmp_path, "eval_loss")
     assert result.chosen_step == min(found, key=lambda each: each[1])[0]
-    stopped = stop_at(tmp_path / "run", 6, tmp_path / "stopped")
-    again, _ = go(settings, data, stopped, find_metric("loss"), resume=True)
-    assert validations(stopped, "eval_loss") == found
-    assert again.chosen_step == result.chosen_step
-    assert_same(tmp_path / "run", stopped)
+    assert not (tmp_path / "validation").exists()
 
 
 def test_a_best_checkpoint_that_is_gone_is_named(llama: Path, data: Path, tmp_path: Path) -> None:

@@ -171,6 +171,17 @@ def test_the_average_is_that_of_all_steps(scored: Path) -> None:
     assert same(weights_at(scored, best, "average.safetensors"), exported(scored))
 
 
+def test_the_average_is_exported_without_a_validation_too(
+    llama: Path, data: Path, tmp_path: Path
+) -> None:
+    settings = config(llama, max_steps=2, ema_decay=0.6)
+    result = train(settings, 2, [data], tmp_path, tiny_models.Silent(), device="cpu")
+    assert (result.steps, result.chosen_step) == (2, 2)
+    average = weights_at(tmp_path, 2, "average.safetensors")
+    assert same(average, exported(tmp_path))
+    assert not same(average, weights_at(tmp_path, 2))
+
+
 def test_a_run_that_was_stopped_chooses_the_same(
     scored: Path, llama: Path, data: Path, tmp_path: Path
 ) -> None:

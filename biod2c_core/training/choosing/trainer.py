@@ -16,6 +16,7 @@ from transformers import (
     TrainerState,
     TrainingArguments,
 )
+from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
 from biod2c_core.model.generation import Answerer
@@ -206,9 +207,14 @@ class ChoosingTrainer(Trainer):
 
     def _save_checkpoint(self, *args: Any, **kwargs: Any) -> None:
         super()._save_checkpoint(*args, **kwargs)
+        name = f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}"
+        folder = Path(self._get_output_dir(None)) / name
+        if self.state.best_model_checkpoint is not None:  # where it is written, not where it will be
+            self.state.best_model_checkpoint = None
+            if self.is_world_process_zero():
+                self.state.save_to_json(str(folder / TRAINER_STATE_NAME))
         if self._average is not None and self.is_world_process_zero():
-            folder = Path(self._get_output_dir(None))
-            self._average.save(folder / f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}")
+            self._average.save(folder)
 
     def _wait_for_all(self) -> None:
         if self.args.world_size > 1:

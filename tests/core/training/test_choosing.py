@@ -189,6 +189,8 @@ def test_a_run_that_was_stopped_chooses_the_same(
     shutil.rmtree(stopped / "validation")
     result, _ = go(config(llama, ema_decay=0.6), data, stopped, SCORED, resume=True)
     assert_same(scored, stopped)
+    state = json.loads((stopped / "checkpoints/checkpoint-9/trainer_state.json").read_text())
+    assert state["best_model_checkpoint"] is None  # else transformers tells that it is not there
     for key in ("eval_loss", "eval_kinds"):
         assert validations(stopped, key) == validations(scored, key)
     assert result.chosen_step == json.loads((scored / "run.json").read_text())["chosen_step"]

@@ -209,7 +209,7 @@ class ChoosingTrainer(Trainer):
         super()._save_checkpoint(*args, **kwargs)
         name = f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}"
         folder = Path(self._get_output_dir(None)) / name
-        if self.state.best_model_checkpoint is not None:  # where it is written, not where it will be
+        if self.state.best_model_checkpoint is not None:  # a path that is not going to stay
             self.state.best_model_checkpoint = None
             if self.is_world_process_zero():
                 self.state.save_to_json(str(folder / TRAINER_STATE_NAME))

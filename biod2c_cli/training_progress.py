@@ -36,6 +36,8 @@ class TrainingProgress:
         self._last_line = time.monotonic()
         self._total = 0
         self._done = 0
+        self._steps = 0
+        self._answering = False
 
     def __enter__(self) -> TrainingProgress:
         self._bar.start()
@@ -68,10 +70,23 @@ class TrainingProgress:
 
     def start(self, total: int, done: int) -> None:
         """Training begins."""
+        self._steps = total
         self._begin("training", total, done)
+
+    def answering(self, total: int) -> None:
+        """Validation questions are about to be answered."""
+        self._answering = True
+        self._begin("answering", total, 0)
+
+    def answered(self, count: int) -> None:
+        """More of them are done."""
+        self._advance(self._done + count, "answering")
 
     def step(self, done: int, metrics: dict[str, float]) -> None:
         """A step is done."""
+        if self._answering:  # the bar is that of the questions
+            self._answering = False
+            self._begin("training", self._steps, done)
         losses = [key for key in metrics if key.startswith("loss_")]
         shown = (*losses, "eval_loss", "beta", "learning_rate", "tokens_per_s", "memory_gb")
         parts = [f"{key} {metrics[key]:.4g}" for key in shown if key in metrics]

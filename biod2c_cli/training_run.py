@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from biod2c_core.config import RunSettings, TrainingConfig, load_config, override, read_run
 from biod2c_core.errors import ConfigError, InputError
+
+if TYPE_CHECKING:
+    from biod2c_core.evaluation.choosing import CheckpointMetric
 
 
 @dataclass(frozen=True)
@@ -24,6 +27,7 @@ class TrainingRun:
         output: The run folder.
         source: Where the settings come from, for messages.
         model_keys: What the run file sets of the model.
+        criterion: What checkpoints are compared by; None exports the last.
     """
 
     config: TrainingConfig
@@ -34,6 +38,7 @@ class TrainingRun:
     output: Path
     source: str
     model_keys: tuple[str, ...] = ()
+    criterion: CheckpointMetric | None = None
 
     def with_settings(self, assignments: Sequence[str], flags: Mapping[str, Any]) -> TrainingRun:
         """The same run with the settings of ``--set``, and of flags, which win.
@@ -77,11 +82,12 @@ def plan_run(
     data: list[Path] | None,
     validation: Path | None,
     output: Path | None,
+    select: str | None = None,
 ) -> TrainingRun:
     """Put a run file and flags together; what a flag says counts.
 
     Raises:
-        InputError: Data or output are missing.
+        InputError: Data or output are missing, or there is no such metric.
         ConfigError: The file cannot be read, or something in it does not fit.
     """
     said, config = RunSettings(), None
@@ -109,4 +115,13 @@ def plan_run(
         output=output,
         source=source,
         model_keys=model_keys,
+        criterion=_criterion(select or said.select),
     )
+
+
+def _criterion(select: str) -> CheckpointMetric | None:
+    if not select:
+        return None
+    from biod2c_core.evaluation.choosing import find_metric
+
+    return find_metric(select)

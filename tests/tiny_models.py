@@ -279,6 +279,12 @@ class Silent:
         """Training begins."""
         self.started.append((total, done))
 
+    def answering(self, total: int) -> None:
+        """Validation questions to answer."""
+
+    def answered(self, count: int) -> None:
+        """Questions answered."""
+
     def step(self, done: int, metrics: dict[str, float]) -> None:
         """A step is done."""
         self.done.append(done)

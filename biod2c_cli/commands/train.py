@@ -87,7 +87,15 @@ def train(
     ] = None,
     validation: Annotated[
         Path | None,
-        typer.Option(help="Records on which the loss is measured after each epoch."),
+        typer.Option(help="Records on which the loss is measured every so often."),
+    ] = None,
+    select: Annotated[
+        str | None,
+        typer.Option(
+            metavar="METRIC",
+            help="Export the best checkpoint of the validation, not the last: loss, or a metric of "
+            "evaluate for generated answers (COLUMN or PROFILE:COLUMN).",
+        ),
     ] = None,
     settings: Annotated[
         list[str] | None,
@@ -135,7 +143,7 @@ def train(
     """Train one stage: 1 aligns the fusion module on captions, 2 adds LoRA on questions."""
     values = (epochs, max_steps, batch_size, learning_rate, seed, bf16, save_every, keep)
     flags = {key: value for key, value in zip(_FLAGS, values, strict=True) if value is not None}
-    run = plan_run(run_file, stage, preset, model, data, validation, output)
+    run = plan_run(run_file, stage, preset, model, data, validation, output, select)
     run = run.with_settings(settings or [], flags)
     run.check_paths()
 
@@ -165,6 +173,7 @@ def train(
             reporter,
             checkpoint=run.checkpoint,
             validation=run.validation,
+            select=run.criterion,
             resume=resume,
             device="cpu" if processes else device,
             command=shlex.join(["biod2c", *sys.argv[1:]]),

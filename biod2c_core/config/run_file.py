@@ -27,7 +27,12 @@ class RunSettings:
         default=(), description="Record files or data set folders."
     )
     validation: StrictStr = Field(
-        default="", description="Records on which the loss is measured after each epoch."
+        default="", description="Records on which the loss is measured every so often."
+    )
+    select: StrictStr = Field(
+        default="",
+        description="The metric of the validation by which a checkpoint is chosen: loss, a column of "
+        "the default profile, or PROFILE:COLUMN.",
     )
     output: StrictStr = Field(default="", description="The run folder.")
 

@@ -295,6 +295,21 @@ class StageSettings:
         default=0, ge=0, description="Steps between checkpoints; 0 saves at the end of each epoch."
     )
     keep: StrictInt = Field(default=2, ge=0, description="Checkpoints to keep; 0 keeps all.")
+    validate_every: StrictInt = Field(
+        default=0, ge=0, description="Steps between validations; 0 validates after each epoch."
+    )
+    select_patience: StrictInt = Field(
+        default=0,
+        ge=0,
+        description="Validations in a row without a better one that end the run; 0 for no end.",
+    )
+    ema_decay: Number = Field(
+        default=0.0,
+        ge=0,
+        lt=1,
+        description="Of a moving average of the trained weights, which is validated and exported in "
+        "their place; 0 for none.",
+    )
     max_loss: Number = Field(
         default=1000.0, ge=0, description="A larger loss of a batch stops the run; 0 for no limit."
     )

@@ -20,6 +20,7 @@ from typing import Any
 import torch
 from torch import distributed as dist
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
 from biod2c_core.atomic import put_in_place, write_json
@@ -62,6 +63,26 @@ def last_complete_checkpoint(
             return path
         tell(f"{path} is passed over: {damage}")
     return None
+
+
+def outdated_checkpoints(folder: Path, keep: int) -> list[Path]:
+    """All but the newest checkpoints, and the best that each of these knows.
+
+    Args:
+        folder: The run's ``checkpoints``.
+        keep: How many of the newest are kept.
+    """
+    numbered = numbered_checkpoints(folder)
+    best = {_best_step(path) for _, path in numbered[-keep:]}
+    return [path for number, path in numbered[:-keep] if number not in best]
+
+
+def _best_step(checkpoint: Path) -> int | None:
+    try:
+        state = TrainerState.load_from_json(str(checkpoint / TRAINER_STATE_NAME))
+    except (OSError, ValueError, TypeError):  # damaged: it is passed over when a run goes on
+        return None
+    return state.best_global_step
 
 
 def find_damage(checkpoint: Path) -> str:

@@ -204,6 +204,7 @@ def estimate(
         "weights": weights / processes if zero == 3 else weights,
         "gradients": trainable * 4 / (processes if zero >= 2 else 1),
         "optimiser": trainable * 8 / (processes if zero >= 1 else 1),
+        **({"average": trainable * 4.0} if settings.ema_decay else {}),
         "language model activations": _language_activations(sizes, settings, tokens),
         "fusion activations": _fusion_activations(sizes, settings),
         "logits": 3 * 4.0 * settings.batch_size * (tokens - sizes.visual_tokens) * sizes.vocabulary,

@@ -29,7 +29,7 @@ from biod2c_core.training.run_history import (
 
 _PACKAGES = ("torch", "transformers", "peft", "accelerate", "timm", "open_clip_torch", "deepspeed")
 _BATCH_KEYS = ("batch_size", "gradient_accumulation")
-_ORDER_KEYS = ("questions_per_image", "queue_size", "seed")
+_ORDER_KEYS = ("questions_per_image", "queue_size", "seed", "ema_decay")
 
 
 def claim(
@@ -40,6 +40,7 @@ def claim(
     reporter: Reporter,
     engine: Engine,
     processes: int,
+    select: str,
 ) -> None:
     """Refuse to mix two runs in one folder; name damaged checkpoints. For the first process.
 
@@ -51,6 +52,7 @@ def claim(
         reporter: Told about damaged checkpoints, and where there is none to go on from.
         engine: How the processes share the work.
         processes: Of the whole run.
+        select: What checkpoints are compared by; empty if they are not.
 
     Raises:
         InputError: The folder holds another run.
@@ -63,6 +65,7 @@ def claim(
         )
     if used:
         _check_same_run(output, config, stage, engine, processes)
+        _check_same(output, "select", read_run(output).get("select", ""), select)
     shutil.rmtree(output / "checkpoints" / PARTIAL, ignore_errors=True)
     if resume and last_complete_checkpoint(output / "checkpoints", reporter.note) is None:
         reporter.note(f"{output} holds no checkpoint to go on from: the run starts")
@@ -126,6 +129,7 @@ def write_run_files(
     engine: Engine,
     processes: int,
     bf16: bool,
+    select: str,
     note: Callable[[str], None],
 ) -> None:
     """Write ``config.yaml`` and ``run.json``, unless the run was started with something else.
@@ -142,6 +146,7 @@ def write_run_files(
         engine: How the processes share the work.
         processes: Of the whole run.
         bf16: Mixed precision.
+        select: What checkpoints are compared by; empty if they are not.
         note: Told each setting that is no longer what the run was started with.
 
     Raises:
@@ -166,6 +171,7 @@ def write_run_files(
         "records": len(datasets[0]),
         "images": len(set(datasets[0].paths)),
         "inputs": inputs,
+        "select": select,
         "engine": engine.name,
         "zero_stage": engine.zero_stage,
         "processes": processes,
@@ -178,6 +184,11 @@ def write_run_files(
     with atomic_open(output / "config.yaml") as file:
         file.write(dump_config(config))
     write_json(output / "run.json", described)
+
+
+def note_chosen(output: Path, step: int, steps: int) -> None:
+    """Write into ``run.json`` of which step the weights of the model are, and how many were done."""
+    write_json(output / "run.json", {**read_run(output), "chosen_step": step, "steps": steps})
 
 
 def _versions() -> dict[str, str]:

@@ -20,6 +20,7 @@ from transformers.utils import logging as transformers_logging
 
 from biod2c_core.atomic import atomic_folder
 from biod2c_core.config import StageSettings, TrainingConfig
+from biod2c_core.data.formats import image_root
 from biod2c_core.device import resolve_device
 from biod2c_core.errors import TerminatedError
 from biod2c_core.model.checkpoints.folder import save_checkpoint
@@ -31,6 +32,7 @@ from biod2c_core.training.checkpointing import (
     last_complete_checkpoint,
     storage_error,
 )
+from biod2c_core.training.choosing.criterion import Choice, Criterion, check_choice
 from biod2c_core.training.hardware.base_weights import (
     base_dtype,
     hold_base_weights,
@@ -51,7 +53,7 @@ from biod2c_core.training.inputs.datasets import cached_features, check_apart, l
 from biod2c_core.training.logs.curves import draw_curves
 from biod2c_core.training.logs.run_log import Reporter, SilentReporter
 from biod2c_core.training.logs.trackers import check_trackers, start_trackers
-from biod2c_core.training.run_folder import claim, write_run_files
+from biod2c_core.training.run_folder import claim, note_chosen, write_run_files
 from biod2c_core.training.run_lock import locked
 from biod2c_core.training.stages import count_parameters, prepare_stage
 from biod2c_core.training.start import resolve_config, start_model
@@ -66,6 +68,7 @@ class TrainingResult:
     Attributes:
         model_folder: The checkpoint folder.
         steps: Optimiser steps done in all.
+        chosen_step: The step that the weights of the model are of.
         seconds: Wall time of this call.
         loss: Mean training loss of this call; 0 if no step was left to do.
         trainable: Parameters that were trained.
@@ -74,6 +77,7 @@ class TrainingResult:
 
     model_folder: Path
     steps: int
+    chosen_step: int
     seconds: float
     loss: float
     trainable: int
@@ -91,6 +95,7 @@ class _Run:
     output: Path
     checkpoint: str | None
     validation: Path | None
+    criterion: Criterion | None
     resume: bool
     device: str
     command: str
@@ -100,6 +105,10 @@ class _Run:
     @property
     def on_cpu(self) -> bool:
         return resolve_device(self.device).type == "cpu"
+
+    @property
+    def select(self) -> str:
+        return "" if self.criterion is None else self.criterion.name
 
 
 def train(
@@ -111,6 +120,7 @@ def train(
     *,
     checkpoint: str | None = None,
     validation: Path | None = None,
+    select: Criterion | None = None,
     resume: bool = False,
     device: str = "auto",
     command: str = "",
@@ -126,7 +136,8 @@ def train(
         output: The run folder.
         reporter: Told about progress, in the first process.
         checkpoint: The model to start from; by default it is built from the configuration's parts.
-        validation: Records on which the loss is measured after each epoch.
+        validation: Records on which the loss is measured every so often.
+        select: What checkpoints are compared by, so that the best is exported; by default the last is.
         resume: Go on from the newest complete checkpoint of the run folder; start where it has none.
         device: ``auto``, ``cpu`` or ``cuda``.
         command: The command line, for ``run.json``.
@@ -134,8 +145,8 @@ def train(
         track: ``tensorboard`` and ``wandb``, to log there too.
 
     Raises:
-        InputError: The run folder is in use, what a resumed run was started with has changed, or no
-            training record has an answer.
+        InputError: The run folder is in use, what a resumed run was started with has changed, no
+            training record has an answer, or ``select`` has nothing to compare.
         DivergenceError: The loss is not finite, or above ``max_loss``.
         CheckpointError: A checkpoint cannot be written: the disk is full.
         TerminatedError: SIGTERM came; what was done is saved.
@@ -149,6 +160,7 @@ def train(
     check_kernels(config.stage(stage), not on_gpu)
     settings = fit_precision(config.stage(stage), not on_gpu)
     chosen = choose_engine(processes, on_gpu, flags, preset=config.zero)
+    check_choice(settings, select, validation, chosen)
     run = _Run(
         config=resolve_config(config, checkpoint),
         stage=stage,
@@ -157,6 +169,7 @@ def train(
         output=output,
         checkpoint=checkpoint,
         validation=validation,
+        criterion=select,
         resume=resume,
         device=device,
         command=command,
@@ -178,7 +191,10 @@ def _train(
 ) -> TrainingResult:
     started = time.monotonic()
     if is_first():
-        claim(run.output, run.resume, run.config, run.stage, reporter, run.engine, run.processes)
+        claim(
+            *(run.output, run.resume, run.config, run.stage, reporter),
+            *(run.engine, run.processes, run.select),
+        )
     if run.settings.bf16 != run.config.stage(run.stage).bf16:
         reporter.note("no bfloat16 arithmetic here: training in float32")
     transformers_logging.disable_progress_bar()
@@ -194,22 +210,26 @@ def _train(
     trainer = _trainer(run, model, processor, sizes, reporter, termination, track)
     last = last_complete_checkpoint(run.output / "checkpoints") if run.resume else None
     loss = trainer.fit(last)
-    if trainer.state.global_step < trainer.state.max_steps:
+    unfinished = trainer.state.global_step < trainer.state.max_steps
+    if unfinished and not trainer.lost_patience(trainer.state):
         raise TerminatedError(
             f"stopped by SIGTERM after step {trainer.state.global_step}, which is saved",
             "Go on with --resume.",
         )
     folder = run.output / "model"
+    step = trainer.take_chosen()
     weights = trainer.whole_weights()
     if is_first():
         if run.settings.base_weights == "nf4":
             unpack_base_weights(model)
         _save(folder, model, processor, weights)
+        note_chosen(run.output, step, trainer.state.global_step)
         if not draw_curves(run.output / "log.jsonl", run.output / "curves.png"):
             reporter.note("curves.png is left out: pip install 'biod2c[plots]' draws it")
     return TrainingResult(
         model_folder=folder,
         steps=trainer.state.global_step,
+        chosen_step=step,
         seconds=round(time.monotonic() - started, 1),
         loss=loss,
         trainable=sizes[0],
@@ -232,6 +252,8 @@ def _trainer(
     if run.validation is not None:
         datasets.append(load_dataset([run.validation], "validation", *parts))
         check_apart(*datasets)
+    if run.criterion is not None:
+        run.criterion.check(datasets[1].records)
     workers = _workers(run)
     features = cached_features(model, processor, datasets, reporter, settings, workers)
     if is_first():
@@ -247,6 +269,7 @@ def _trainer(
             run.engine,
             run.processes,
             run.settings.bf16,
+            run.select,
             reporter.note,
         )
     return BioD2CTrainer(
@@ -261,10 +284,23 @@ def _trainer(
         keep=settings.keep,
         max_loss=settings.max_loss,
         workers=0 if features else workers,
+        choice=_choice(run, processor),
         reporter=reporter,
         log_file=run.output / "log.jsonl",
         termination=termination,
         scalars=fit_to_engine(model, run.engine),
+    )
+
+
+def _choice(run: _Run, processor: BioD2CProcessor) -> Choice:
+    return Choice(
+        processor=processor,
+        criterion=run.criterion,
+        every=run.settings.validate_every,
+        patience=run.settings.select_patience,
+        decay=run.settings.ema_decay,
+        image_root=None if run.validation is None else image_root(run.validation),
+        answers=run.output / "validation",
     )
 
 
@@ -290,7 +326,6 @@ def _arguments(run: _Run, model: BioD2CForConditionalGeneration) -> TrainingArgu
         logging_nan_inf_filter=False,
         save_strategy="steps" if settings.save_every else "epoch",
         save_steps=settings.save_every or 500,
-        eval_strategy="epoch" if run.validation is not None else "no",
         prediction_loss_only=True,
         seed=settings.seed,
         use_cpu=on_cpu,

@@ -15,7 +15,7 @@ from accelerate.utils import DistributedType, FullyShardedDataParallelPlugin
 from torch import Tensor
 from torch import distributed as dist
 from torch.utils.data import DataLoader, Sampler
-from transformers import Trainer, TrainerState
+from transformers import TrainerState
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
@@ -28,10 +28,11 @@ from biod2c_core.training.checkpointing import (
     StopOnRequest,
     Termination,
     is_storage_failure,
-    numbered_checkpoints,
+    outdated_checkpoints,
     publish,
     storage_error,
 )
+from biod2c_core.training.choosing.trainer import ChoosingTrainer
 from biod2c_core.training.divergence import (
     LossWatch,
     largest_weight,
@@ -43,7 +44,7 @@ from biod2c_core.training.logs.run_log import Rates, Reporter, RunLog
 from biod2c_core.training.loss_meter import LossMeter, loss_of_batch, stand_in
 
 
-class BioD2CTrainer(Trainer):
+class BioD2CTrainer(ChoosingTrainer):
     """Trainer that shuffles reproducibly and keeps the parts of the loss apart.
 
     Each loss is averaged over the whole update, as a single batch would give it, however the update is cut
@@ -59,7 +60,7 @@ class BioD2CTrainer(Trainer):
         log_file: Gets a line of JSON every ``logging_steps``.
         termination: Asks for a checkpoint and an end.
         scalars: Parameters that were made vectors for the engine; they become scalars again.
-        **kwargs: Of ``transformers.Trainer``.
+        **kwargs: Of :class:`~.choosing.trainer.ChoosingTrainer`.
     """
 
     loss_is_scaled_for_ga = True  # by the counts of the whole update
@@ -78,7 +79,7 @@ class BioD2CTrainer(Trainer):
         scalars: Sequence[str] = (),
         **kwargs: Any,
     ) -> None:
-        super().__init__(**kwargs)
+        super().__init__(reporter=reporter, **kwargs)
         self._order_seed = seed
         self._epochs_done = 0
         self._questions_per_image = questions_per_image
@@ -112,9 +113,11 @@ class BioD2CTrainer(Trainer):
         """
         if last is not None:
             state = TrainerState.load_from_json(str(last / "trainer_state.json"))
-            if 0 < self.args.max_steps <= state.global_step:
+            done = 0 < self.args.max_steps <= state.global_step
+            if done or self.lost_patience(state):
                 self._load_from_checkpoint(str(last))  # train() would do one step more
                 self.state = state
+                self.begin_choice(last)
                 return 0.0
             self._epochs_done = int((state.epoch or 0) + 1e-6)
         self._termination.training = True
@@ -256,7 +259,7 @@ class BioD2CTrainer(Trainer):
     def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
         """As in transformers; the losses are means over the whole validation set.
 
-        Random numbers of training are left as they are: a run that is stopped validates once more.
+        Random numbers of training are left as they are, however often it validates.
         """
         self._meter.start_validation()
         self._last_row = -1
@@ -304,7 +307,7 @@ class BioD2CTrainer(Trainer):
             self._wait()
         if self._keep and self.is_world_process_zero():
             # only now: until here the older ones are what a resumed run starts from
-            for _, path in numbered_checkpoints(checkpoints)[: -self._keep]:
+            for path in outdated_checkpoints(checkpoints, self._keep):
                 shutil.rmtree(path)
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:

@@ -100,6 +100,8 @@ def test_flags_win_over_settings_and_settings_over_the_preset(
         (["--device", "cuda:99"], "error: device 'cuda:99' is not here"),
         (["--set", "model.prompt=What?"], "error: the prompt is 'What?'"),
         (["--validation", "nothing"], "error: no data at nothing"),
+        (["--select", "los"], "error: unknown metric 'los'. Did you mean 'loss'?"),
+        (["--select", "loss"], "error: a checkpoint is to be selected by loss, but there are no"),
     ],
 )
 def test_a_mistake_is_one_line(
@@ -240,6 +242,11 @@ def test_data_and_output_may_stand_in_the_file(run_file: Path, tmp_path: Path) -
     other = plan_run(str(run_file), 2, "paper", "m", None, Path("v.jsonl"), tmp_path)
     assert (other.stage, other.checkpoint, other.output) == (2, "m", tmp_path)  # flags win
     assert (other.validation, other.config.stage1.seed) == (Path("v.jsonl"), 5)
+    assert other.criterion is None
+    run_file.write_text(f"{run_file.read_text()}\nselect: token_f1", encoding="utf-8")
+    chosen = plan_run(str(run_file), None, None, None, None, None, None).criterion
+    assert chosen is not None
+    assert chosen.name == "multimedeval:token_f1"
     assert other.config.model == load_config("paper").model
 
 

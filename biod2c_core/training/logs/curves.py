@@ -1,9 +1,11 @@
-"""A picture of a run's log: losses, gate, learning rate and speed over the steps."""
+"""A picture of a run's log: losses, gate, learning rate, speed and scores over the steps."""
 
 from __future__ import annotations
 
+import math
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 from biod2c_core.atomic import atomic_open
 from biod2c_core.model.losses import log_names
@@ -15,6 +17,8 @@ _PANELS = (
     ("learning rate", ("learning_rate",)),
     ("tokens a second", ("tokens_per_s",)),
 )
+# of what the log says of a validation: not scores of answers
+_NO_SCORES = ("eval_loss", "eval_runtime", "eval_samples_per_second", "eval_steps_per_second")
 
 
 def draw_curves(log_file: Path, picture: Path) -> bool:
@@ -33,8 +37,12 @@ def draw_curves(log_file: Path, picture: Path) -> bool:
     from matplotlib.figure import Figure
 
     rows = read_log(log_file)
-    figure = Figure(figsize=(9, 6), layout="constrained")
-    for axes, (title, keys) in zip(figure.subplots(2, 2).flat, _PANELS, strict=True):
+    panels = [*_PANELS]
+    if scores := _scores(rows):
+        panels.append(("scores of the validation", scores))
+    figure = Figure(figsize=(9, 3 * math.ceil(len(panels) / 2)), layout="constrained")
+    for place, (title, keys) in enumerate(panels, 1):
+        axes = figure.add_subplot(math.ceil(len(panels) / 2), 2, place)
         for key in keys:
             points = [(row["step"], row[key]) for row in rows if row.get(key) is not None]
             if points:
@@ -48,3 +56,9 @@ def draw_curves(log_file: Path, picture: Path) -> bool:
     with atomic_open(picture, "wb") as file:
         FigureCanvasAgg(figure).print_png(file)
     return True
+
+
+def _scores(rows: list[dict[str, Any]]) -> tuple[str, ...]:
+    """What the log calls the scores of generated answers."""
+    keys = dict.fromkeys(key for row in rows for key in row if key.startswith("eval_"))
+    return tuple(key for key in keys if not key.startswith(_NO_SCORES))

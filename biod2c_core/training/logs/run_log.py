@@ -43,6 +43,12 @@ class Reporter(Protocol):
     def start(self, total: int, done: int) -> None:
         """Training begins: optimizer steps in all, and those already done."""
 
+    def answering(self, total: int) -> None:
+        """So many validation questions are about to be answered."""
+
+    def answered(self, count: int) -> None:
+        """So many more of them are done."""
+
     def step(self, done: int, metrics: dict[str, float]) -> None:
         """A step has been done; ``metrics`` holds the latest log line."""
 
@@ -60,6 +66,12 @@ class SilentReporter:
         """Say nothing."""
 
     def start(self, total: int, done: int) -> None:
+        """Say nothing."""
+
+    def answering(self, total: int) -> None:
+        """Say nothing."""
+
+    def answered(self, count: int) -> None:
         """Say nothing."""
 
     def step(self, done: int, metrics: dict[str, float]) -> None:

@@ -1,4 +1,5 @@
-"""Ten architectures as their makers run them: trained, resumed, exported, the same alone and in a batch."""
+"""Ten architectures as their makers run them: trained, resumed, a checkpoint chosen and exported, the same
+alone and in a batch."""
 
 from __future__ import annotations
 
@@ -9,12 +10,15 @@ from typing import Any
 import pytest
 import tiny_models
 import torch
-from test_resume import assert_same, config_of, go, stop_at
+from test_resume import assert_same, config_of, stop_at
 
+from biod2c_core.data.records import iter_records, write_records
+from biod2c_core.evaluation.choosing import find_metric
 from biod2c_core.model.checkpoints.card import CardFacts
 from biod2c_core.model.checkpoints.export import export
 from biod2c_core.model.checkpoints.folder import load_model, load_processor
 from biod2c_core.model.generation import Answerer
+from biod2c_core.training.train import train
 
 REPOSITORY = Path(__file__).resolve().parents[3]
 BEGIN = "<s> $A"
@@ -73,13 +77,22 @@ def table() -> str:
 def test_architecture(name: str, data: Path, tmp_path: Path) -> None:
     kind, template, targets, changes = ARCHITECTURES[name]
     folder = tiny_models.save_language_model(tmp_path / "lm", kind, 0, template, **changes)
-    config = config_of(folder, max_steps=2)
+    config = config_of(folder, max_steps=2, validate_every=1)
     lora = replace(config.model.lora, targets="auto")
     config = replace(config, model=replace(config.model, lora=lora))
 
-    go(config, data, tmp_path / "whole", resume=False)
+    held_out = data.with_name("held_out.jsonl")
+    write_records(held_out, [replace(next(iter_records(data)), question="where?")])
+
+    def go(output: Path, resume: bool) -> int:
+        rest: Any = {"validation": held_out, "select": find_metric("token_f1"), "device": "cpu"}
+        reporter = tiny_models.Silent()
+        return train(config, 2, [data], output, reporter, resume=resume, **rest).chosen_step
+
+    chosen = go(tmp_path / "whole", resume=False)
+    assert len(list((tmp_path / "whole" / "validation").glob("*.jsonl"))) == 2
     stopped = stop_at(tmp_path / "whole", 1, tmp_path / "stopped")
-    go(config, data, stopped, resume=True)
+    assert go(stopped, resume=True) == chosen
     assert_same(tmp_path / "whole", stopped)
 
     model, processor = load_model(stopped / "model"), load_processor(stopped / "model")

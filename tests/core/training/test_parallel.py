@@ -24,6 +24,8 @@ from safetensors.torch import load_file
 from biod2c_core.config import TrainingConfig, dump_config
 from biod2c_core.data.images import load_image
 from biod2c_core.errors import InputError, TerminatedError
+from biod2c_core.evaluation.choosing import find_metric
+from biod2c_core.evaluation.predict.predictions_file import read_predictions
 from biod2c_core.model.generation import Answerer
 from biod2c_core.training.checkpointing import numbered_checkpoints
 from biod2c_core.training.logs.run_log import read_log
@@ -141,6 +143,50 @@ def test_two_processes_reach_the_losses_of_one_save_answer_and_resume(
     assert trained.keys() == exported.keys()
     assert all(torch.equal(trained[name], exported[name]) for name in trained)
     assert_answers(run / "model", records)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "flags", [[], pytest.param(["--zero", 2], marks=needs_deepspeed)], ids=["ddp", "zero2"]
+)
+def test_two_processes_share_the_questions_and_choose_as_one(
+    flags: list[Any], two: Forks, llama: Path, records: Path, tmp_path: Path
+) -> None:
+    held_out = tiny_models.write_data(tmp_path / "held_out", count=40)  # two batches of questions
+    changes = {"max_steps": 2, "validate_every": 1, "save_every": 1, "ema_decay": 0.5}
+    one, run = tmp_path / "one", tmp_path / "two"
+    chosen = train(
+        *(settings(llama, **changes), 2, [records], one, tiny_models.Silent()),
+        validation=held_out,
+        select=find_metric("token_f1"),
+        device="cpu",
+    ).chosen_step
+    halves = tmp_path / "two.yaml"
+    halves.write_text(dump_config(settings(llama, **changes, batch_size=4)))
+    line = arguments(records, run, halves, "--processes", 2, *flags)
+    line += ["--validation", str(held_out), "--select", "token_f1"]
+    assert_ended_well(two.run(line, ranks=2))
+
+    def answers(folder: Path, step: int) -> dict[str, str]:
+        found = read_predictions(folder / "validation" / f"step-{step}.jsonl")
+        return {name: each.answer for name, each in found.items()}
+
+    def exported() -> tuple[int, dict[str, torch.Tensor]]:
+        said = json.loads((run / "run.json").read_text())
+        return said["chosen_step"], load_file(run / "model" / "model.safetensors")
+
+    first, weights = exported()
+    assert first == chosen
+    assert answers(run, 1) == answers(one, 1)
+    assert len(answers(run, 2)) == 40
+    assert not list((run / "validation").glob("*.shard-*"))
+
+    shutil.rmtree(run / "model")
+    shutil.rmtree(run / "checkpoints" / "checkpoint-2")
+    assert_ended_well(two.run([*line, "--resume"], ranks=2))
+    again, same = exported()
+    assert again == first
+    assert all(torch.equal(weights[name], same[name]) for name in weights)
 
 
 def assert_answers(model: Path, records: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -58,6 +58,7 @@ class BioD2CTrainer(Trainer):
         reporter: Told about progress.
         log_file: Gets a line of JSON every ``logging_steps``.
         termination: Asks for a checkpoint and an end.
+        groups: Gives the optimizer's groups of parameters of a model, with their rates and decay.
         scalars: Parameters that were made vectors for the engine; they become scalars again.
         **kwargs: Of ``transformers.Trainer``.
     """
@@ -75,10 +76,12 @@ class BioD2CTrainer(Trainer):
         reporter: Reporter,
         log_file: Path,
         termination: Termination,
+        groups: Callable[[BioD2CForConditionalGeneration], list[dict[str, Any]]],
         scalars: Sequence[str] = (),
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
+        self._groups = groups
         self._order_seed = seed
         self._epochs_done = 0
         self._questions_per_image = questions_per_image
@@ -307,6 +310,13 @@ class BioD2CTrainer(Trainer):
             for _, path in numbered_checkpoints(checkpoints)[: -self._keep]:
                 shutil.rmtree(path)
 
+    def create_optimizer(self, model: Any = None) -> Any:
+        """As in transformers, with this project's groups of parameters."""
+        if self.optimizer is None:
+            kind, options = self.get_optimizer_cls_and_kwargs(self.args)
+            self.optimizer = kind(self._groups(unwrap(model or self.model)), **options)
+        return self.optimizer
+
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
         """As in transformers; and the learning rate and weight decay of now, not of the checkpoint."""
         super()._load_optimizer_and_scheduler(checkpoint)
@@ -314,12 +324,13 @@ class BioD2CTrainer(Trainer):
             return
         scheduler: Any = getattr(self.lr_scheduler, "scheduler", self.lr_scheduler)
         optimizer: Any = self.optimizer
-        rate = self.args.learning_rate
-        scheduler.base_lrs = [rate] * len(scheduler.base_lrs)
-        for group, factor in zip(optimizer.param_groups, scheduler.lr_lambdas, strict=True):
-            group["initial_lr"], group["lr"] = rate, rate * factor(scheduler.last_epoch)
-            if group["weight_decay"]:
-                group["weight_decay"] = self.args.weight_decay
+        now = self._groups(unwrap(self.model))
+        scheduler.base_lrs = [each["lr"] for each in now]
+        for group, own, factor in zip(
+            optimizer.param_groups, now, scheduler.lr_lambdas, strict=True
+        ):
+            group["initial_lr"], group["lr"] = own["lr"], own["lr"] * factor(scheduler.last_epoch)
+            group["weight_decay"] = own["weight_decay"]
         scheduler._last_lr = [group["lr"] for group in optimizer.param_groups]
 
     def _largest_weight(self) -> float:

@@ -282,7 +282,7 @@ class StageSettings:
     base_weights: Literal["float32", "bfloat16", "nf4"] = Field(
         default="float32",
         description="How the language model's own, frozen weights are held; nf4 is four bits "
-        "(QLoRA). bfloat16 and nf4 need bf16.",
+        "(QLoRA). bfloat16 and nf4 need bf16 and train=lora.",
     )
     gradient_checkpointing: StrictBool = Field(
         default=False, description="Recompute activations of the language model."

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from torch import nn
 
 from biod2c_core.config import LoraSettings, StageSettings
-from biod2c_core.errors import ConfigError
+from biod2c_core.errors import CheckpointError, ConfigError
 from biod2c_core.model.backbones.adapters import lora_targets
 from biod2c_core.model.losses import LOSSES
 from biod2c_core.model.modeling import BioD2CForConditionalGeneration
@@ -122,6 +124,39 @@ def parameter_groups(
         }
         for language, still in sorted(groups)
     ]
+
+
+@contextmanager
+def same_groups(checkpoint: object) -> Iterator[None]:
+    """Name the checkpoint whose optimizer has other groups than :func:`parameter_groups` gives.
+
+    Raises:
+        CheckpointError: torch has refused its state.
+    """
+    try:
+        yield
+    except ValueError as error:
+        raise CheckpointError(
+            f"the optimizer of {checkpoint} had other groups of parameters ({error}): an earlier version "
+            "has written it",
+            "Go on with that version, or start anew in another folder.",
+        ) from error
+
+
+def set_rates(optimizer: Any, scheduler: Any, groups: Sequence[dict[str, Any]]) -> None:
+    """Give a resumed optimizer the learning rates and decay of now, in place.
+
+    Args:
+        optimizer: As loaded from a checkpoint.
+        scheduler: The same; torch's ``LambdaLR``.
+        groups: Of :func:`parameter_groups`.
+    """
+    scheduler.base_lrs = [each["lr"] for each in groups]
+    factors = [factor(scheduler.last_epoch) for factor in scheduler.lr_lambdas]
+    for group, own, factor in zip(optimizer.param_groups, groups, factors, strict=True):
+        group["initial_lr"], group["lr"] = own["lr"], own["lr"] * factor
+        group["weight_decay"] = own["weight_decay"]
+    scheduler._last_lr = [group["lr"] for group in optimizer.param_groups]
 
 
 def count_parameters(model: nn.Module) -> tuple[int, int]:

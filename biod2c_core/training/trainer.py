@@ -41,6 +41,7 @@ from biod2c_core.training.divergence import (
 from biod2c_core.training.inputs.collate import GroupedSampler, VQADataset
 from biod2c_core.training.logs.run_log import Rates, Reporter, RunLog
 from biod2c_core.training.loss_meter import LossMeter, loss_of_batch, stand_in
+from biod2c_core.training.stages import same_groups, set_rates
 
 
 class BioD2CTrainer(Trainer):
@@ -318,20 +319,12 @@ class BioD2CTrainer(Trainer):
         return self.optimizer
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
-        """As in transformers; and the learning rate and weight decay of now, not of the checkpoint."""
-        super()._load_optimizer_and_scheduler(checkpoint)
-        if checkpoint is None or self.is_deepspeed_enabled:
-            return
-        scheduler: Any = getattr(self.lr_scheduler, "scheduler", self.lr_scheduler)
-        optimizer: Any = self.optimizer
-        now = self._groups(unwrap(self.model))
-        scheduler.base_lrs = [each["lr"] for each in now]
-        for group, own, factor in zip(
-            optimizer.param_groups, now, scheduler.lr_lambdas, strict=True
-        ):
-            group["initial_lr"], group["lr"] = own["lr"], own["lr"] * factor(scheduler.last_epoch)
-            group["weight_decay"] = own["weight_decay"]
-        scheduler._last_lr = [group["lr"] for group in optimizer.param_groups]
+        """As in transformers; and the learning rates and weight decay of now, not of the checkpoint."""
+        with same_groups(checkpoint):
+            super()._load_optimizer_and_scheduler(checkpoint)
+        if checkpoint is not None and not self.is_deepspeed_enabled:
+            scheduler: Any = getattr(self.lr_scheduler, "scheduler", self.lr_scheduler)
+            set_rates(self.optimizer, scheduler, self._groups(unwrap(self.model)))
 
     def _largest_weight(self) -> float:
         return largest_weight(unwrap(self.model).parameters(), self.args.device)
@@ -354,18 +347,19 @@ class BioD2CTrainer(Trainer):
         else:
             weights = self.accelerator.get_state_dict(self.model_wrapped)
         if weights is None:
-            return None  # ZeRO-3 gathers in the first process only
+            return None  # ZeRO-3 and FSDP gather in the first process only
         for name in self._scalars:
             weights[name] = weights[name].reshape(())
         return weights
 
-    def _gather_weights(self) -> dict[str, Tensor]:
-        """All weights that FSDP has spread, in every process: it gathers them one by one."""
-        state = unwrap(self.model).state_dict()
-        return {
-            name: (each.full_tensor() if hasattr(each, "full_tensor") else each).detach()
-            for name, each in state.items()
-        }
+    def _gather_weights(self) -> dict[str, Tensor] | None:
+        """All weights that FSDP has spread, gathered one by one; kept by the first process, on the CPU."""
+        gathered = {}
+        for name, each in unwrap(self.model).state_dict().items():
+            whole = each.full_tensor() if hasattr(each, "full_tensor") else each
+            if self.is_world_process_zero():
+                gathered[name] = whole.detach().cpu()
+        return gathered or None
 
     @contextmanager
     def _named_if_disk_is_full(self, name: str, checkpoints: Path) -> Iterator[None]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from torch import Tensor
 
 from biod2c_core.config import TrainingConfig
 from biod2c_core.data.images import load_image
-from biod2c_core.errors import InputError
+from biod2c_core.errors import CheckpointError, InputError
 from biod2c_core.model.checkpoints.card import CardFacts
 from biod2c_core.model.checkpoints.export import export
 from biod2c_core.model.checkpoints.folder import load_model, load_model_config
@@ -89,6 +90,29 @@ def test_a_run_takes_its_rates_and_its_decay_by_group(
         torch.testing.assert_close(made[0][name] - made[1][name], expected, atol=1e-6, rtol=1e-3)
         step = (made[0][name] - start).abs().max().item()  # AdamW's first is its rate
         assert step == pytest.approx(rate, rel=0.02), name
+
+
+def test_a_checkpoint_with_other_groups_of_parameters_is_one_line(
+    llama: Path, data: Path, tmp_path: Path
+) -> None:
+    """As earlier versions wrote them, to whom beta and the queries decayed."""
+    config = settings(llama, max_steps=2, save_every=1)
+    run(config, data, tmp_path)
+    shutil.rmtree(tmp_path / "model")
+    shutil.rmtree(tmp_path / "checkpoints" / "checkpoint-2")
+    file = tmp_path / "checkpoints" / "checkpoint-1" / "optimizer.pt"
+    state = torch.load(file, weights_only=True)
+    decaying, other, *rest = state["param_groups"]
+    decaying["params"], other["params"] = (
+        [*decaying["params"], *other["params"][:2]],
+        other["params"][2:],
+    )
+    torch.save({**state, "param_groups": [decaying, other, *rest]}, file)
+    publish_again = {"optimizer.pt": file.stat().st_size}
+    sizes = file.with_name("complete.json")
+    sizes.write_text(json.dumps({**json.loads(sizes.read_text()), **publish_again}))
+    with pytest.raises(CheckpointError, match=r"checkpoint-1 had other groups .* earlier version"):
+        run(config, data, tmp_path, resume=True)
 
 
 def test_a_resumed_run_takes_the_rates_and_decay_that_it_is_given(

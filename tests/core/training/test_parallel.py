@@ -34,6 +34,12 @@ STEPS, SAVED = 5, 3  # of two an epoch: saved in the middle of the second one
 # AdamW, dividing gradients near zero by their own size, lets grow by about ten a few steps later.
 TOLERANCE = 1e-4
 
+FULL: dict[str, Any] = {  # at a rate that does not depend on when the run is to end
+    "train": "full",
+    "language_learning_rate": 2e-4,
+    "weight_decay": 0.1,
+    "schedule": "constant",
+}
 HAS_DEEPSPEED = find_spec("deepspeed") is not None
 needs_deepspeed = pytest.mark.skipif(
     not HAS_DEEPSPEED, reason="deepspeed is not installed; extra 'train'"
@@ -156,9 +162,6 @@ def fully_alone(tied: Path, records: Path, tmp_path_factory: pytest.TempPathFact
     output = tmp_path_factory.mktemp("fully_alone")
     train(settings(tied, **FULL), 2, [records], output, tiny_models.Silent(), device="cpu")
     return output
-
-
-FULL: dict[str, Any] = {"train": "full", "language_learning_rate": 2e-4, "weight_decay": 0.1}
 
 
 @pytest.mark.slow

@@ -354,12 +354,15 @@ class BioD2CTrainer(Trainer):
 
     def _gather_weights(self) -> dict[str, Tensor] | None:
         """All weights that FSDP has spread, gathered one by one; kept by the first process, on the CPU."""
-        gathered = {}
-        for name, each in unwrap(self.model).state_dict().items():
+        state = unwrap(self.model).state_dict(keep_vars=True)
+        gathered: dict[
+            int, Tensor
+        ] = {}  # what goes by two names stays one tensor, and is saved once
+        for each in {id(each): each for each in state.values()}.values():
             whole = each.full_tensor() if hasattr(each, "full_tensor") else each
             if self.is_world_process_zero():
-                gathered[name] = whole.detach().cpu()
-        return gathered or None
+                gathered[id(each)] = whole.detach().cpu()
+        return {name: gathered[id(each)] for name, each in state.items()} if gathered else None
 
     @contextmanager
     def _named_if_disk_is_full(self, name: str, checkpoints: Path) -> Iterator[None]:

@@ -199,13 +199,14 @@ def estimate(
         processes: GPUs that share what ZeRO splits.
         zero: :attr:`~.hardware.engines.Engine.zero_stage`.
     """
-    trainable = sizes.trainable
+    trainable, language = sizes.trainable, sizes.language_model
     whole = settings.train == "full"
-    frozen = 0 if whole else sizes.language_model * _BYTES[settings.base_weights]
     apart = zero in (1, 2)  # the optimizer has weights of its own, in float32 beside bf16
-    weights = frozen + sizes.vision * 4 + trainable * (2 if apart and settings.bf16 else 4)
-    if whole and settings.bf16 and zero == 0:  # mixed precision keeps rounded copies until backward
-        weights += sizes.language_model * 2
+    each = 2 if apart and settings.bf16 else 4
+    base = min(_BYTES[settings.base_weights], each)
+    weights = language * base + sizes.vision * 4 + (trainable - language * whole) * each
+    if settings.bf16 and zero == 0 and base == 4 and (whole or not settings.gradient_checkpointing):
+        weights += language * 2  # mixed precision keeps rounded copies for the backward pass
     return {
         "weights": weights / processes if zero == 3 else weights,
         "gradients": trainable * 4 / (processes if zero >= 2 else 1),

@@ -29,7 +29,7 @@ from biod2c_core.training.run_history import (
 
 _PACKAGES = ("torch", "transformers", "peft", "accelerate", "timm", "open_clip_torch", "deepspeed")
 _BATCH_KEYS = ("batch_size", "gradient_accumulation")
-_FIXED_KEYS = ("train", "questions_per_image", "queue_size", "seed")
+_ORDER_KEYS = ("questions_per_image", "queue_size", "seed")
 
 
 def claim(
@@ -83,7 +83,7 @@ def _check_same_run(
     old = before.stage(stage)
     for key in vars(config.model):
         _check_same(output, f"model.{key}", getattr(before.model, key), getattr(config.model, key))
-    for key in _FIXED_KEYS:
+    for key in ("train", *_ORDER_KEYS):
         _check_same(output, f"{section}.{key}", getattr(old, key), getattr(now, key))
     engine_before, processes_before = begun.get("engine", "single"), begun.get("processes", 1)
     if processes_before == processes:

@@ -82,7 +82,6 @@ class BioD2CTrainer(Trainer):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        self._groups = groups
         self._order_seed = seed
         self._epochs_done = 0
         self._questions_per_image = questions_per_image
@@ -92,6 +91,7 @@ class BioD2CTrainer(Trainer):
         self._left = 0  # micro-batches of the update
         self._wanted: set[str] = set()  # losses of which it has an item, in any process
         self._scalars = scalars
+        self._groups = groups
         self._meter = LossMeter(self.args.device, self.args.world_size)
         self._weights_at_start = self._largest_weight()
         self._last_row = -1  # of the validation set, that this process has met

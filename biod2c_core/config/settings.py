@@ -215,7 +215,17 @@ class ModelSettings:
 class StageSettings:
     """How one stage is trained."""
 
+    train: Literal["lora", "full"] = Field(
+        default="lora",
+        description="What stage 2 trains of the language model: lora, adapters of it; full, all of its "
+        "own weights, which base_weights must leave in float32.",
+    )
     learning_rate: Number = Field(default=2e-5, ge=0, description="Peak learning rate of AdamW.")
+    language_learning_rate: Annotated[Number, Field(ge=0)] | Auto = Field(
+        default="auto",
+        description="That of the language model, adapters or all of it (stage 2); auto is "
+        "learning_rate.",
+    )
     epochs: Number = Field(default=1.0, ge=0, description="Passes over the data.")
     max_steps: StrictInt = Field(
         default=0, ge=0, description="Stop after so many optimizer steps; 0 for no limit."
@@ -230,7 +240,12 @@ class StageSettings:
     gradient_accumulation: StrictInt = Field(
         default=1, ge=1, description="Steps whose gradients are added before an update."
     )
-    weight_decay: Number = Field(default=1e-3, ge=0, description="Of AdamW.")
+    weight_decay: Number = Field(
+        default=1e-3,
+        ge=0,
+        description="Of AdamW; matrices alone decay, neither norms and biases nor beta and the learned "
+        "queries.",
+    )
     warmup_ratio: Number = Field(
         default=0.03,
         ge=0,
@@ -267,7 +282,7 @@ class StageSettings:
     base_weights: Literal["float32", "bfloat16", "nf4"] = Field(
         default="float32",
         description="How the language model's own, frozen weights are held; nf4 is four bits "
-        "(QLoRA). bfloat16 and nf4 need bf16.",
+        "(QLoRA). bfloat16 and nf4 need bf16 and train=lora.",
     )
     gradient_checkpointing: StrictBool = Field(
         default=False, description="Recompute activations of the language model."

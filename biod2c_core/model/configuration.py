@@ -80,6 +80,7 @@ def without_dropout(text_config: Any) -> None:
     """Set all random noise of a language model in training to zero, in place.
 
     Its own weights are frozen, so nothing in it could learn from noise; adapters bring their own dropout.
+    Full fine-tuning leaves it off too: current language models are made without.
 
     Args:
         text_config: Its configuration, before the model is built: layers keep what they read there.

@@ -1,8 +1,8 @@
 """What a run will take, computed before it starts: parameters, steps, memory of each GPU.
 
 The memory is an estimate from shapes and data types. It counts what stays during a step (weights,
-gradients, AdamW's two moments) and the largest activations of the backward pass; it cannot know what
-the allocator wastes, for which ten per cent and one GiB are added.
+their copies in another type, gradients, AdamW's two moments) and the largest activations of the
+backward pass; it cannot know what the allocator wastes, for which ten per cent and one GiB are added.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from biod2c_core.model.vision import grid_shape
 from biod2c_core.training.hardware.base_weights import base_dtype
 from biod2c_core.training.hardware.engines import Engine
 from biod2c_core.training.inputs.datasets import meant_for
-from biod2c_core.training.stages import prepare_stage
+from biod2c_core.training.stages import check_stage, prepare_stage
 from biod2c_core.training.start import describe_model, resolve_config
 
 GIB = 2**30
@@ -147,9 +147,11 @@ def make_plan(
 
     Raises:
         InputError: The model's configuration or the data cannot be read.
+        ConfigError: The stage cannot train what it is asked to.
     """
     config = resolve_config(config, checkpoint)
     settings, zero = config.stage(stage), engine.zero_stage
+    check_stage(stage, settings)
     sizes = measure(describe_model(config, checkpoint), config, stage)
     source = config.model.language_model if checkpoint is None else str(locate(checkpoint))
     records, tokens = _count(data, source, config.model.prompt)
@@ -197,13 +199,18 @@ def estimate(
         processes: GPUs that share what ZeRO splits.
         zero: :attr:`~.hardware.engines.Engine.zero_stage`.
     """
-    trainable = sizes.trainable
-    frozen = sizes.language_model * _BYTES[settings.base_weights] + sizes.vision * 4
-    weights = frozen + trainable * 4
+    trainable, language = sizes.trainable, sizes.language_model
+    whole = settings.train == "full"
+    apart = zero in (1, 2)  # the optimizer has weights of its own, in float32 beside bf16
+    each = 2 if apart and settings.bf16 else 4
+    base = min(_BYTES[settings.base_weights], each)
+    weights = language * base + sizes.vision * 4 + (trainable - language * whole) * each
+    if settings.bf16 and zero == 0 and base == 4 and (whole or not settings.gradient_checkpointing):
+        weights += language * 2  # mixed precision keeps rounded copies for the backward pass
     return {
         "weights": weights / processes if zero == 3 else weights,
         "gradients": trainable * 4 / (processes if zero >= 2 else 1),
-        "optimiser": trainable * 8 / (processes if zero >= 1 else 1),
+        "optimiser": trainable * (12 if apart else 8) / (processes if zero >= 1 else 1),
         **({"average": trainable * 4.0} if settings.ema_decay else {}),
         "language model activations": _language_activations(sizes, settings, tokens),
         "fusion activations": _fusion_activations(sizes, settings),
@@ -253,12 +260,13 @@ def _switches(
     def enough() -> bool:
         return _total(estimate(sizes, settings, tokens, processes, zero)) <= available
 
+    whole = settings.train == "full"
     changes: list[tuple[str, dict[str, Any]]] = [
         ("stageN.bf16=true", {"bf16": True}),
-        ("stageN.base_weights=bfloat16", {"base_weights": "bfloat16"}),
+        ("stageN.base_weights=bfloat16", {} if whole else {"base_weights": "bfloat16"}),
         ("stageN.gradient_checkpointing=true", {"gradient_checkpointing": True}),
         ("--zero 3", {}),
-        ("stageN.base_weights=nf4", {"base_weights": "nf4"}),
+        ("stageN.base_weights=nf4", {} if whole else {"base_weights": "nf4"}),
     ]
     for name, change in changes:
         stage = 3 if name == "--zero 3" and processes > 1 else zero
@@ -273,6 +281,8 @@ def _switches(
         settings = replace(settings, batch_size=settings.batch_size // 2)
     if enough():
         return [*taken, f"--batch-size {settings.batch_size}"]
+    if whole:
+        return [*taken, "stageN.train=lora: nothing less is enough"]
     return [*taken, "more GPUs or a smaller language model: none of these is enough"]
 
 
@@ -288,6 +298,8 @@ def measure(described: BioD2CConfig, config: TrainingConfig, stage: int) -> Size
         ConfigError: The adapters do not fit the language model.
     """
     settings, text, vision = config.stage(stage), described.text_config, described.vision
+    if settings.train == "full":
+        described.lora = None  # to fold adapters in needs their weights
     with torch.device("meta"):
         model = BioD2CForConditionalGeneration(described)
         prepare_stage(model, stage, settings, config.model.lora)

@@ -74,7 +74,7 @@ def claim(
 def _check_same_run(
     output: Path, config: TrainingConfig, stage: int, engine: Engine, processes: int
 ) -> None:
-    """Resume only with the model, the data order and the stage that the run was started with."""
+    """Resume only with the model, the data order, the stage and what it trains, as at the start."""
     begun = read_run(output)
     if begun["stage"] != stage:
         raise InputError(
@@ -86,7 +86,7 @@ def _check_same_run(
     old = before.stage(stage)
     for key in vars(config.model):
         _check_same(output, f"model.{key}", getattr(before.model, key), getattr(config.model, key))
-    for key in _ORDER_KEYS:
+    for key in ("train", *_ORDER_KEYS):
         _check_same(output, f"{section}.{key}", getattr(old, key), getattr(now, key))
     engine_before, processes_before = begun.get("engine", "single"), begun.get("processes", 1)
     if processes_before == processes:

@@ -12,6 +12,7 @@ import time
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -55,7 +56,12 @@ from biod2c_core.training.logs.run_log import Reporter, SilentReporter
 from biod2c_core.training.logs.trackers import check_trackers, start_trackers
 from biod2c_core.training.run_folder import claim, note_chosen, write_run_files
 from biod2c_core.training.run_lock import locked
-from biod2c_core.training.stages import count_parameters, prepare_stage
+from biod2c_core.training.stages import (
+    check_stage,
+    count_parameters,
+    parameter_groups,
+    prepare_stage,
+)
 from biod2c_core.training.start import resolve_config, start_model
 from biod2c_core.training.trainer import BioD2CTrainer
 from biod2c_core.workers import spare_cores
@@ -150,13 +156,14 @@ def train(
         DivergenceError: The loss is not finite, or above ``max_loss``.
         CheckpointError: A checkpoint cannot be written: the disk is full.
         TerminatedError: SIGTERM came; what was done is saved.
-        ConfigError: A switch needs a GPU.
+        ConfigError: A switch needs a GPU, or the stage cannot train what it is asked to.
         MissingDependencyError: A switch needs a package that is not installed.
     """
     flags = engine or EngineFlags()
     check_trackers(track)
     processes = processes_of_run()
     on_gpu = resolve_device(device).type == "cuda"
+    check_stage(stage, config.stage(stage))
     check_kernels(config.stage(stage), not on_gpu)
     settings = fit_precision(config.stage(stage), not on_gpu)
     chosen = choose_engine(processes, on_gpu, flags, preset=config.zero)
@@ -288,6 +295,7 @@ def _trainer(
         reporter=reporter,
         log_file=run.output / "log.jsonl",
         termination=termination,
+        groups=partial(parameter_groups, settings=settings),
         scalars=fit_to_engine(model, run.engine),
     )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -42,6 +42,7 @@ from biod2c_core.training.divergence import (
 from biod2c_core.training.inputs.collate import GroupedSampler, VQADataset
 from biod2c_core.training.logs.run_log import Rates, Reporter, RunLog
 from biod2c_core.training.loss_meter import LossMeter, loss_of_batch, stand_in
+from biod2c_core.training.stages import same_groups, set_rates
 
 
 class BioD2CTrainer(ChoosingTrainer):
@@ -59,6 +60,7 @@ class BioD2CTrainer(ChoosingTrainer):
         reporter: Told about progress.
         log_file: Gets a line of JSON every ``logging_steps``.
         termination: Asks for a checkpoint and an end.
+        groups: Gives the optimizer's groups of parameters of a model, with their rates and decay.
         scalars: Parameters that were made vectors for the engine; they become scalars again.
         **kwargs: Of :class:`~.choosing.trainer.ChoosingTrainer`.
     """
@@ -76,6 +78,7 @@ class BioD2CTrainer(ChoosingTrainer):
         reporter: Reporter,
         log_file: Path,
         termination: Termination,
+        groups: Callable[[BioD2CForConditionalGeneration], list[dict[str, Any]]],
         scalars: Sequence[str] = (),
         **kwargs: Any,
     ) -> None:
@@ -89,6 +92,7 @@ class BioD2CTrainer(ChoosingTrainer):
         self._left = 0  # micro-batches of the update
         self._wanted: set[str] = set()  # losses of which it has an item, in any process
         self._scalars = scalars
+        self._groups = groups
         self._meter = LossMeter(self.args.device, self.args.world_size)
         self._weights_at_start = self._largest_weight()
         self._last_row = -1  # of the validation set, that this process has met
@@ -310,20 +314,20 @@ class BioD2CTrainer(ChoosingTrainer):
             for path in outdated_checkpoints(checkpoints, self._keep):
                 shutil.rmtree(path)
 
+    def create_optimizer(self, model: Any = None) -> Any:
+        """As in transformers, with this project's groups of parameters."""
+        if self.optimizer is None:
+            kind, options = self.get_optimizer_cls_and_kwargs(self.args)
+            self.optimizer = kind(self._groups(unwrap(model or self.model)), **options)
+        return self.optimizer
+
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
-        """As in transformers; and the learning rate and weight decay of now, not of the checkpoint."""
-        super()._load_optimizer_and_scheduler(checkpoint)
-        if checkpoint is None or self.is_deepspeed_enabled:
-            return
-        scheduler: Any = getattr(self.lr_scheduler, "scheduler", self.lr_scheduler)
-        optimizer: Any = self.optimizer
-        rate = self.args.learning_rate
-        scheduler.base_lrs = [rate] * len(scheduler.base_lrs)
-        for group, factor in zip(optimizer.param_groups, scheduler.lr_lambdas, strict=True):
-            group["initial_lr"], group["lr"] = rate, rate * factor(scheduler.last_epoch)
-            if group["weight_decay"]:
-                group["weight_decay"] = self.args.weight_decay
-        scheduler._last_lr = [group["lr"] for group in optimizer.param_groups]
+        """As in transformers; and the learning rates and weight decay of now, not of the checkpoint."""
+        with same_groups(checkpoint):
+            super()._load_optimizer_and_scheduler(checkpoint)
+        if checkpoint is not None and not self.is_deepspeed_enabled:
+            scheduler: Any = getattr(self.lr_scheduler, "scheduler", self.lr_scheduler)
+            set_rates(self.optimizer, scheduler, self._groups(unwrap(self.model)))
 
     def _largest_weight(self) -> float:
         return largest_weight(unwrap(self.model).parameters(), self.args.device)
@@ -346,18 +350,22 @@ class BioD2CTrainer(ChoosingTrainer):
         else:
             weights = self.accelerator.get_state_dict(self.model_wrapped)
         if weights is None:
-            return None  # ZeRO-3 gathers in the first process only
+            return None  # ZeRO-3 and FSDP gather in the first process only
         for name in self._scalars:
             weights[name] = weights[name].reshape(())
         return weights
 
-    def _gather_weights(self) -> dict[str, Tensor]:
-        """All weights that FSDP has spread, in every process: it gathers them one by one."""
-        state = unwrap(self.model).state_dict()
-        return {
-            name: (each.full_tensor() if hasattr(each, "full_tensor") else each).detach()
-            for name, each in state.items()
-        }
+    def _gather_weights(self) -> dict[str, Tensor] | None:
+        """All weights that FSDP has spread, gathered one by one; kept by the first process, on the CPU."""
+        state = unwrap(self.model).state_dict(keep_vars=True)
+        gathered: dict[
+            int, Tensor
+        ] = {}  # what goes by two names stays one tensor, and is saved once
+        for each in {id(each): each for each in state.values()}.values():
+            whole = each.full_tensor() if hasattr(each, "full_tensor") else each
+            if self.is_world_process_zero():
+                gathered[id(each)] = whole.detach().cpu()
+        return {name: gathered[id(each)] for name, each in state.items()} if gathered else None
 
     @contextmanager
     def _named_if_disk_is_full(self, name: str, checkpoints: Path) -> Iterator[None]:

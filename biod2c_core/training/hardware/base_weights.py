@@ -1,4 +1,4 @@
-"""How the language model's own weights, which no stage trains, are held in memory."""
+"""How the language model's own weights, which only full fine-tuning trains, are held in memory."""
 
 from __future__ import annotations
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 import tiny_models
@@ -14,14 +14,14 @@ from typer.testing import CliRunner
 
 from biod2c_cli.app import app
 from biod2c_core.config import TrainingConfig, dump_config, load_config, preset_names, switches
-from biod2c_core.errors import InputError
-from biod2c_core.model.checkpoints.folder import EMBEDDED, load_model_config
+from biod2c_core.errors import ConfigError, InputError
+from biod2c_core.model.checkpoints.folder import EMBEDDED, load_model_config, save_checkpoint
 from biod2c_core.training import train as run
-from biod2c_core.training.dry_run import Plan, host_weights, make_plan, measure
+from biod2c_core.training.dry_run import Plan, estimate, host_weights, make_plan, measure
 from biod2c_core.training.hardware import engines
 from biod2c_core.training.hardware.base_weights import base_dtype
 from biod2c_core.training.hardware.engines import Engine, EngineFlags
-from biod2c_core.training.stages import count_parameters, prepare_stage
+from biod2c_core.training.stages import count_parameters, parameter_groups, prepare_stage
 from biod2c_core.training.start import describe_model, start_model
 
 
@@ -175,13 +175,81 @@ def test_a_plan_counts_the_rows_that_training_takes(
         plan(config, 2, mixed)
 
 
-@pytest.mark.parametrize("base", ["float32", "bfloat16", "nf4"])
-def test_a_plan_knows_what_the_weights_take_on_the_host(base: str, llama: Path) -> None:
+@pytest.mark.parametrize(
+    ("base", "trained"),
+    [("float32", "lora"), ("bfloat16", "lora"), ("nf4", "lora"), ("float32", "full")],
+)
+def test_a_plan_knows_what_the_weights_take_on_the_host(
+    base: str, trained: Literal["lora", "full"], llama: Path
+) -> None:
     config = tiny_models.training_config(llama)
-    settings = replace(config.stage2, base_weights=base, bf16=True)
+    settings = replace(config.stage2, base_weights=base, bf16=True, train=trained)
     config = replace(config, stage2=settings)
     model, _ = start_model(config, None, 0, base_dtype(settings))
     prepare_stage(model, 2, settings, config.model.lora)
     held = sum(p.numel() * p.element_size() for p in model.parameters())
     sizes = measure(describe_model(config, None), config, 2)
     assert host_weights(sizes, settings) == pytest.approx(held, rel=0.01)
+
+
+@pytest.mark.parametrize("trained", ["lora", "full"])
+def test_weights_gradients_and_optimizer_are_those_of_a_step(
+    trained: Literal["lora", "full"], llama: Path
+) -> None:
+    config = tiny_models.training_config(llama, train=trained)
+    settings = config.stage2
+    model, _ = tiny_models.build(llama)
+    prepare_stage(model, 2, settings, config.model.lora)
+    optimizer = torch.optim.AdamW(parameter_groups(model, settings), fused=True)
+    for parameter in model.parameters():
+        parameter.grad = torch.ones_like(parameter) if parameter.requires_grad else None
+    optimizer.step()
+    held = {
+        "weights": list(model.parameters()),
+        "gradients": [each.grad for each in model.parameters() if each.grad is not None],
+        "optimiser": [
+            each for state in optimizer.state.values() for each in state.values() if each.dim()
+        ],
+    }
+    sizes = measure(describe_model(config, None), config, 2)
+    planned = estimate(sizes, settings, 20, 1, 0)
+    for name, tensors in held.items():
+        size = sum(each.numel() * each.element_size() for each in tensors)
+        assert planned[name] == pytest.approx(size, rel=0.01), name
+
+
+def test_a_plan_of_full_fine_tuning_counts_all_weights_wherever_it_starts(
+    llama: Path, data: Path, tmp_path: Path
+) -> None:
+    adapted, processor = tiny_models.build(llama)
+    config = tiny_models.training_config(llama, train="full", max_steps=1)
+    prepare_stage(adapted, 2, replace(config.stage2, train="lora"), config.model.lora)
+    save_checkpoint(tmp_path / "adapted", adapted, processor)
+    plain, _ = tiny_models.build(llama)
+    vision = sum(parameter.numel() for parameter in plain.vision.parameters())
+    whole = sum(parameter.numel() for parameter in plain.parameters())
+    for start in (None, tmp_path / "adapted"):
+        planned = plan(config, 2, data, start)
+        assert (planned.trainable, planned.parameters) == (whole - vision, whole)
+    with pytest.raises(ConfigError, match=r"Add --set stage2\.base_weights=float32"):
+        plan(replace(config, stage2=replace(config.stage2, base_weights="nf4")), 2, data)
+
+
+def test_what_full_fine_tuning_splits_and_what_helps_it(llama: Path, data: Path) -> None:
+    """Sixteen bytes a weight and mixed precision's copies; split, a part of them. Four bits do not help."""
+    config = tiny_models.training_config(llama, train="full", bf16=True)
+    sizes = measure(describe_model(config, None), config, 2)
+    trained, vision = sizes.trainable, sizes.vision * 4
+
+    def state(zero: int, processes: int) -> float:
+        planned = estimate(sizes, config.stage2, 20, processes, zero)
+        return sum(planned[part] for part in ("weights", "gradients", "optimiser"))
+
+    assert state(0, 1) == trained * 16 + sizes.language_model * 2 + vision
+    assert state(2, 8) == trained * (2 + 16 / 8) + vision
+    assert state(3, 8) == (trained * 16 + vision) / 8
+    planned = make_plan(config, 2, [data], None, 4, Engine("ddp"), available=0.5)
+    assert planned.help == [
+        *("stageN.gradient_checkpointing=true", "--zero 3"),
+        "stageN.train=lora: nothing less is enough",
+    ]

@@ -36,6 +36,12 @@ STEPS, SAVED = 5, 3  # of two an epoch: saved in the middle of the second one
 # AdamW, dividing gradients near zero by their own size, lets grow by about ten a few steps later.
 TOLERANCE = 1e-4
 
+FULL: dict[str, Any] = {  # at a rate that does not depend on when the run is to end
+    "train": "full",
+    "language_learning_rate": 2e-4,
+    "weight_decay": 0.1,
+    "schedule": "constant",
+}
 HAS_DEEPSPEED = find_spec("deepspeed") is not None
 needs_deepspeed = pytest.mark.skipif(
     not HAS_DEEPSPEED, reason="deepspeed is not installed; extra 'train'"
@@ -187,6 +193,49 @@ def test_two_processes_share_the_questions_and_choose_as_one(
     again, same = exported()
     assert again == first
     assert all(torch.equal(weights[name], same[name]) for name in weights)
+
+
+@pytest.fixture(scope="module")
+def tied(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A language model whose head is its embedding, which others call from outside of it."""
+    folder = tmp_path_factory.mktemp("tied")
+    return tiny_models.save_language_model(folder, tie_word_embeddings=True)
+
+
+@pytest.fixture(scope="module")
+def fully_alone(tied: Path, records: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """All of it trained by one process."""
+    output = tmp_path_factory.mktemp("fully_alone")
+    train(settings(tied, **FULL), 2, [records], output, tiny_models.Silent(), device="cpu")
+    return output
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("engine", "flags"), [ENGINES[1], ENGINES[3]])
+def test_full_fine_tuning_split_over_two_processes_is_that_of_one_and_resumes(
+    engine: str,
+    flags: list[Any],
+    two: Forks,
+    tied: Path,
+    fully_alone: Path,
+    records: Path,
+    tmp_path: Path,
+) -> None:
+    preset, run = tmp_path / "two.yaml", tmp_path / "run"
+    preset.write_text(dump_config(settings(tied, batch_size=4, **FULL)))
+    line = arguments(records, run, preset, "--processes", 2, *flags)
+    assert_ended_well(two.run([*line, "--max-steps", SAVED], ranks=2))
+    shutil.rmtree(run / "model")
+    assert_ended_well(two.run([*line, "--resume"], ranks=2))
+    assert json.loads((run / "run.json").read_text())["engine"] == engine
+    assert losses(run) == pytest.approx(losses(fully_alone), rel=TOLERANCE)
+    expected, exported = (
+        load_file(each / "model/model.safetensors") for each in (fully_alone, run)
+    )
+    assert expected.keys() == exported.keys()
+    for name, value in expected.items():
+        torch.testing.assert_close(exported[name], value, atol=2e-4, rtol=2e-3)
+    assert_answers(run / "model", records)
 
 
 def assert_answers(model: Path, records: Path) -> None:

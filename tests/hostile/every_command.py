@@ -3,8 +3,7 @@
 ``python tests/hostile/every_command.py`` plays every trick on every command and prints a table; the exit
 code is 1 if anything was violated. The rules are those of ``run.py``; besides, nothing in the stranger's
 folder or beside it may change, a trick that is no harm must leave the output as it is, and what must be
-refused is. ``--only "KIND: TRICK: COMMAND"`` repeats one trial; ``--sample`` plays each trick and each
-command once.
+refused is. ``--only "KIND: TRICK: COMMAND"`` repeats one trial; ``--trials`` takes a random sample.
 """
 
 from __future__ import annotations
@@ -12,6 +11,7 @@ from __future__ import annotations
 import argparse
 import importlib
 import os
+import random
 import shutil
 import sys
 import tempfile
@@ -45,20 +45,6 @@ _MODULES = (
 def strangers() -> dict[str, Any]:
     """All strangers by kind."""
     return {kind: importlib.import_module(f"strangers.{kind}").STRANGER for kind in KINDS}
-
-
-def sampled(trials: list[Any]) -> list[int]:
-    """Numbers of trials: each trick at least once, and each command."""
-    chosen: list[int] = []
-    tricks, commands = Counter[str](), Counter[str]()
-    for number, (trick, command) in enumerate(trials):
-        rest = [each for each in trials[number:] if each[0] is trick]
-        fewest = min(commands[each.name] for _, each in rest)
-        if tricks[trick.name] == 0 and commands[command.name] == fewest:
-            chosen.append(number)
-            tricks[trick.name] += 1
-            commands[command.name] += 1
-    return chosen
 
 
 class Harness:
@@ -127,7 +113,8 @@ def main() -> int:
     """Make the honest things, have tricks played on them, have them read."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--kinds", default=",".join(KINDS), help="with commas")
-    parser.add_argument("--sample", action="store_true", help="each trick and each command once")
+    parser.add_argument("--trials", type=int, help="as many, drawn at random, of each kind")
+    parser.add_argument("--seed", default="0")
     parser.add_argument(
         "--only", default="", help='"KIND: TRICK: COMMAND"; the last two may be left out'
     )
@@ -142,7 +129,10 @@ def main() -> int:
         harness, known = Harness(Path(root)), strangers()
         for kind in wanted[:1] or options.kinds.split(","):
             trials = known[kind].trials()
-            numbers = sampled(trials) if options.sample else list(range(len(trials)))
+            numbers = list(range(len(trials)))
+            if options.trials:
+                drawn = random.Random(f"{options.seed} {kind}")
+                numbers = drawn.sample(numbers, min(options.trials, len(numbers)))
             for place, name in enumerate(wanted[1:]):
                 numbers = [each for each in numbers if not name or trials[each][place].name == name]
             harness.run(kind, known[kind], numbers)

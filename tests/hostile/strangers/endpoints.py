@@ -17,6 +17,7 @@ from typing import Any
 
 import tiny_models
 from children import CANARY
+
 from strangers.trials import EITHER, HONEST, Command, Place, Stranger, Trick
 
 Play = Callable[["Handler"], None]
@@ -27,10 +28,15 @@ _CHAT = ("/chat/completions",)
 def prepare(folder: Path) -> dict[str, Path]:
     """Captions to ask about, and answers to judge."""
     data = tiny_models.write_data(folder / "captions", 3, images=2)
-    rows = [json.loads(line) | {"caption": "A film of a lung."} for line in data.read_text().splitlines()]
+    rows = [
+        json.loads(line) | {"caption": "A film of a lung."}
+        for line in data.read_text().splitlines()
+    ]
     data.write_text("".join(json.dumps(row) + "\n" for row in rows))
     answers = [{"id": row["id"], "answer": "a"} for row in rows]
-    (folder / "captions/answers.jsonl").write_text("".join(json.dumps(row) + "\n" for row in answers))
+    (folder / "captions/answers.jsonl").write_text(
+        "".join(json.dumps(row) + "\n" for row in answers)
+    )
     return {"captions": data.parent, "answers": data.parent, "picture": folder / "captions/0.png"}
 
 
@@ -53,7 +59,10 @@ class Handler(BaseHTTPRequestHandler):
     def honest(self) -> tuple[int, bytes]:
         """What the scripted endpoint behind this one says."""
         asked = http.client.HTTPConnection(self.server.behind, timeout=20)
-        headers = {"Content-Type": self.headers["Content-Type"] or "", "Authorization": "Bearer any"}
+        headers = {
+            "Content-Type": self.headers["Content-Type"] or "",
+            "Authorization": "Bearer any",
+        }
         asked.request(self.command, self.path, self.body, headers)
         reply = asked.getresponse()
         return reply.status, reply.read()
@@ -188,10 +197,14 @@ _TEXTS: dict[str, Any] = {
     "objects": '{"a":' * 50_000, "thoughts": "<think>" * 50_000, "fields": '"question": "' * 20_000,
     "labels": "Q1. x? " * 9000, "strokes": "\\" * 60_000, "stars": "*" * 60_000, "items": "\n- " * 30_000,
     "scores": "score: " + "9" * 5000, "ten million characters": "x" * 10_000_000,
-    "what a terminal obeys": _PAIRS.replace("A", "\x1b[31m\u202e[/b]\x07"), "half a character": "\ud800 " + _PAIRS,
-    "formulas": _PAIRS.replace("A", "=cmd|'/c calc'!A0"), "formats": _PAIRS.replace("Q", "{caption}{0.__class__}"),
+    "what a terminal obeys": _PAIRS.replace("A", "\x1b[31m\u202e[/b]\x07"),
+    "half a character": "\ud800 " + _PAIRS,
+    "formulas": _PAIRS.replace("A", "=cmd|'/c calc'!A0"),
+    "formats": _PAIRS.replace("Q", "{caption}{0.__class__}"),
     "dots": json.dumps({"pairs": [{"question": "." * 19_000 + "b", "answer": "." * 900 + "b"}]}),
-    "many pairs": json.dumps({"pairs": [{"question": f"What is seen at {n}?", "answer": "a mass"} for n in range(300)]}),
+    "many pairs": json.dumps(
+        {"pairs": [{"question": f"What is seen at {n}?", "answer": "a mass"} for n in range(300)]}
+    ),
     "infinity": '{"score": 1e999}', "not a number": '{"score": NaN, "reason": []}',
 }  # fmt: skip
 _USAGE: dict[str, Any] = {
@@ -250,7 +263,14 @@ def _commands() -> tuple[Command, ...]:
 
     def evaluate(*words: object, given: bool = True) -> Callable[[Place], list[object]]:
         return lambda place: [
-            *("evaluate", place.theirs / "records.jsonl", "--split", "all", "-o", place.out / "run"),
+            *(
+                "evaluate",
+                place.theirs / "records.jsonl",
+                "--split",
+                "all",
+                "-o",
+                place.out / "run",
+            ),
             *(("--predictions", place.theirs / "answers.jsonl") if given else ()),
             *("--base-url", place.url, *words),
         ]

@@ -9,6 +9,7 @@ from pathlib import Path
 import tiny_models
 import yaml
 from children import CANARY
+
 from strangers.files import link, replaced, written
 from strangers.trials import CPU, HONEST, REFUSED, Command, Place, Stranger, Trick
 
@@ -57,6 +58,11 @@ def _linked(target: str) -> Callable[[Path], None]:
             replaced(name, link(target))(folder)
 
     return play
+
+
+def _folders(folder: Path) -> None:
+    for name in _FILES:
+        replaced(name, Path.mkdir)(folder)
 
 
 def _running(form: str) -> Callable[[Path], None]:
@@ -109,7 +115,7 @@ _TEXTS = {
 _TAGS = {
     "a tag that calls": "model: !!python/object/apply:os.system ['touch MARK']\n",
     "a tag that makes": "model: !!python/object/new:subprocess.Popen [['touch', 'MARK']]\n",
-    "a tag that names": "? !!python/name:builtins.eval\n: 'open(\"MARK\", \"w\")'\n",
+    "a tag that names": '? !!python/name:builtins.eval\n: \'open("MARK", "w")\'\n',
     "a tag that imports": "model: !!python/module:theirs\n",
     "a host that is an option": "-oProxyCommand=touch${IFS}MARK slots=1\n",
     "a host of absurd slots": "host slots=" + "9" * 5000 + "\n",
@@ -141,6 +147,9 @@ def _commands() -> tuple[Command, ...]:
         data = place.examples["data"]
         return ["train", *words, "--data", data, "-o", place.out / "run", *CPU]
 
+    def honest(place: Place) -> tuple[object, ...]:
+        return "--preset", place.examples["settings"] / "preset.yaml"
+
     def asked(place: Place, *words: object) -> list[object]:
         generate = ["gen-qa", place.examples["data"], "-o", place.out / "qa.jsonl"]
         return [*generate, "--base-url", place.url, *words]
@@ -152,7 +161,10 @@ def _commands() -> tuple[Command, ...]:
         return [*given, *answers, *judge, "--prices", path(place, "prices.yaml")]
 
     made: dict[str, tuple[str, Callable[[Place], list[object]]]] = {
-        "presets show": ("presets show.preset", lambda p: ["presets", "show", path(p, "preset.yaml")]),
+        "presets show": (
+            "presets show.preset",
+            lambda p: ["presets", "show", path(p, "preset.yaml")],
+        ),
         "presets validate": (
             "presets validate.presets",
             lambda p: ["presets", "validate", path(p, "preset.yaml")],
@@ -164,11 +176,11 @@ def _commands() -> tuple[Command, ...]:
         "train RUN.yaml": ("train.run_file", lambda p: train(p, path(p, "run.yaml"), "--dry-run")),
         "train --deepspeed": (
             "train.deepspeed",
-            lambda p: train(p, "--deepspeed", path(p, "engine.json"), "--dry-run"),
+            lambda p: train(p, *honest(p), "--deepspeed", path(p, "engine.json"), "--dry-run"),
         ),
         "train --hostfile": (
             "train.hostfile",
-            lambda p: train(p, "--hostfile", path(p, "hosts"), "--dry-run"),
+            lambda p: train(p, *honest(p), "--hostfile", path(p, "hosts"), "--dry-run"),
         ),
         "gen-qa --prices": (
             "gen-qa.prices",
@@ -212,9 +224,8 @@ STRANGER = Stranger(
         Trick("bytes of no text", _all(b"\xff\xfe\x00\x80" * 9)),
         Trick("a device", _linked("/dev/zero"), expected=REFUSED),
         Trick("itself", _linked("preset.yaml"), expected=REFUSED),
-        Trick("a folder", lambda folder: [replaced(name, Path.mkdir)(folder) for name in _FILES],
-              expected=REFUSED),  # fmt: skip
-        Trick("100 MB", lambda folder: _all(b"# x\n" * (25 << 20), ("preset.yaml", "run.yaml", "prices.yaml"))(folder)),
+        Trick("a folder", _folders, expected=REFUSED),
+        Trick("100 MB", lambda folder: _all(b"# x\n" * (25 << 20), _YAML)(folder)),
     ),
     _commands(),
     _serve,

@@ -21,7 +21,7 @@ _ROWS = (
     "questions.jsonl",
     "verdicts.jsonl",
 )
-_ROWS += ("texts.jsonl",)
+_ROWS += ("texts.jsonl", "held.jsonl")
 _TEXTS = ("question", "answer", "caption", "text", "reason", "source")
 
 

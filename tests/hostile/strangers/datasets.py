@@ -25,11 +25,12 @@ def prepare(folder: Path) -> dict[str, Path]:
     data = tiny_models.write_data(folder / "set", 4, images=3)
     choices = {"choice_a": "left lung", "choice_b": "right lung", "answer_label": "A"}
     rows = [json.loads(line) for line in data.read_text().splitlines()]
-    rows = [{**row, "caption": "A film of a lung.", "source": "theirs", "split": ("train", "test")[n % 2]}
+    rows = [{**row, "caption": "A film of a lung.", "source": "vqa-rad", "split": ("train", "test")[n % 2]}
             for n, row in enumerate(rows)]  # fmt: skip
     rows[1] |= {"answer": "left lung", "tags": choices}
     write_rows(folder / "set/records.jsonl", rows)
     write_rows(folder / "set/others.jsonl", rows[:3])
+    write_rows(folder / "set/held.jsonl", [{**row, "split": "validation"} for row in rows[:3]])
     answers = [{"id": row["id"], "answer": "left lung", "confidence": 0.5} for row in rows]
     for name in ("answers.jsonl", "more.jsonl"):
         write_rows(folder / "set" / name, answers)
@@ -39,7 +40,16 @@ def prepare(folder: Path) -> dict[str, Path]:
     write_rows(folder / "set/verdicts.jsonl", verdicts)
     write_rows(folder / "set/texts.jsonl", [{"text": "The lung is clear."}, {"name": "mass"}])
     (folder / "set/boxes.json").write_text("[[1, 1, 9, 9]]")
-    (folder / "set/published.json").write_text('{"multimedeval": {}}')
+    published = {
+        "name": "theirs",
+        "data": "vqa-rad",
+        "profile": "multimedeval",
+        "reference": "them",
+    }
+    scores = {"scores": {"closed_accuracy": 0.5}}
+    (folder / "set/published.json").write_text(json.dumps([{**published, **scores}]))
+    for number in range(3):
+        (folder / f"set/{number}.txt").write_text("A film of a lung.")
     labels = [f"{n % 3}.png,{'polluted' if n % 3 else 'clean'}" for n in range(3)]
     (folder / "set/labels.csv").write_text("\n".join(["image,label", *labels]) + "\n")
     (folder / "set/table.csv").write_text(
@@ -78,7 +88,7 @@ def _commands() -> tuple[Command, ...]:
     run_evaluate = ("evaluate", rows, *everything)
     scored = (*run_evaluate, "--predictions", answers)
     pages = ("--leaderboard", ("O", "p.html"), "--published", ("T", "published.json"))
-    steps = ("--max-steps", 1, "--batch-size", 2, "--validation", others)
+    steps = ("--max-steps", 1, "--batch-size", 2, "--validation", ("T", "held.jsonl"))
     moved = ("--list", ("O", "clean.jsonl"), "--move", ("O", "moved"))
     label = {"until": "http://", "visit": _label}
     return (

@@ -90,10 +90,12 @@ _SERVERS: list[_Server] = []  # the one of this process
 def serve() -> Iterator[str]:
     """The stranger's endpoint; waits that a real one may ask for are short here."""
     from biod2c_core.llm_api import client
+    from biod2c_core.llm_api import http as bounds
     from biod2c_core.testing.scripted_endpoint import FakeEndpoint
 
     for name, seconds in (("_FIRST_BACKOFF", 0.001), ("_LONGEST_WAIT", 0.01), ("_PATIENCE", 0.05)):
         setattr(client, name, seconds)
+    bounds.MOST_BODY, bounds.MOST_FILE = 1 << 20, 4 << 20  # less to send, refused the same way
     with FakeEndpoint(batch_seconds=0) as behind, _Server(("127.0.0.1", 0), Handler) as server:
         server.behind = behind.base_url.partition("//")[2].partition("/")[0]
         _SERVERS[:] = [server]
@@ -117,7 +119,7 @@ def _endless(handler: Handler) -> None:
     handler.send_response(200)
     handler.send_header("Transfer-Encoding", "chunked")
     handler.end_headers()
-    for _ in range(4096):
+    for _ in range(1024):
         handler.wfile.write(b"10000\r\n" + b" " * 65536 + b"\r\n")
 
 
@@ -196,7 +198,7 @@ _TEXTS: dict[str, Any] = {
     "no text": None, "a number": 7, "a list": [[]], "nothing": "", "brackets": "[" * 100_000,
     "objects": '{"a":' * 50_000, "thoughts": "<think>" * 50_000, "fields": '"question": "' * 20_000,
     "labels": "Q1. x? " * 9000, "strokes": "\\" * 60_000, "stars": "*" * 60_000, "items": "\n- " * 30_000,
-    "scores": "score: " + "9" * 5000, "ten million characters": "x" * 10_000_000,
+    "scores": "score: " + "9" * 5000, "a million characters": "x" * 900_000,
     "what a terminal obeys": _PAIRS.replace("A", "\x1b[31m\u202e[/b]\x07"),
     "half a character": "\ud800 " + _PAIRS,
     "formulas": _PAIRS.replace("A", "=cmd|'/c calc'!A0"),
@@ -215,7 +217,7 @@ _USAGE: dict[str, Any] = {
 _PLAYS: dict[str, Play] = {
     "a body without end": _endless,
     "a gzip bomb": lambda h: h.give(_BOMB, Content_Encoding="gzip"),
-    "a deflate bomb": lambda h: h.give(zlib.compress(bytes(64 * _MEBI)), Content_Encoding="deflate"),
+    "a deflate bomb": lambda h: h.give(zlib.compress(bytes(8 * _MEBI)), Content_Encoding="deflate"),
     "a packing of its own": lambda h: h.give(b"x", Content_Encoding="br, gzip"),
     "no JSON": lambda h: h.give(b"<html>\x1b[31m</html>", Content_Type="text/html"),
     "brackets as a body": lambda h: h.give(b"[" * 100_000),
@@ -224,7 +226,7 @@ _PLAYS: dict[str, Play] = {
     "an error that a terminal obeys": lambda h: h.give(
         b'{"error": {"message": "x\\u001b[31m\\ud800 [/b]\\n\\nTraceback (most"}}', 400
     ),
-    "an error of 20 MB": lambda h: h.give(b'{"error": {"message": "' + b"x" * 20 * _MEBI + b'"}}', 400),
+    "an error of 2 MB": lambda h: h.give(b'{"error": {"message": "' + b"x" * 2 * _MEBI + b'"}}', 400),
     "a wait without end": lambda h: h.give(b"{}", 429, Retry_After="1e999"),
     "a wait of a century": lambda h: h.give(b"{}", 503, Retry_After="3153600000"),
     "a wait of a day before": lambda h: h.give(b"{}", 429, x_ratelimit_reset_requests="9" * 400 + "h"),

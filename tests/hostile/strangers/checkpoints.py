@@ -44,7 +44,9 @@ def prepare(folder: Path) -> dict[str, Path]:
     tiny_vlms.save("llava", made["vlm"])
     inputs._make_clip(made["clip"])
     _sentence_encoder(made["encoder"])
-    tiny_models.write_data(folder / "data", 4, images=2)
+    data = tiny_models.write_data(folder / "data", 4, images=2)
+    rows = [{**json.loads(line), "caption": "a lesion in the lung"} for line in data.open()]
+    data.write_text("".join(json.dumps(row) + "\n" for row in rows))
     tiny_models.write_data(folder / "held", 44, images=44)
     labels = [f"{n}.png,{'polluted' if n % 2 else 'clean'}" for n in range(10)]
     (folder / "held/labels.csv").write_text("\n".join(["image,label", *labels]) + "\n")

@@ -82,6 +82,9 @@ class _Server(ThreadingHTTPServer):
     play: Play
     behind = ""
 
+    def handle_error(self, *_: object) -> None:
+        """Stay silent about clients that went away."""
+
 
 _SERVERS: list[_Server] = []  # the one of this process
 

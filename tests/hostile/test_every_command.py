@@ -16,114 +16,17 @@ from biod2c_cli.app import app
 
 SCRIPT = Path(__file__).with_name("every_command.py")
 # Parameters that name nothing of a stranger's: outputs, numbers, switches, words of the person's own.
-OWN = frozenset(
-    [
-        "allow_outside",
-        "api_key",
-        "as_csv",
-        "as_json",
-        "asks",
-        "attn",
-        "axis",
-        "batch",
-        "batch_size",
-        "beside",
-        "bf16",
-        "biovgq",
-        "budget",
-        "card_only",
-        "chat",
-        "column",
-        "consistency",
-        "controls",
-        "count",
-        "data_license",
-        "device",
-        "dry_run",
-        "dtype",
-        "engine",
-        "epochs",
-        "form",
-        "format",
-        "fractions",
-        "frame",
-        "fsdp",
-        "gpu_memory",
-        "gpus",
-        "group",
-        "heads",
-        "host",
-        "image_root",
-        "image_side",
-        "in_flight",
-        "judge",
-        "judge_passes",
-        "k",
-        "keep",
-        "language",
-        "layers",
-        "leaderboard",
-        "learning_rate",
-        "license",
-        "limit",
-        "list_",
-        "mask_text",
-        "master",
-        "max_batch",
-        "max_body",
-        "max_images",
-        "max_pixels",
-        "max_queue",
-        "max_steps",
-        "max_tokens",
-        "method",
-        "min_confidence",
-        "move",
-        "n_best",
-        "node_rank",
-        "nodes",
-        "npy",
-        "num_shards",
-        "onnx",
-        "output",
-        "paper_table",
-        "plot",
-        "port",
-        "processes",
-        "profile",
-        "prompt",
-        "public",
-        "question",
-        "questions",
-        "repeat",
-        "resume",
-        "revision",
-        "rpm",
-        "save_every",
-        "scales",
-        "second_column",
-        "seed",
-        "shuffle_images",
-        "slice_",
-        "slices",
-        "source_name",
-        "split",
-        "stage",
-        "strict",
-        "temperature",
-        "tensorboard",
-        "text",
-        "text_only",
-        "threshold",
-        "timeout",
-        "tokens",
-        "tpm",
-        "wandb",
-        "window",
-        "workers",
-        "zero",
-    ]
-)
+_OWN = """
+allow_outside api_key as_csv as_json asks attn axis batch batch_size beside bf16 biovgq budget
+card_only chat column consistency controls count data_license device dry_run dtype engine epochs
+form format fractions frame fsdp gpu_memory gpus group heads host image_root image_side in_flight
+judge judge_passes k keep language layers leaderboard learning_rate license limit list_ mask_text
+master max_batch max_body max_images max_pixels max_queue max_steps max_tokens method min_confidence
+move n_best node_rank nodes npy num_shards onnx output paper_table plot port processes profile
+prompt public question questions repeat resume revision rpm save_every scales second_column seed
+shuffle_images slice_ slices source_name split stage strict temperature tensorboard text text_only
+threshold timeout tokens tpm wandb window workers zero
+"""
 # A name at an endpoint; a name on the hub, of which tests/core/model/test_sharing.py has strange answers.
 NAMES = {"gen-qa.model", "pull.name", "push.name"}
 
@@ -145,7 +48,7 @@ def test_no_command_that_reads_a_stranger_s_work_is_left_out() -> None:
     )
     tried = set(found.stdout.splitlines())
     there = {f"{command}.{name}" for command, name in parameters(get_command(app))}
-    reading = {each for each in there if each.rpartition(".")[2] not in OWN} - NAMES
+    reading = {each for each in there if each.rpartition(".")[2] not in _OWN.split()} - NAMES
     assert reading == tried
 
 
@@ -160,7 +63,7 @@ def _run(*options: str) -> str:
 def test_tricks_of_strangers_get_nowhere() -> None:
     """A sample; ``BIOD2C_HOSTILE_SEED`` draws another."""
     seed = os.environ.get("BIOD2C_HOSTILE_SEED", "0")
-    assert "60 trials, 0 violations" in _run("--trials", "15", "--seed", seed)
+    assert "32 trials, 0 violations" in _run("--trials", "8", "--seed", seed)
 
 
 @pytest.mark.slow

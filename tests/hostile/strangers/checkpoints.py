@@ -157,6 +157,7 @@ def _commands() -> tuple[Command, ...]:
             "THEIRS",
             *CPU,
             reads="filter-images fit.encoder",
+            partly=True,
             steady=False,
         ),
         model(
@@ -172,6 +173,7 @@ def _commands() -> tuple[Command, ...]:
             "FILTER",
             *CPU,
             reads="filter-images run.encoder",
+            partly=True,
         ),
         model(
             "filter-images run --filter",
@@ -189,7 +191,13 @@ def _commands() -> tuple[Command, ...]:
             reads="filter-images run.classifier",
         ),
         model(
-            "push --card-only", "push", "THEIRS", "them/theirs", "--card-only", reads="push.folder"
+            "push --card-only",
+            "push",
+            "THEIRS",
+            "them/theirs",
+            "--card-only",
+            reads="push.folder",
+            partly=True,
         ),
         model(
             "serve", "serve", "--port", "0", "-m", "THEIRS", *CPU, until="serving at", visit=_visit

@@ -194,7 +194,14 @@ def _commands() -> tuple[Command, ...]:
     }
     unsteady = ("train RUN.yaml", "train --deepspeed", "train --hostfile")
     return tuple(
-        Command(name, (reads,), arguments, "settings", steady=name not in unsteady)
+        Command(
+            name,
+            (reads,),
+            arguments,
+            "settings",
+            steady=name not in unsteady,
+            partly=name == "train --hostfile",
+        )
         for name, (reads, arguments) in made.items()
     )
 

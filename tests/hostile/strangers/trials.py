@@ -84,6 +84,7 @@ class Command:
         until: What it says when it waits for people; it is given ``visit``, and Ctrl-C.
         steady: Whether its output is the same each time.
         refused: Whether an honest thing of this size is refused too.
+        partly: Whether it reads a part of the thing only, and may not see what is to be refused.
     """
 
     name: str
@@ -97,6 +98,7 @@ class Command:
     visit: Callable[[Place, str], object] = field(default=lambda _place, _said: None)
     steady: bool = True
     refused: bool = False
+    partly: bool = False
 
 
 @dataclass(frozen=True)
@@ -201,7 +203,7 @@ class Trials:
             and (outcome.verdict == REFUSED and done.code != 3) != command.refused
         ):
             return Outcome("honest refused", outcome.detail)
-        if trick.expected == REFUSED and outcome.verdict == "answered":
+        if trick.expected == REFUSED and outcome.verdict == "answered" and not command.partly:
             return Outcome("not refused", done.out[-500:])
         if honest is not None and (done.code, done.out) != (honest.code, honest.out):
             return Outcome("another output", f"{done.code}: {done.out[-300:]} {done.err[-300:]}")

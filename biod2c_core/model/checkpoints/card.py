@@ -117,7 +117,8 @@ def _parts(folder: Path) -> str:
     if not all(isinstance(each, dict) for each in (vision, text, lora)):
         raise CheckpointError(f"{path} does not describe a BioD2C model", "Copy it again.")
     count, kinds = _count(folder)
-    targets = ", ".join(map(str, lora.get("target_modules", ())))
+    targets = lora.get("target_modules")
+    targets = ", ".join(map(str, targets)) if isinstance(targets, list) else targets
     adapters = f", LoRA of rank {lora.get('r')} on {targets}" if lora else ""
     return "\n".join(
         [

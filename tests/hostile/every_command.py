@@ -44,6 +44,7 @@ _MODULES = (
 
 def strangers() -> dict[str, Any]:
     """All strangers by kind."""
+    importlib.import_module("biod2c_core")  # makes torchvision importable beside a CPU torch
     return {kind: importlib.import_module(f"strangers.{kind}").STRANGER for kind in KINDS}
 
 

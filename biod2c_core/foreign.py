@@ -61,6 +61,20 @@ def read_json(path: Path, most_bytes: int = MOST_BYTES) -> Any:
     return parse_json(_read(path, most_bytes))
 
 
+def read_text(path: Path, most_bytes: int = 2**20) -> str:
+    """Read a text file.
+
+    Args:
+        path: The file, UTF-8, with or without a byte order mark.
+        most_bytes: The longest that is read.
+
+    Raises:
+        OSError: It cannot be read.
+        ValueError: It is too long or no UTF-8.
+    """
+    return _read(path, most_bytes).decode("utf-8-sig")
+
+
 def read_yaml(path: Path, most_bytes: int = 2**20) -> Any:
     """Read a YAML file.
 
@@ -75,7 +89,7 @@ def read_yaml(path: Path, most_bytes: int = 2**20) -> Any:
     import yaml
 
     try:
-        return parse_yaml(_read(path, most_bytes).decode("utf-8"))
+        return parse_yaml(read_text(path, most_bytes))
     except ValueError as error:
         raise yaml.YAMLError(str(error)) from error
 

@@ -144,8 +144,7 @@ def run(
         console.emit_json(result.to_dict())
     else:
         _print(result)
-    if result.judged is not None:
-        result.judged.raise_if_incomplete()
+    result.raise_if_incomplete()
 
 
 def _was_begun(predictions: Path) -> bool:

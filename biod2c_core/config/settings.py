@@ -77,7 +77,7 @@ class VisionConfig:
         default=(3,),
         description="Stages of the pyramid, from 0; or auto, the last one of stride 16.",
     )
-    image_size: Annotated[StrictInt, Field(ge=1)] | Auto = Field(
+    image_size: Annotated[StrictInt, Field(ge=1, le=2048)] | Auto = Field(
         default=512, description="Side of the square input, pixels; or auto, the tower's own."
     )
     normalize: StrictBool = Field(
@@ -102,7 +102,7 @@ class VisionConfig:
 class LoraSettings:
     """LoRA adapters of the language model (stage 2)."""
 
-    r: StrictInt = Field(default=8, ge=1, description="Rank.")
+    r: StrictInt = Field(default=8, ge=1, le=16_384, description="Rank.")
     alpha: StrictInt = Field(
         default=32, description="Scale; the update is multiplied by alpha / r."
     )
@@ -133,10 +133,11 @@ class ModelSettings:
     num_visual_tokens: StrictInt = Field(
         default=32,
         ge=1,
+        le=4096,
         description="V, tokens that enter the language model; also the most question tokens that "
         "the fusion decoder reads.",
     )
-    scales: Annotated[StrictInt, Field(ge=1)] | Auto = Field(
+    scales: Annotated[StrictInt, Field(ge=1, le=16)] | Auto = Field(
         default="auto", description="S of the multi-scale pooling; or auto, down to single cells."
     )
     architecture: Literal["paper", "released"] = Field(
@@ -147,10 +148,12 @@ class ModelSettings:
     fusion: Annotated[Literal["on", "off"], _WORD] = Field(
         default="on", description="off leaves out the gated term of Eq. (2) (Table 2, w/o fm)."
     )
-    fusion_layers: StrictInt = Field(default=12, ge=1, description="Layers of the fusion decoder.")
-    fusion_heads: StrictInt = Field(default=8, ge=1, description="Its attention heads.")
+    fusion_layers: StrictInt = Field(
+        default=12, ge=1, le=512, description="Layers of the fusion decoder."
+    )
+    fusion_heads: StrictInt = Field(default=8, ge=1, le=2048, description="Its attention heads.")
     fusion_feed_forward: StrictInt = Field(
-        default=1024, ge=1, description="Its feed-forward width."
+        default=1024, ge=1, le=131_072, description="Its feed-forward width."
     )
     fusion_dropout: Annotated[Number, Switch("open")] = Field(
         default=0.1, ge=0, le=0.99, description="Its dropout."
@@ -162,7 +165,7 @@ class ModelSettings:
         description="Linear layers of the text MLP and of each projection of Eq. (2).",
     )
     text_hidden: StrictInt = Field(
-        default=2048, ge=1, description="Hidden width of a text MLP of two layers."
+        default=2048, ge=1, le=131_072, description="Hidden width of a text MLP of two layers."
     )
     beta_init: Number = Field(default=0.2, description="Initial gate of Eq. (2).")
     encode_positions: Annotated[

@@ -10,6 +10,7 @@ from typing import Any
 
 from biod2c_core.data.images import load_image
 from biod2c_core.errors import InputError
+from biod2c_core.foreign import read_text
 
 PAPER_PROMPT = """\
 You are an AI assistant specialized in biomedical topics. Generate 2-3 clinically meaningful \
@@ -55,9 +56,11 @@ def load_template(path: str | Path | None) -> str:
     if path is None:
         return PAPER_PROMPT
     try:
-        template = Path(path).read_text("utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"cannot read the template {path}", "Give a UTF-8 text file.") from error
+        template = read_text(Path(path))
+    except (OSError, ValueError) as error:
+        raise InputError(
+            f"cannot read the template {path}", "Give a UTF-8 text file of at most 1 MiB."
+        ) from error
     if "{caption}" not in template:
         raise InputError(
             f"the template {path} does not hold {{caption}}",

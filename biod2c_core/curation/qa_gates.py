@@ -24,7 +24,10 @@ _REFUSAL = re.compile(
     re.IGNORECASE,
 )
 _CLOSED = frozenset({"yes", "no", "true", "false"})
-_PLACEHOLDER = re.compile(r"^\W*(?:x{2,}|\.{2,}|n/?a|none|null|question|answer)\W*$", re.IGNORECASE)
+_PLACEHOLDER = re.compile(
+    r"(?:\W*(?:x{2,}|n/?a|none|null|question|answer)\W*|(?=\W*\.\.)\W*)$", re.IGNORECASE
+)
+_LONGEST = 2000  # characters; what has no blanks is a word of any length
 
 REASONS = {
     "length": "question or answer too short or too long",
@@ -68,6 +71,8 @@ def rejection_reason(pair: Pair, caption: str, limits: GateLimits | None = None)
         A key of ``REASONS``; empty where the pair is fine.
     """
     limits = limits or GateLimits()
+    if max(len(pair.question), len(pair.answer)) > _LONGEST:
+        return "length"  # before the checks that take the square of it
     checks = {
         "placeholder": _PLACEHOLDER.match(pair.question) or _PLACEHOLDER.match(pair.answer),
         "length": not _within(pair.question, limits.question_words)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections import Counter
 from collections.abc import Iterable
@@ -16,6 +15,7 @@ import numpy as np
 from biod2c_core.curation.phrases import LONGEST_CLAUSE, clauses, noun_phrases, unique
 from biod2c_core.data.records import iter_jsonl
 from biod2c_core.errors import InputError, MissingDependencyError
+from biod2c_core.foreign import parse_json, read_text
 
 # Fields of a knowledge base entry that hold text, in the order in which they enter a queue.
 FIELDS = (
@@ -29,6 +29,7 @@ FIELDS = (
     "definition",
     "summary",
 )
+_MOST_BYTES = 256 << 20  # of a knowledge base that is read whole; JSONL may be longer
 _QUERY_WORDS = 12
 _OCCURRENCES = 20_000  # read for one query; bounds its time in a large knowledge base
 _TOKEN = re.compile(r"[^\W_]+")
@@ -229,14 +230,17 @@ def _rows(path: Path) -> list[Any]:
     if path.suffix == ".jsonl":
         return [row for _, row in iter_jsonl(path)]
     try:
-        text = path.read_text("utf-8-sig")
+        text = read_text(path, _MOST_BYTES)
         if path.suffix != ".json":
             return text.splitlines()
-        rows = json.loads(text)
+        rows = parse_json(text)
     except OSError as error:
         raise InputError(f"cannot read {path}: {error.strerror}", "Check the path.") from error
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"{path} is not UTF-8 text or not JSON", "Check the file.") from error
+    except ValueError as error:
+        raise InputError(
+            f"{path} is not UTF-8 text or not JSON, or longer than {_MOST_BYTES >> 20} MiB",
+            "Check the file.",
+        ) from error
     if isinstance(rows, dict):
         return [_named(name, row) for name, row in rows.items()]
     return rows if isinstance(rows, list) else []

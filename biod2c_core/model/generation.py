@@ -15,7 +15,7 @@ from torch import Tensor
 from transformers import GenerationMixin, StoppingCriteriaList
 
 from biod2c_core.device import resolve_device
-from biod2c_core.errors import InputError
+from biod2c_core.errors import CheckpointError, InputError
 from biod2c_core.model.backbones.quantization import bits_from_environment, quantize_language_model
 from biod2c_core.model.beyond.attributes import Attributes, conclude, load_attributes
 from biod2c_core.model.checkpoints.folder import fingerprint, load_model, load_processor, locate
@@ -30,7 +30,16 @@ NOT_KEPT: dict[str, Any] = {"output_attentions": False, "output_hidden_states": 
 
 
 def probability(log_p: float) -> float:
-    """exp(log_p) to four significant digits; that of a long answer is small."""
+    """exp(log_p) to four significant digits; that of a long answer is small.
+
+    Raises:
+        CheckpointError: It is no number, as with damaged weights: the answer means nothing.
+    """
+    if math.isnan(log_p):
+        raise CheckpointError(
+            "the model gives its answer a probability that is no number (NaN)",
+            "Its weights are damaged, or too large for the type that it computes in.",
+        )
     return float(f"{math.exp(log_p):.4g}")
 
 

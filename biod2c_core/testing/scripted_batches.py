@@ -44,7 +44,10 @@ class FakeBatches:
         if method == "POST" and parts == ["files"]:
             return 200, self._upload(body)
         if method == "POST" and parts == ["batches"]:
-            return 200, self._create(json.loads(body))
+            request = json.loads(body)
+            if request["input_file_id"] not in self.files:
+                return _missing(request["input_file_id"])
+            return 200, self._create(request)
         if method == "GET" and parts == ["batches"]:
             newest_first = list(reversed(self.batches.values()))
             return 200, {"object": "list", "data": newest_first, "has_more": False}

@@ -267,6 +267,23 @@ def test_a_model_behind_an_endpoint(
     assert json.loads(whole.stdout)["predictions"]["model"] == "eye"
 
 
+def test_what_no_reply_of_a_convention_s_judge_came_to_is_told(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It counts as wrong, as in the tool, but not in silence."""
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-test")
+    theirs = answer_file(tmp_path, {"0": "yes", "1": "yes", "2": "right", "3": "7"})
+    args = (data, "--predictions", theirs, "-o", tmp_path / "run", "--judge", "gpt")
+    with FakeEndpoint(script=["400"]) as endpoint:
+        judge = ("--profile", "medevalkit-judge", "--base-url", endpoint.base_url, "--json")
+        first, again = (invoke(*args, *judge) for _ in range(2))
+    assert first.exit_code == 3
+    assert "the judge sent no reply about 1 answer, counted as wrong" in first.stderr
+    assert json.loads(first.stdout)["profile"]["judge"]["failed"] == 1
+    assert again.exit_code == 0, again.stderr
+    assert json.loads(again.stdout)["profile"]["judge"]["failed"] == 0
+
+
 def test_what_a_judge_costs_is_said_before_during_and_after(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

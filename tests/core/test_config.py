@@ -159,6 +159,9 @@ def test_the_paper_preset_is_the_papers_setting() -> None:
         ("stage1.learning_rate=-1", "stage1.learning_rate is -1.0, expected at least 0"),
         ("stage1.learning_rate=.nan", "stage1.learning_rate is nan, expected at least 0"),
         ("model.lora.dropout=1", "model.lora.dropout is 1.0, expected at least 0 and at most 0.99"),
+        ("model.fusion_layers=1000000", "expected at least 1 and at most 512"),
+        ("model.num_visual_tokens=1000000000", "expected at least 1 and at most 4096"),
+        ("model.lora.r=1000000000", "expected at least 1 and at most 16384"),
     ],
 )  # fmt: skip
 def test_a_mistake_is_named_with_its_path(assignment: str, message: str) -> None:

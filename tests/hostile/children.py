@@ -26,7 +26,7 @@ MOST_SECONDS = 30.0
 _ROOM = (
     4 << 30
 )  # address space beyond the warm process's: it protects the machine, and hides no peak
-_CODES = (0, 2, 3, 5)
+_CODES = (0, 2, 3, 4, 5, 6)
 _BAD_WORDS = ("Traceback", "This is a bug", "unexpected ")
 _OBEYED = re.compile("[\x00-\x08\x0b-\x0c\x0e-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 _WRITES = {"os.mkdir", "os.rename", "os.remove", "os.rmdir", "os.symlink", "os.truncate"}
@@ -124,7 +124,16 @@ class Said:
         return texts[0], texts[1]
 
 
-def outcome_of_command(arguments: Sequence[object], said: Said) -> Outcome:
+@dataclass(frozen=True)
+class Done:
+    """What a command did: its exit code, or the traceback that came out of it, and what it said."""
+
+    code: object
+    out: str
+    err: str
+
+
+def run_command(arguments: Sequence[object], said: Said) -> Done:
     """Run ``biod2c`` in this process."""
     from biod2c_cli.app import main
 
@@ -136,14 +145,24 @@ def outcome_of_command(arguments: Sequence[object], said: Said) -> Outcome:
     except SystemExit as end:
         code = end.code or 0
     except BaseException:
-        return Outcome("traceback", traceback.format_exc())
-    out, err = said.take()
+        code = traceback.format_exc()
+    return Done(code, *said.take())
+
+
+def outcome_of_command(arguments: Sequence[object], said: Said) -> Outcome:
+    """Run ``biod2c`` in this process, and judge what it did."""
+    return outcome_of(run_command(arguments, said), arguments)
+
+
+def outcome_of(done: Done, arguments: Sequence[object]) -> Outcome:
+    """Whether a command answered, refused in one line, or did what none may do."""
+    code, out, err = done.code, done.out, done.err
     shown = " ".join(f"{arguments[:2]} code {code}: {err[-1500:]}".split())
     if code not in _CODES or any(word in err for word in _BAD_WORDS):
         return Outcome("traceback", shown)
     if _OBEYED.search(out) or _OBEYED.search(err):
         return Outcome("control characters", repr(out[-300:] + err[-300:]))
-    if code in (2, 5) and sum("rror" in line for line in err.splitlines()) != 1:
+    if code in (2, 4, 5, 6) and sum("rror" in line for line in err.splitlines()) != 1:
         return Outcome("not one line", shown)
     return Outcome("refused" if code else "answered", err[-300:])
 

@@ -32,6 +32,7 @@ class ConventionVerdicts:
         rubric: What it was asked, with places for the texts.
         verdicts: Id to 1 (right) or 0 (wrong), of the questions that were sent.
         undecided: Ids of those that count as wrong because no reply could be read.
+        failed: Ids of those among them that no reply came to.
         usd: Spent on the journal so far; None where the judge's price is unknown.
     """
 
@@ -39,6 +40,7 @@ class ConventionVerdicts:
     rubric: str
     verdicts: Mapping[str, float] = field(default_factory=dict)
     undecided: frozenset[str] = frozenset()
+    failed: frozenset[str] = frozenset()
     usd: float | None = None
 
     def to_dict(self) -> dict[str, Any]:
@@ -49,24 +51,36 @@ class ConventionVerdicts:
             "rubric": {"checksum": checksum, "text": self.rubric},
             "asked": len(self.verdicts),
             "undecided": len(self.undecided),
+            "failed": len(self.failed),
             "usd": self.usd,
         }
 
 
+@dataclass(frozen=True)
+class _Verdict:
+    """On one answer: 1 or 0, whether a reply decided it, and whether any came."""
+
+    value: float = 0.0
+    decided: bool = False
+    answered: bool = False
+
+
 async def _decide(
     record: Record, prediction: Prediction, rule: JudgeRule, client: Client
-) -> tuple[float, bool]:
-    """The verdict on one answer, and whether a reply decided it."""
+) -> _Verdict:
     messages = rule.messages(record, prediction.answer)
+    answered = False
     for attempt, temperature in enumerate(rule.temperatures):
         key = _key(client, messages, temperature, attempt)
         try:
             reply = await client.complete(messages, temperature=temperature, key=key)
-        except CallFailed:
+        except CallFailed as error:
+            answered |= error.kind == "refusal"
             continue
+        answered = True
         if (verdict := rule.read(reply.text)) is not None:
-            return verdict, True
-    return 0.0, False
+            return _Verdict(verdict, decided=True, answered=True)
+    return _Verdict(answered=answered)
 
 
 def _key(client: Client, messages: Messages, temperature: float, attempt: int) -> str:
@@ -113,7 +127,7 @@ def ask_convention(
     if rule is None:
         raise InputError(f"the profile {profile.name!r} asks no judge", "Leave out --judge.")
     asked = [record for record in records if rule.applies(record)]
-    found: dict[str, tuple[float, bool]] = {}
+    found: dict[str, _Verdict] = {}
     with Journal(run / f"{profile.name}.journal.jsonl") as journal, progress(len(asked)) as done:
 
         async def ask_all() -> None:
@@ -135,13 +149,14 @@ def ask_convention(
         usd = journal.spent if judging.endpoint.price(judging.model) else None
     with atomic_open(run / f"{profile.name}.verdicts.jsonl") as file:
         for record in asked:
-            verdict, decided = found[record.id]
-            row = {"id": record.id, "verdict": verdict, "decided": decided}
+            verdict = found[record.id]
+            row = {"id": record.id, "verdict": verdict.value, "decided": verdict.decided}
             file.write(json_text(row) + "\n")
     return ConventionVerdicts(
         judging.model,
         rule.rubric,
-        {name: verdict for name, (verdict, _) in found.items()},
-        frozenset(name for name, (_, decided) in found.items() if not decided),
+        {name: verdict.value for name, verdict in found.items()},
+        frozenset(name for name, verdict in found.items() if not verdict.decided),
+        frozenset(name for name, verdict in found.items() if not verdict.answered),
         usd,
     )

@@ -11,9 +11,7 @@ from dataclasses import dataclass
 
 RULES_VERSION = "1"
 LONGEST = 300  # characters of a question; a longer one is a text with a question in it
-_TAIL = re.compile(
-    r"(?P<where>(?:\s(?:in|on) (?:this|the) (?:image|picture|film|scan))?)[?.\s]*$", re.I
-)
+_WHERE = re.compile(r" (?:in|on) (?:this|the) (?:image|picture|film|scan)$", re.I)
 _UNCLEAR = re.compile(
     r"\b(?:no|not|without|neither|none|never|absen\w+|or|than|if|most)\b|n't\b|\?.*\w", re.I
 )
@@ -169,10 +167,10 @@ def reword(question: str, closed: bool) -> Wording | None:
     if len(asked) > LONGEST or _UNCLEAR.search(asked):
         return None
     framed = _FRAME.match(asked)
-    asked = _FRAME.sub("is there", asked)
-    tail = _TAIL.search(asked)
-    where = tail["where"] if tail else ""
-    asked = _TAIL.sub("", asked).rstrip(" ,;:-")
+    asked = _FRAME.sub("is there", asked).rstrip("?. ")
+    tail = _WHERE.search(asked)
+    where = tail[0] if tail else ""
+    asked = asked.removesuffix(where).rstrip(" ,;:-")
     for rule in _CLOSED if closed else _OPEN:
         match = rule.asked.fullmatch(asked)
         if match is None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from biod2c_core.data.records import Record
+from biod2c_core.errors import PartialResultError, counted
 from biod2c_core.evaluation.judge.judge_run import Judged
 from biod2c_core.evaluation.probes.consistency import Consistency
 from biod2c_core.evaluation.probes.controls import Controls
@@ -78,6 +79,20 @@ class Analysis:
     consistency: Consistency | None = None
     repeats: Repeats | None = None
     quick_look_of: int | None = None
+
+    def raise_if_incomplete(self) -> None:
+        """Raise what the exit code must tell, once everything is written.
+
+        Raises:
+            BioD2CError: A judge stopped, or left answers without a verdict.
+        """
+        if self.judged is not None:
+            self.judged.raise_if_incomplete()
+        if failed := (self.evaluation.judged_by or {}).get("failed"):
+            raise PartialResultError(
+                f"the judge sent no reply about {counted(failed, 'answer')}, counted as wrong",
+                "Run the same command again to ask again about failed requests.",
+            )
 
     def to_dict(self) -> dict[str, Any]:
         """Everything but the questions, as JSON-ready values."""

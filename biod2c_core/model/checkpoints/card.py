@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 
-from biod2c_core.errors import InputError
+from biod2c_core.errors import CheckpointError, InputError
 from biod2c_core.foreign import read_json
 from biod2c_core.model.checkpoints.limits import weight_files
 
@@ -110,11 +111,15 @@ def _header(facts: CardFacts, results: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _parts(folder: Path) -> str:
-    config = _read_json(folder / "config.json")
-    vision, text = config.get("vision", {}), config.get("text_config", {})
+    path = folder / "config.json"
+    config = _read_json(path)
+    vision, text, lora = (config.get(name) or {} for name in ("vision", "text_config", "lora"))
+    if not all(isinstance(each, dict) for each in (vision, text, lora)):
+        raise CheckpointError(f"{path} does not describe a BioD2C model", "Copy it again.")
     count, kinds = _count(folder)
-    lora = config.get("lora")
-    adapters = f", LoRA of rank {lora['r']} on {', '.join(lora['target_modules'])}" if lora else ""
+    targets = lora.get("target_modules")
+    targets = ", ".join(map(str, targets)) if isinstance(targets, list) else targets
+    adapters = f", LoRA of rank {lora.get('r')} on {targets}" if lora else ""
     return "\n".join(
         [
             f"- Vision: {vision.get('library')} {vision.get('name')}, levels {vision.get('levels')}, "
@@ -134,14 +139,17 @@ def _count(folder: Path) -> tuple[int, list[str]]:
     """Parameters and their types, from the headers of the weight files."""
     total, kinds = 0, set()
     for path in weight_files(folder):
-        with safe_open(path, framework="pt") as file:
-            for name in file.keys():  # noqa: SIM118 (no mapping)
-                view = file.get_slice(name)
-                size = 1
-                for side in view.get_shape():
-                    size *= side
-                total += size
-                kinds.add(view.get_dtype())
+        try:
+            with safe_open(path, framework="pt") as file:
+                for name in file.keys():  # noqa: SIM118 (no mapping)
+                    view = file.get_slice(name)
+                    total += math.prod(view.get_shape())
+                    kinds.add(view.get_dtype())
+        except (SafetensorError, OSError) as error:
+            raise CheckpointError(
+                f"{path} cannot be read ({' '.join(str(error).split())[:200]})",
+                "It is damaged; copy it again.",
+            ) from error
     return total, sorted(kinds)
 
 

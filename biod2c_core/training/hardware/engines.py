@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -10,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from biod2c_core.errors import ConfigError, InputError, MissingDependencyError
+from biod2c_core.foreign import parse_json, read_text
 
 if TYPE_CHECKING:  # whoever starts the processes asks for the engine, and needs no torch
     from torch import nn
@@ -177,7 +177,7 @@ def deepspeed_config(name: str, bf16: bool) -> dict[str, Any]:
 
 def _read(file: Path) -> dict[str, Any]:
     try:
-        config = json.loads(file.read_text("utf-8"))
+        config = parse_json(read_text(file))
     except OSError as error:
         raise ConfigError(f"cannot read {file}: {error.strerror}", "Check --deepspeed.") from error
     except ValueError as error:

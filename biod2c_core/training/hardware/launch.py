@@ -15,6 +15,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import os
+import re
 import shlex
 import signal
 import socket
@@ -29,7 +30,9 @@ from types import FrameType
 from typing import IO, Any
 
 from biod2c_core.errors import InputError
+from biod2c_core.foreign import read_text
 
+_SLOTS = re.compile("[1-9][0-9]{0,5}")
 _PORT = 29500
 _GRACE = 5.0  # seconds that processes have to end after Ctrl-C, or after another one has failed
 _TAIL = 4000  # bytes of a failed process's messages that are shown
@@ -166,17 +169,23 @@ def read_hostfile(path: Path) -> list[tuple[str, int]]:
         InputError: It cannot be read, or a line is not ``HOST slots=N``.
     """
     try:
-        lines = path.read_text("utf-8").splitlines()
+        lines = read_text(path).splitlines()
     except OSError as error:
         raise InputError(f"cannot read the hostfile {path}: {error.strerror}") from error
+    except ValueError as error:
+        raise InputError(
+            f"the hostfile {path} is no list of hosts ({error})",
+            "Write a line 'HOST slots=N' for each.",
+        ) from error
     hosts = []
     for number, line in enumerate(lines, 1):
         fields = line.partition("#")[0].split()
         if not fields:
             continue
         slots = fields[1].removeprefix("slots=") if len(fields) == 2 else ""
-        if not slots.isdigit() or not int(slots) or fields[0].startswith("-"):
-            raise InputError(f"{path}:{number}: expected 'HOST slots=N', got {line.strip()!r}")
+        if not _SLOTS.fullmatch(slots) or fields[0].startswith("-"):
+            got = repr(line.strip())[:200]
+            raise InputError(f"{path}:{number}: expected 'HOST slots=N', got {got}")
         hosts.append((fields[0], int(slots)))
     if not hosts:
         raise InputError(f"{path} names no host", "Write a line 'HOST slots=N' for each.")

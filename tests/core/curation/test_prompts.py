@@ -46,8 +46,11 @@ def test_a_template_must_hold_the_caption(tmp_path: Path) -> None:
     (tmp_path / "t.txt").write_text("Ask about {image-url}.")
     with pytest.raises(InputError, match="does not hold"):
         load_template(tmp_path / "t.txt")
-    with pytest.raises(InputError, match="cannot read"):
-        load_template(tmp_path / "absent.txt")
+    for target in (tmp_path / "absent.txt", Path("/dev/zero")):
+        (tmp_path / "link.txt").unlink(missing_ok=True)
+        (tmp_path / "link.txt").symlink_to(target)
+        with pytest.raises(InputError, match="cannot read"):
+            load_template(tmp_path / "link.txt")
 
 
 def test_images_are_shrunk_to_a_jpeg_without_metadata(tmp_path: Path) -> None:

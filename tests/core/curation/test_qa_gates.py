@@ -57,6 +57,9 @@ def test_good_pairs_pass(question: str, answer: str) -> None:
         (QUESTION, "I cannot determine this from the image.", "refusal"),
         ("xxx", "xxx", "placeholder"),
         (QUESTION, "...", "placeholder"),
+        (QUESTION, " .. !", "placeholder"),
+        ("." * 1900 + "b", ANSWER, "length"),  # took the cube of the dots
+        (QUESTION, "." * 19_000 + "b", "length"),
         (QUESTION, "A spiculated mass in the right upper lobe.", "copied"),
         (
             QUESTION,

@@ -94,6 +94,7 @@ def test_fields_enter_in_order_and_long_texts_in_pieces(tmp_path: Path) -> None:
         ("k.txt", "\n\n", "no entry with text"),
         ("k.json", "7", "no entry with text"),
         ("k.json", "[", "not JSON"),
+        ("k.json", "[" * 100_000, "not JSON"),
         ("k.jsonl", "[\n", r"k\.jsonl:1"),
     ],
 )
@@ -106,6 +107,13 @@ def test_a_bad_file_is_one_error(tmp_path: Path, name: str, content: str, messag
 def test_a_missing_file_is_one_error(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="cannot read"):
         load_entries(tmp_path / "absent.txt")
+
+
+def test_a_file_without_end_is_one_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("biod2c_core.curation.retrieval._MOST_BYTES", 2**20)
+    (tmp_path / "k.txt").symlink_to("/dev/zero")
+    with pytest.raises(InputError, match="longer than 1 MiB"):
+        load_entries(tmp_path / "k.txt")
 
 
 def test_captions_become_entries_once() -> None:

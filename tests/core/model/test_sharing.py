@@ -136,6 +136,24 @@ def test_an_export_overwrites_nothing(adapted: Path, tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == ["kept"]
 
 
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("model.safetensors", b"\xff" * 8 + b"{}"),
+        ("config.json", b'{"model_type": "biod2c", "text_config": [7], "vision": {}}'),
+        ("config.json", b'{"model_type": "biod2c", "text_config": {}, "lora": 7}'),
+    ],
+)
+def test_the_card_of_a_damaged_checkpoint_is_one_line(
+    adapted: Path, tmp_path: Path, name: str, content: bytes
+) -> None:
+    theirs = shutil.copytree(adapted, tmp_path / "theirs")
+    (theirs / name).write_bytes(content)
+    with pytest.raises(CheckpointError, match=r"cannot be read|does not describe") as caught:
+        model_card(theirs, "owner/model", CardFacts())
+    assert len(str(caught.value).splitlines()) == 1
+
+
 def test_the_card_says_what_the_files_know(adapted: Path, result: Path) -> None:
     facts = CardFacts("Apache-2.0", {"VQA-RAD": "CC0-1.0"}, [result])
     card = model_card(adapted, "owner/model", facts)

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import tiny_models
 from PIL import Image
+from safetensors.torch import load_file, save_file
 from test_chat import TEMPLATE, chat_tokenizer
 
 from biod2c_core.errors import BioD2CError, CheckpointError, ConfigError
@@ -346,6 +347,15 @@ def test_what_a_generation_config_asks_to_keep_is_not_kept(folder: Path) -> None
     edit(folder / "generation_config.json", lambda config: config.update(asked))
     answerer = Answerer.load(str(folder))
     assert len(answerer.answer([Image.new("RGB", (40, 40))], ["What is this?"])) == 1
+
+
+def test_weights_that_are_no_numbers_give_no_answer(folder: Path) -> None:
+    weights = load_file(folder / "model.safetensors")
+    weights["fusion.queries"] = weights["fusion.queries"] * float("nan")
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    answerer = Answerer.load(str(folder))
+    with pytest.raises(CheckpointError, match="no number"):
+        answerer.answer([Image.new("RGB", (40, 40))], ["What is this?"])
 
 
 def test_a_checkpoint_that_names_no_end_token_answers(folder: Path) -> None:

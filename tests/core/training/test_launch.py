@@ -126,10 +126,14 @@ def test_a_hostfile_starts_the_run_on_every_host(
         ("a", "hosts:1: expected 'HOST slots=N', got 'a'"),
         ("a slots=0", "expected 'HOST slots=N'"),
         ("-oProxyCommand=x slots=1", "expected 'HOST slots=N'"),
+        ("a slots=" + "9" * 5000, "expected 'HOST slots=N'"),
+        ("a slots=\u00b2", "expected 'HOST slots=N'"),
+        ("\udcff slots=1", "is no list of hosts"),
+        ("# " + "x" * 2**20, "more than 1,048,576 bytes"),
     ],
 )
 def test_a_bad_hostfile_is_refused(text: str, message: str, tmp_path: Path) -> None:
-    (tmp_path / "hosts").write_text(text)
+    (tmp_path / "hosts").write_text(text, errors="surrogateescape")
     with pytest.raises(InputError, match=message):
         launch.read_hostfile(tmp_path / "hosts")
 
@@ -189,7 +193,8 @@ def test_engines_that_cannot_be_are_refused(
     monkeypatch.setattr(engines, "find_spec", lambda name: None)
     with pytest.raises(MissingDependencyError, match=r"biod2c\[train\]"):
         choose_engine(2, True, EngineFlags())
-    (tmp_path / "ds.json").write_text("{")
     file = Engine("deepspeed", tmp_path / "ds.json")
-    with pytest.raises(InputError, match="is not JSON"):
-        engines.engine_arguments(file, False, True, nn.Identity())
+    for text in ("{", "[" * 100_000, '{"a":' * 900 + "1" + "}" * 900):
+        (tmp_path / "ds.json").write_text(text)
+        with pytest.raises(InputError, match="is not JSON"):
+            engines.engine_arguments(file, False, True, nn.Identity())

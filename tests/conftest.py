@@ -45,6 +45,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         missing["gpu"] = "no CUDA device"
     if not os.environ.get("BIOD2C_NETWORK"):
         missing["network"] = "set BIOD2C_NETWORK=1 to reach the internet"
+    if not os.environ.get("BIOD2C_SLOW"):
+        missing["slow"] = "takes longer than ten seconds; set BIOD2C_SLOW=1, as CI does"
     for item in items:
         for marker, reason in missing.items():
             if marker in item.keywords:

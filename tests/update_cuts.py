@@ -93,7 +93,7 @@ def draw(random: Random, processes: int = 1) -> Cut:
 
 
 class Update:
-    """The model of an update as its stage trains it, but that adapters have something to say.
+    """The model of an update: as stage 2 trains it, adapters that say something, and what they adapt too.
 
     Args:
         llama: Folder of the language model.
@@ -114,6 +114,7 @@ class Update:
         """The model before the update, and its processor."""
         model, processor = self.make()
         prepare_stage(model, 2, self.settings, self.lora)
+        model.language_model.requires_grad_(True)
         generator = torch.Generator().manual_seed(3)
         for name, parameter in model.named_parameters():
             if "lora_B" in name:

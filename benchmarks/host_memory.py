@@ -5,7 +5,8 @@
 A random LLaMA of so many parameters is written in bfloat16. Then processes that share the machine
 build BioD2C around it as `biod2c train` does with these `base_weights`, and read all of its weights
 once; beside them, in turn, others load the language model alone with `from_pretrained`. The peak is
-of all memory of a process, pages of the file too, above what it holds after its imports; "in all" is
+of all memory of a process, pages of the file too, above what it holds after its imports, beside the
+size of what it has built; seconds are of the processor, for the language model alone. "In all" is
 with its imports, beside what `--dry-run` says. Pages that processes share count once in the memory of
 all of them.
 """
@@ -20,7 +21,9 @@ import sys
 import tempfile
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import biod2c_core  # noqa: F401 (first of all: makes torchvision importable beside a CPU torch)
 from biod2c_core.config import TrainingConfig, load_config, override
@@ -72,27 +75,38 @@ def start(folder: str, base_weights: str, alone: bool) -> None:
     """In a process of its own: start, print seconds and MiB; then, once all have started, MiB of all."""
     from transformers import AutoModelForCausalLM
 
+    from biod2c_core.model import build
     from biod2c_core.training.hardware.base_weights import base_dtype
     from biod2c_core.training.stages import prepare_stage
     from biod2c_core.training.start import start_model
 
     config = settings(folder, base_weights)
     dtype = base_dtype(config.stage2)
-    before, began = _mib(), time.process_time()
+    spent: list[float] = []
+
+    def timed(load: Callable[..., Any]) -> Callable[..., Any]:
+        def loaded(*given: Any, **options: Any) -> Any:
+            began = time.process_time()
+            result = load(*given, **options)
+            spent.append(time.process_time() - began)
+            return result
+
+        return loaded
+
+    build.load_language_model = timed(build.load_language_model)
+    before = _mib()
     peak = _Peak()
     peak.start()
     if alone:
-        model = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype)
+        model = timed(AutoModelForCausalLM.from_pretrained)(folder, dtype=dtype)
     else:
         model, _ = start_model(config, None, 0, dtype)
-    seconds = time.process_time() - began
-    if not alone:
         prepare_stage(model, 2, config.stage2, config.model.lora)
     for parameter in model.parameters():
         parameter.sum()  # a page of a file is memory only once it has been read
     whole = max(peak.seen, _mib())
     held = sum(each.numel() * each.element_size() for each in model.parameters()) / MIB
-    told = {"seconds": seconds, "above": whole - before, "whole": whole, "weights": held}
+    told = {"seconds": spent[0], "above": whole - before, "whole": whole, "weights": held}
     print(json.dumps(told), flush=True)
     sys.stdin.readline()
     print(json.dumps(_mib("/proc/self/smaps_rollup", ("Pss:",))), flush=True)

@@ -18,7 +18,19 @@ needs_deepspeed = pytest.mark.skipif(
     not HAS_DEEPSPEED, reason="deepspeed is not installed; extra 'train'"
 )
 FEW, MANY = 3, 25  # cuts
-ENGINES = ["ddp", "fsdp", pytest.param("zero2", marks=needs_deepspeed)]
+PLACES = [
+    pytest.param("ddp", 3, FEW),
+    pytest.param("fsdp", 2, FEW),
+    pytest.param("zero2", 2, FEW, marks=needs_deepspeed),
+    *(
+        pytest.param(
+            *(engine, processes, MANY),
+            marks=[pytest.mark.slow, *([needs_deepspeed] if engine == "zero2" else [])],
+        )
+        for engine in ("ddp", "fsdp", "zero2")
+        for processes in (2, 3)
+    ),
+]
 
 
 @pytest.fixture(scope="module")
@@ -37,9 +49,7 @@ def update(llama: Path, written: Path) -> update_cuts.Update:
     return update_cuts.Update(llama, written)
 
 
-@pytest.mark.parametrize("count", [FEW, pytest.param(MANY, marks=pytest.mark.slow)])
-@pytest.mark.parametrize("processes", [2, 3])
-@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize(("engine", "processes", "count"), PLACES)
 def test_an_update_is_the_same_however_processes_cut_it(
     engine: str,
     processes: int,

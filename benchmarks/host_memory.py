@@ -1,12 +1,14 @@
-"""How much memory a process takes to start a training, beside what the weights take, and how long.
+"""How much memory processes take to start a training, beside what the weights take, and how long.
 
-    python benchmarks/host_memory.py [--millions 200] [--processes 2]
+    python benchmarks/host_memory.py [--millions 200] [--processes 1 2] [--base-weights bfloat16]
 
 A random LLaMA of so many parameters is written in bfloat16. Then processes that share the machine
-build BioD2C around it as `biod2c train` does with `stage2.base_weights=bfloat16`; beside each, in
-turn, another one loads the language model alone with `from_pretrained`. Peaks are of memory of the
-process's own, above what it holds after its imports; pages of the file, which all processes share, do
-not count.
+build BioD2C around it as `biod2c train` does with these `base_weights`, and read all of its weights
+once; beside them, in turn, others load the language model alone with `from_pretrained`. The peak is
+of all memory of a process, pages of the file too, above what it holds after its imports, beside the
+size of what it has built; seconds are of the processor, for the language model alone. "In all" is
+with its imports, beside what `--dry-run` says. Pages that processes share count once in the memory of
+all of them.
 """
 
 from __future__ import annotations
@@ -19,12 +21,16 @@ import sys
 import tempfile
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import biod2c_core  # noqa: F401 (first of all: makes torchvision importable beside a CPU torch)
+from biod2c_core.config import TrainingConfig, load_config, override
+from biod2c_core.data.records import Record, write_records
 
 WIDTH = 1024
-ROUNDS = 3
+MIB = 2**20
 
 
 def write_model(folder: Path, millions: float) -> int:
@@ -53,26 +59,58 @@ def write_model(folder: Path, millions: float) -> int:
     return sum(parameter.numel() for parameter in model.parameters())
 
 
-def start(folder: str, alone: bool) -> None:
-    """In a process of its own: start, then print seconds of processor time and MiB."""
-    import torch
+def settings(folder: str, base_weights: str) -> TrainingConfig:
+    """Of the run."""
+    return override(
+        load_config("tiny"),
+        [
+            f"model.language_model={folder}",
+            f"stage2.base_weights={base_weights}",
+            "stage2.bf16=true",
+        ],
+    )
+
+
+def start(folder: str, base_weights: str, alone: bool) -> None:
+    """In a process of its own: start, print seconds and MiB; then, once all have started, MiB of all."""
     from transformers import AutoModelForCausalLM
 
-    from biod2c_core.config import load_config, override
+    from biod2c_core.model import build
+    from biod2c_core.training.hardware.base_weights import base_dtype
+    from biod2c_core.training.stages import prepare_stage
     from biod2c_core.training.start import start_model
 
-    config = override(load_config("tiny"), [f"model.language_model={folder}"])
-    before, began = _own_mib(), time.process_time()
+    config = settings(folder, base_weights)
+    dtype = base_dtype(config.stage2)
+    spent: list[float] = []
+
+    def timed(load: Callable[..., Any]) -> Callable[..., Any]:
+        def loaded(*given: Any, **options: Any) -> Any:
+            began = time.process_time()
+            result = load(*given, **options)
+            spent.append(time.process_time() - began)
+            return result
+
+        return loaded
+
+    build.load_language_model = timed(build.load_language_model)
+    before = _mib()
     peak = _Peak()
     peak.start()
     if alone:
-        model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.bfloat16)
-        held = model
+        model = timed(AutoModelForCausalLM.from_pretrained)(folder, dtype=dtype)
     else:
-        held = start_model(config, None, 0, torch.bfloat16)
-    seconds = time.process_time() - began
-    peak.seen = max(peak.seen, _own_mib())
-    print(json.dumps({"seconds": seconds, "mib": peak.seen - before, "kind": type(held).__name__}))
+        model, _ = start_model(config, None, 0, dtype)
+        prepare_stage(model, 2, config.stage2, config.model.lora)
+    for parameter in model.parameters():
+        parameter.sum()  # a page of a file is memory only once it has been read
+    whole = max(peak.seen, _mib())
+    held = sum(each.numel() * each.element_size() for each in model.parameters()) / MIB
+    told = {"seconds": spent[0], "above": whole - before, "whole": whole, "weights": held}
+    print(json.dumps(told), flush=True)
+    sys.stdin.readline()
+    print(json.dumps(_mib("/proc/self/smaps_rollup", ("Pss:",))), flush=True)
+    sys.stdin.readline()
 
 
 class _Peak(threading.Thread):
@@ -85,47 +123,88 @@ class _Peak(threading.Thread):
 
     def run(self) -> None:
         while True:
-            self.seen = max(self.seen, _own_mib())
+            self.seen = max(self.seen, _mib())
             time.sleep(0.002)
 
 
-def _own_mib() -> float:
-    for line in Path("/proc/self/status").read_text("utf-8").splitlines():
-        if line.startswith("RssAnon"):
-            return int(line.split()[1]) / 1024
-    return 0.0
+def _mib(
+    file: str = "/proc/self/status", names: tuple[str, ...] = ("RssAnon:", "RssFile:")
+) -> float:
+    lines = [line.split() for line in Path(file).read_text("utf-8").splitlines()]
+    return sum(int(line[1]) / 1024 for line in lines if line[0] in names)
 
 
-def run(folder: Path, alone: bool, processes: int) -> list[dict[str, float]]:
-    """So many processes at once."""
-    arguments = [sys.executable, __file__, "--start", str(folder), *(["--alone"] if alone else [])]
+def run(
+    folder: Path, base_weights: str, alone: bool, processes: int
+) -> tuple[list[dict[str, float]], float]:
+    """What so many processes at once say of themselves, and MiB of all of them together."""
+    arguments = [sys.executable, __file__, "--start", str(folder), "--base-weights", base_weights]
     running = [
-        subprocess.Popen(arguments, stdout=subprocess.PIPE, text=True) for _ in range(processes)
+        subprocess.Popen(
+            [*arguments, *(["--alone"] if alone else [])],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for _ in range(processes)
     ]
-    return [json.loads(each.communicate()[0]) for each in running]
+    told = [json.loads(each.stdout.readline()) for each in running]  # type: ignore[union-attr]
+    shares = []
+    for each in running:
+        print(file=each.stdin, flush=True)
+        shares.append(json.loads(each.stdout.readline()))  # type: ignore[union-attr]
+    for each in running:
+        each.communicate("\n")
+    return told, sum(shares)
+
+
+def planned(folder: Path, base_weights: str, processes: int) -> float:
+    """MiB of each process as `biod2c train --dry-run` says."""
+    from biod2c_core.training.dry_run import make_plan
+    from biod2c_core.training.hardware.engines import Engine
+
+    write_records(folder / "records.jsonl", [Record("a", "a.png", "is it?", "yes")])
+    config = settings(str(folder), base_weights)
+    data = [folder / "records.jsonl"]
+    plan = make_plan(config, 2, data, None, processes, Engine(), None)
+    return plan.host_memory * 1024
 
 
 def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--millions", type=float, default=200)
-    parser.add_argument("--processes", type=int, default=1)
+    parser.add_argument("--processes", type=int, nargs="+", default=[1, 2])
+    parser.add_argument("--base-weights", choices=["bfloat16", "float32"], default="bfloat16")
+    parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--start", help=argparse.SUPPRESS)
     parser.add_argument("--alone", action="store_true", help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.start:
-        start(given.start, given.alone)
+        start(given.start, given.base_weights, given.alone)
         return
     with tempfile.TemporaryDirectory() as name:
-        size = write_model(Path(name), given.millions) * 2 / 2**20
-        ours, alone = [], []
-        for _ in range(ROUNDS):
-            ours += run(Path(name), False, given.processes)
-            alone += run(Path(name), True, given.processes)
-    for what, rows in (("biod2c", ours), ("from_pretrained alone", alone)):
-        mib = statistics.median(row["mib"] for row in rows)
-        seconds = statistics.median(row["seconds"] for row in rows)
-        print(f"{what:22}{mib:8.0f} MiB, {mib / size:.2f} x the weights, {seconds:.2f} s")
+        print(f"{write_model(Path(name), given.millions):,} parameters")
+        for processes in given.processes:
+            rows: dict[str, list[dict[str, float]]] = {"biod2c": [], "from_pretrained alone": []}
+            together: dict[str, list[float]] = {what: [] for what in rows}
+            for _ in range(given.rounds):
+                for what, found in rows.items():
+                    told, shared = run(Path(name), given.base_weights, what != "biod2c", processes)
+                    found += told
+                    together[what].append(shared)
+            plan = planned(Path(name), given.base_weights, processes)
+            for what, found in rows.items():
+                middle = {key: statistics.median(row[key] for row in found) for key in found[0]}
+                print(
+                    f"{processes} x {what:22}{middle['above']:6.0f} MiB, "
+                    f"{middle['above'] / middle['weights']:.2f} x its weights; "
+                    f"in all {middle['whole']:.0f}"
+                    + (f" (dry run {plan:.0f})" if what == "biod2c" else "")
+                    + f", of all processes {statistics.median(together[what]):.0f}; "
+                    f"{middle['seconds']:.2f} s",
+                    flush=True,
+                )
 
 
 if __name__ == "__main__":

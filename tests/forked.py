@@ -49,12 +49,14 @@ class Forks:
     def __init__(self, server: subprocess.Popen[str]) -> None:
         self._server = server
 
-    def run(self, arguments: Sequence[object], ranks: int = 1) -> list[Ended]:
-        """Run ``biod2c`` with these arguments, in several processes of one run if asked to."""
+    def run(
+        self, arguments: Sequence[object], ranks: int = 1, program: str = "biod2c_cli.app"
+    ) -> list[Ended]:
+        """Run ``biod2c``, or ``main`` of another module, in several processes of one run if asked to."""
         assert self._server.stdin is not None
         assert self._server.stdout is not None
         with tempfile.TemporaryDirectory() as name:
-            request = [list(map(str, arguments)), ranks, name]
+            request = [list(map(str, arguments)), ranks, name, program]
             print(json.dumps(request), file=self._server.stdin, flush=True)
             codes = json.loads(self._server.stdout.readline())
             texts = [
@@ -90,12 +92,12 @@ def _serve(modules: Sequence[str]) -> None:
         print(json.dumps(_run(*json.loads(line))), flush=True)
 
 
-def _run(arguments: list[str], ranks: int, folder: str) -> list[int]:
+def _run(arguments: list[str], ranks: int, folder: str, program: str) -> list[int]:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     children = [
-        _fork(arguments, _place(rank, ranks, port), Path(folder, str(rank)))
+        _fork(arguments, _place(rank, ranks, port), Path(folder, str(rank)), program)
         for rank in range(ranks)
     ]
     codes = _wait(children)
@@ -111,7 +113,7 @@ def _place(rank: int, ranks: int, port: int) -> dict[str, str]:
     return {"MASTER_ADDR": "127.0.0.1", **{name: str(value) for name, value in own.items()}}
 
 
-def _fork(arguments: list[str], variables: dict[str, str], place: Path) -> int:
+def _fork(arguments: list[str], variables: dict[str, str], place: Path, program: str) -> int:
     """In the parent, the child's id; the child does not come back."""
     child = os.fork()
     if child:
@@ -121,9 +123,7 @@ def _fork(arguments: list[str], variables: dict[str, str], place: Path) -> int:
         os.dup2(os.open(place.with_suffix(end), os.O_WRONLY | os.O_CREAT), number)
     os.environ.update(variables)
     sys.argv = ["biod2c", *arguments]
-    from biod2c_cli.app import main
-
-    main()
+    importlib.import_module(program).main()
     sys.exit(0)
 
 

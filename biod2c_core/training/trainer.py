@@ -145,13 +145,16 @@ class BioD2CTrainer(ChoosingTrainer):
     def _get_train_sampler(self, train_dataset: Any = None) -> Sampler[int]:
         dataset = train_dataset or self.train_dataset
         assert isinstance(dataset, VQADataset)
-        batch = self.args.train_batch_size * self.args.gradient_accumulation_steps
+        processes = self.args.world_size
+        at_once = self.args.train_batch_size * processes
         sampler = GroupedSampler(
             dataset.lengths,
             dataset.paths,
-            batch * self.args.world_size,
+            at_once * self.args.gradient_accumulation_steps,
             self._order_seed,
             self._questions_per_image,
+            # else accelerate repeats the first samples, and they count twice
+            multiple=at_once if processes > 1 else 1,
         )
         # several processes: of an epoch that is resumed midway, the sampler is not told the number
         sampler.set_epoch(self._epochs_done)

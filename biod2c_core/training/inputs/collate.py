@@ -17,6 +17,7 @@ from torch.utils.data import Dataset, Sampler
 
 from biod2c_core.data.images import load_image, resolve_image
 from biod2c_core.data.records import Record
+from biod2c_core.model.processing import IGNORED
 from biod2c_core.ops.padding import pad
 from biod2c_core.ops.square import square
 
@@ -114,7 +115,11 @@ class VQADataset(Dataset[dict[str, Any]]):
         return self._ids.lengths
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        """One sample, unpadded."""
+        """One sample, unpadded; of a stand-in of :class:`GroupedSampler`, without what losses count."""
+        if index < 0:
+            sample = self[~index]
+            nothing = [IGNORED] * len(sample["labels"])
+            return {**sample, "labels": nothing, "queue_ids": [], "boxes": []}
         boxes = self._boxes[index]
         return {
             "input_ids": self._ids[index],
@@ -184,7 +189,7 @@ class Collator:
         batch = {
             "input_ids": input_ids,
             "attention_mask": attention_mask,
-            "labels": pad([sample["labels"] for sample in samples], -100)[0],
+            "labels": pad([sample["labels"] for sample in samples], IGNORED)[0],
             "question_ids": question_ids,
             "question_mask": question_mask,
         }
@@ -226,6 +231,8 @@ class GroupedSampler(Sampler[int]):
         batch_size: Samples of a batch.
         seed: Of the shuffle.
         questions_per_image: Most questions about one image that stay together.
+        multiple: Of which the number of samples is made one, by stand-ins: several processes need as many
+            batches each.
     """
 
     def __init__(
@@ -235,22 +242,25 @@ class GroupedSampler(Sampler[int]):
         batch_size: int,
         seed: int,
         questions_per_image: int = 1,
+        multiple: int = 1,
     ) -> None:
         self.lengths = lengths
         self.images = images
         self.batch_size = batch_size
         self.seed = seed
         self.questions_per_image = questions_per_image
+        self.stand_ins = -len(lengths) % multiple
         self.epoch = 0
 
     def __len__(self) -> int:
-        return len(self.lengths)
+        return len(self.lengths) + self.stand_ins
 
     def set_epoch(self, epoch: int) -> None:
         """Choose the epoch whose order comes next."""
         self.epoch = epoch
 
     def __iter__(self) -> Iterator[int]:
+        """The place of each sample; ``~place`` is a stand-in, which no loss counts."""
         random = Random(self.seed * 1_000_003 + self.epoch)
         order = list(range(len(self.lengths)))
         random.shuffle(order)
@@ -267,8 +277,9 @@ class GroupedSampler(Sampler[int]):
         full = [batch for batch in batches if len(batch) == self.batch_size]
         random.shuffle(full)
         rest = [index for batch in batches if len(batch) < self.batch_size for index in batch]
-        for batch in [*full, rest]:  # what fills no batch comes last
-            yield from batch
+        in_order = list(chain(*full, rest))  # what fills no batch comes last
+        yield from in_order
+        yield from [~last for last in in_order[-1:]] * self.stand_ins
 
     def _groups(self, order: list[int]) -> list[list[int]]:
         """Cut each image's samples, in their shuffled order, into groups that stay together."""

@@ -10,8 +10,10 @@ from typing import Any
 import pytest
 import tiny_models
 import torch
+from accelerate.data_loader import BatchSamplerShard
 from hypothesis import given
 from hypothesis import strategies as st
+from torch.utils.data import BatchSampler
 
 from biod2c_core.data.records import Record, iter_records
 from biod2c_core.errors import ImageError
@@ -167,6 +169,35 @@ def test_each_sample_comes_once_and_the_order_follows_seed_and_epoch(
     order = list(first)
     assert sorted(order) == list(range(len(sizes))) == list(range(len(first)))
     assert order == list(second) == list(first)
+
+
+@pytest.mark.parametrize(
+    ("count", "size", "processes"), [(6, 4, 2), (5, 2, 2), (1, 4, 3), (8, 4, 2), (9, 2, 3)]
+)
+def test_each_sample_comes_once_however_many_processes_share_the_last_batches(
+    count: int, size: int, processes: int
+) -> None:
+    """As accelerate deals them out: all have as many batches, and it repeats none."""
+    places = [Path("one.png")] * count
+    order = GroupedSampler([1] * count, places, 8, 0, multiple=size * processes)
+    batches = BatchSampler(order, size, drop_last=False)
+    shares = [list(BatchSamplerShard(batches, processes, index)) for index in range(processes)]
+    assert len({len(share) for share in shares}) == 1
+    dealt = [index for share in shares for batch in share for index in batch]
+    assert sorted(index for index in dealt if index >= 0) == list(range(count))
+    assert len(dealt) == len(order)
+
+
+def test_a_stand_in_is_its_sample_without_what_losses_count(
+    processor: BioD2CProcessor, data: Path
+) -> None:
+    records = list(iter_records(data))
+    samples = VQADataset(records, [data.parent] * len(records), processor, 3, with_boxes=True)
+    sample, stand_in = samples[0], samples[~0]
+    assert sample["queue_ids"]
+    assert sample["boxes"]
+    nothing = {"labels": [IGNORED] * len(sample["labels"]), "queue_ids": [], "boxes": []}
+    assert stand_in == {**sample, **nothing}
 
 
 def test_another_seed_or_epoch_is_another_order() -> None:

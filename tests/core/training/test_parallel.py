@@ -95,8 +95,8 @@ def two() -> Iterator[Forks]:
 
 @pytest.fixture(scope="module")
 def records(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """16 records: the batches of two processes are full in every epoch."""
-    return tiny_models.write_data(tmp_path_factory.mktemp("data"), count=16)
+    """11 records: in an epoch's second update one of two processes has three, the other one none."""
+    return tiny_models.write_data(tmp_path_factory.mktemp("data"), count=11)
 
 
 @pytest.fixture(scope="module")

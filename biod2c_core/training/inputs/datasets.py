@@ -162,13 +162,14 @@ def cached_features(
         processor: Its own.
         datasets: Whose images.
         reporter: Told about progress.
-        settings: Whether they are wanted.
+        settings: Whether they are wanted, and how they are kept.
         workers: Processes that read images ahead.
     """
     if not settings.cache_features:
         return None
-    cache = FeatureCache(default_cache_folder(), model.vision, processor)
+    folder, kind = default_cache_folder(), settings.feature_type
+    cache = FeatureCache(folder, model.vision, processor, kind)
     paths = sorted({path for dataset in datasets for path in dataset.paths})
     reporter.encoding(len(paths))
-    cache.fill(paths, reporter.encoded, workers)
+    cache.fill(paths, reporter.encoded, workers, reporter.note)
     return cache

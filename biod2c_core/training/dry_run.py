@@ -18,8 +18,7 @@ import torch
 from torch import nn
 
 from biod2c_core.config import StageSettings, TrainingConfig
-from biod2c_core.data.formats import image_root, read_records
-from biod2c_core.data.records import Record
+from biod2c_core.data.formats import image_root
 from biod2c_core.errors import CheckpointError, InputError
 from biod2c_core.model.backbones.language_model import pretrained_arguments
 from biod2c_core.model.checkpoints.folder import locate
@@ -345,14 +344,15 @@ def measure(described: BioD2CConfig, config: TrainingConfig, stage: int) -> Size
 
 def _count(data: Sequence[Path], source: str, prompt: str) -> tuple[int, int, int]:
     """The rows that training takes, the images that they name, and the tokens of the longest."""
-    records: list[Record] = []
-    images: set[tuple[Path, str]] = set()
+    records, images = 0, set[tuple[Path, str]]()
+    texts: set[str] = set()
     for path in data:
-        meant = meant_for(read_records(path), "train", path, lambda _: None)
-        answered = [record for record in meant if record.answer]
-        records += answered
         root = image_root(path)
-        images |= {(root, record.image) for record in answered}
+        for each in meant_for(path, "train", lambda _: None):
+            if each.answer:
+                records += 1
+                images.add((root, each.image))
+                texts.add(prompt.replace("{question}", each.question) + " " + each.answer)
     if not records:
         raise InputError(
             f"{', '.join(map(str, data))}: no training records", "Training needs answers."
@@ -362,8 +362,7 @@ def _count(data: Sequence[Path], source: str, prompt: str) -> tuple[int, int, in
         with loading("", ""):
             tokenizer = pretrained_tokenizer(place, **options)
     except CheckpointError:
-        return len(records), len(images), _DEFAULT_TOKENS
-    texts = [prompt.replace("{question}", each.question) + " " + each.answer for each in records]
-    longest = sorted(set(texts), key=len)[-100:]  # characters tell where the most tokens are
+        return records, len(images), _DEFAULT_TOKENS
+    longest = sorted(texts, key=len)[-100:]  # characters tell where the most tokens are
     tokens = max(len(tokenizer(text)["input_ids"]) for text in longest) + 1
-    return len(records), len(images), tokens
+    return records, len(images), tokens

@@ -148,7 +148,7 @@ class BioD2CTrainer(ChoosingTrainer):
         batch = self.args.train_batch_size * self.args.gradient_accumulation_steps
         sampler = GroupedSampler(
             dataset.lengths,
-            dataset.paths,
+            dataset.image_numbers,
             batch * self.args.world_size,
             self._order_seed,
             self._questions_per_image,

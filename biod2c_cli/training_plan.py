@@ -55,6 +55,13 @@ def show_plan(
             emit(f"  {name}: {size:.2f}")
         emit(f"  in all, with allocator overhead: {plan.total:.2f}")
         emit(f"memory of the machine for each while it starts, GiB: {plan.host_memory:.2f}")
+        if plan.features:
+            lacking = ": NOT enough, unless an earlier run has left them there"
+            emit(
+                f"disk for the features of {plan.images:,} images, GiB: {plan.features:,.2f} "
+                f"({plan.features_free:,.2f} free)"
+                + (lacking if plan.features > plan.features_free else "")
+            )
         emit(verdict)
         note("all settings of the run: --json")
     if plan.fits is False:

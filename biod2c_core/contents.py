@@ -11,6 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from biod2c_core.append_log import AppendLog
 from biod2c_core.atomic import write_json
 from biod2c_core.foreign import read_json
 
@@ -73,6 +74,36 @@ def pictures_checksum(pictures: Iterable[tuple[str, Path]]) -> str | None:
     for line in sorted({f"{found[path]} {name}\n" for name, path in named}):
         digest.update(line.encode("utf-8", "surrogatepass"))
     return digest.hexdigest()
+
+
+class ChecksumLog:
+    """Checksums of many files, each of which one process reads, for all that share the log.
+
+    As with :func:`file_checksum`, one is believed for as long as the file keeps its size, times and
+    inode.
+
+    Args:
+        log: Held by this process; gets a line for each file that had to be read.
+    """
+
+    def __init__(self, log: AppendLog) -> None:
+        self._log = log
+        self._logged: dict[str, tuple[list[int], str]] = {}
+        for _, row in log.rows():
+            with suppress(TypeError, ValueError):  # a line that is damaged costs time only
+                name, state, digest = row
+                self._logged[name] = (list(state), str(digest))
+        _known.update(self._logged)
+
+    def __call__(self, path: str | Path) -> str:
+        """:func:`file_checksum`."""
+        digest = file_checksum(path)
+        name = os.path.realpath(path)
+        kept = _known.get(name)
+        if kept is not None and kept[1] == digest and kept != self._logged.get(name):
+            self._logged[name] = kept
+            self._log.append([[name, *kept]])
+        return digest
 
 
 def _read(name: str) -> str:

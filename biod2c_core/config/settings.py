@@ -303,6 +303,11 @@ class StageSettings:
         default=False,
         description="Keep the frozen trunk's features on disk instead of computing them again.",
     )
+    feature_type: Literal["float16", "bfloat16", "float8"] = Field(
+        default="float16",
+        description="How features are kept on disk; float8 (e4m3, a scale for each image) takes half "
+        "of the space.",
+    )
     workers: Annotated[StrictInt, Field(ge=0)] | Auto = Field(
         default="auto",
         description="Processes that read pictures ahead of the training, of each of its processes; "

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from datetime import date
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, TypeVar
 
 import torch
 from PIL import Image
@@ -13,12 +13,18 @@ from torch import Tensor
 from transformers import AutoProcessor, BatchFeature, ProcessorMixin
 
 from biod2c_core.errors import CheckpointError, ConfigError, InputError, counted, is_panic
+from biod2c_core.model.chat.last_question import CHAT_TEMPLATE
 from biod2c_core.model.chat.templates import apply_chat_template
 from biod2c_core.model.checkpoints.limits import MOST_IMAGE_SIDE
 from biod2c_core.model.configuration import BioD2CConfig
 from biod2c_core.model.vision import PixelScale
 from biod2c_core.ops.padding import pad
 from biod2c_core.ops.square import square
+from biod2c_core.ops.together import alone, together
+
+R = TypeVar("R")
+_Tokenizing = Generator[str, list[int], R]  # asks for the ids of texts
+TrainingIds = tuple[list[int], list[int], list[int]]  # of prompt and answer, labels, bare question
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -28,20 +34,6 @@ _LONGEST_PROMPT = 10_000  # characters
 PROMPT_DATE = "2024-07-26"  # what Llama 3's template says where it is told none
 CHAT = "chat"  # the prompt that stands for the tokenizer's own template
 _MARK = "\u241f"  # an answer that no template holds
-# Of a conversation, as what __call__ takes: the last question, which is answered from the image alone.
-CHAT_TEMPLATE = """
-{%- for message in messages if message['role'] == 'user' -%}
-  {%- if loop.last -%}
-    {%- if message['content'] is string -%}
-      {{- message['content'] -}}
-    {%- else -%}
-      {%- for part in message['content'] if part['type'] == 'text' -%}
-        {{- part['text'] ~ ('' if loop.last else ' ') -}}
-      {%- endfor -%}
-    {%- endif -%}
-  {%- endif -%}
-{%- endfor -%}
-"""
 _DONE_ANYWAY = ("return_tensors", "padding", "add_special_tokens")
 
 
@@ -186,8 +178,7 @@ class BioD2CProcessor(ProcessorMixin):
         languages in a script that it knows are not told from its own.
         """
         letters = sum(character.isalpha() for character in question)
-        tokens = len(self._ids(question, add_special_tokens=False))
-        return letters > 3 and tokens > 1.5 * letters
+        return letters > 3 and len(self._plain_ids(question)) > 1.5 * letters
 
     def question_ids(self, question: str) -> list[int]:
         """Token ids of the bare question (or prompt), for the fusion decoder; never empty.
@@ -195,20 +186,27 @@ class BioD2CProcessor(ProcessorMixin):
         Raises:
             InputError: The question has no text.
         """
+        return alone(self._question(question), self._plain_ids)
+
+    def _question(self, question: str) -> _Tokenizing[list[int]]:
         text = " ".join(question.split())
-        ids = self._ids(text, add_special_tokens=False) if text else []
+        ids = (yield text) if text else []
         if not ids:
             raise InputError("the question is empty", "Ask something about the image.")
         if self.fusion_reads == "prompt":
-            ids = self.prompt_ids(question)
+            ids = yield from self._prompt(question)
         return ids[: self.max_question_tokens]
 
     def prompt_ids(self, question: str) -> list[int]:
         """Token ids of the prompt around a question."""
+        return alone(self._prompt(question), self._plain_ids)
+
+    def _prompt(self, question: str) -> _Tokenizing[list[int]]:
         text = " ".join(question.split())
         if self.prompt == CHAT:
-            return self._chat_ids([{"role": "user", "content": text}], add_generation_prompt=True)
-        return self._with_begin(self.prompt.replace(QUESTION, text))
+            turns, more = [{"role": "user", "content": text}], {"add_generation_prompt": True}
+            return (yield apply_chat_template(self.tokenizer, turns, self.prompt_date, **more))
+        return self._begin + (yield self.prompt.replace(QUESTION, text))
 
     def begin_ids(self) -> list[int]:
         """The begin token, or tokens, that every prompt starts with; empty where there is none."""
@@ -216,13 +214,9 @@ class BioD2CProcessor(ProcessorMixin):
         candidates = (self._begin, [] if bos is None else [bos])
         return next((ids for ids in candidates if ids and prompt[: len(ids)] == ids), [])
 
-    def _with_begin(self, text: str) -> list[int]:
-        """Token ids of a text that goes on: behind the tokenizer's begin token, without its end."""
-        return self._begin + self._ids(text, add_special_tokens=False)
-
     def _find_begin(self) -> list[int]:
         """What the tokenizer puts in front of a text."""
-        marked, plain = self._ids("?"), self._ids("?", add_special_tokens=False)
+        marked, plain = self._ids("?"), self._plain_ids("?")
         starts = range(len(marked) - len(plain) + 1)
         at = next((start for start in starts if marked[start : start + len(plain)] == plain), 0)
         return marked[:at]
@@ -244,10 +238,18 @@ class BioD2CProcessor(ProcessorMixin):
             ) from error
         return ids
 
-    def _chat_ids(self, messages: list[dict[str, str]], **options: Any) -> list[int]:
-        """Token ids of a conversation in the tokenizer's own format."""
-        text = apply_chat_template(self.tokenizer, messages, self.prompt_date, **options)
+    def _plain_ids(self, text: str) -> list[int]:
+        """Token ids of a text without what the tokenizer puts around it."""
         return self._ids(text, add_special_tokens=False)
+
+    def _all_plain_ids(self, texts: list[str]) -> list[list[int]]:
+        """:meth:`_plain_ids` of many texts, which takes a fraction of the time."""
+        try:
+            return self.tokenizer(texts, add_special_tokens=False).input_ids if texts else []
+        except BaseException as error:
+            if not is_panic(error):
+                raise
+            return [self._plain_ids(text) for text in texts]  # which names the one it fails on
 
     def _find_end_token(self) -> int:
         """The special token that the chat template puts behind an answer, or the end token."""
@@ -256,28 +258,42 @@ class BioD2CProcessor(ProcessorMixin):
             return end
         turns = [{"role": "user", "content": "?"}, {"role": "assistant", "content": _MARK}]
         tail = apply_chat_template(self.tokenizer, turns, self.prompt_date).rpartition(_MARK)[2]
-        ids = self._ids(tail, add_special_tokens=False)
+        ids = self._plain_ids(tail)
         special = {*self.tokenizer.all_special_ids, *self.tokenizer.added_tokens_decoder}
         return next((each for each in ids if each in special), end)
 
     def text_ids(self, text: str) -> list[int]:
         """Token ids of a queue text, at most as many as of a question; may be empty."""
-        ids = self._ids(text, add_special_tokens=False)
-        return ids[: self.max_question_tokens]
+        return self._plain_ids(text)[: self.max_question_tokens]
+
+    def all_text_ids(self, texts: list[str]) -> list[list[int]]:
+        """:meth:`text_ids` of many texts."""
+        return [ids[: self.max_question_tokens] for ids in self._all_plain_ids(texts)]
 
     def training_ids(self, question: str, answer: str) -> tuple[list[int], list[int]]:
         """Token ids of prompt, answer and end token, and the labels (the answer and the end).
 
         The prompt's ids are exactly those of :meth:`prompt_ids`, as at generation.
         """
-        prompt = self.prompt_ids(question)
+        return alone(self._training(question, answer), self._plain_ids)
+
+    def all_training_ids(self, pairs: Sequence[tuple[str, str]]) -> list[TrainingIds]:
+        """:meth:`training_ids` of many questions and answers, each with :meth:`question_ids`."""
+        return together([self._row(*pair) for pair in pairs], self._all_plain_ids)
+
+    def _row(self, question: str, answer: str) -> _Tokenizing[TrainingIds]:
+        ids, labels = yield from self._training(question, answer)
+        return ids, labels, (yield from self._question(question))
+
+    def _training(self, question: str, answer: str) -> _Tokenizing[tuple[list[int], list[int]]]:
+        prompt = yield from self._prompt(question)
         if self.prompt == CHAT:
-            both = prompt + self._ids(answer, add_special_tokens=False)
+            both = prompt + (yield answer)
         else:
             text = self.prompt.replace(QUESTION, " ".join(question.split()))
-            both = self._with_begin(f"{text} {answer}")
+            both = self._begin + (yield f"{text} {answer}")
         if both[: len(prompt)] != prompt:  # a merge across the border; keep the prompt as it is
-            both = prompt + self._ids(f" {answer}", add_special_tokens=False)
+            both = prompt + (yield f" {answer}")
         if both[-1] != self.end_token_id:
             both = [*both, self.end_token_id]
         return both, [IGNORED] * len(prompt) + both[len(prompt) :]

@@ -18,8 +18,7 @@ import torch
 from torch import nn
 
 from biod2c_core.config import StageSettings, TrainingConfig
-from biod2c_core.data.formats import read_records
-from biod2c_core.data.records import Record
+from biod2c_core.data.formats import image_root
 from biod2c_core.errors import CheckpointError, InputError
 from biod2c_core.model.backbones.language_model import pretrained_arguments
 from biod2c_core.model.checkpoints.folder import locate
@@ -30,6 +29,7 @@ from biod2c_core.model.vision import grid_shape
 from biod2c_core.training.hardware.base_weights import base_dtype
 from biod2c_core.training.hardware.engines import Engine
 from biod2c_core.training.inputs.datasets import meant_for
+from biod2c_core.training.inputs.feature_cache import default_cache_folder, free_space, row_bytes
 from biod2c_core.training.stages import check_stage, prepare_stage
 from biod2c_core.training.start import describe_model, resolve_config
 
@@ -60,7 +60,7 @@ class Sizes:
         cells: M, what the fusion decoder attends to.
         fusion_layers: Layers of the decoder.
         fusion_heads: Its heads.
-        channels: D.
+        grid: Height, width and channels of X_v.
         pixels: Of an image.
     """
 
@@ -78,7 +78,7 @@ class Sizes:
     cells: int
     fusion_layers: int
     fusion_heads: int
-    channels: int
+    grid: tuple[int, int, int]
     pixels: int
 
 
@@ -93,6 +93,7 @@ class Plan:
         trainable: Parameters that are trained.
         parameters: All parameters.
         records: Training records.
+        images: Files that they name.
         tokens: Of the longest record, with the visual tokens.
         steps: Optimiser steps.
         whole_batch: Samples of an optimizer step.
@@ -102,6 +103,9 @@ class Plan:
         host_memory: GiB that each process takes of its machine's memory while it starts, before its
             weights move to the GPU. Processes share the pages of weight files that are stored in the
             type in which they are read.
+        features: GiB of disk that the features of these images take, if they are kept.
+        features_free: GiB that are free where they are kept; what an earlier run has left there need
+            not be written again.
         available: GiB of a GPU, if known.
         fits: Whether the sum is available; None if unknown.
         help: Switches with which it would fit, cheapest first.
@@ -113,6 +117,7 @@ class Plan:
     trainable: int
     parameters: int
     records: int
+    images: int
     tokens: int
     steps: int
     whole_batch: int
@@ -120,6 +125,8 @@ class Plan:
     memory: dict[str, float]
     total: float
     host_memory: float
+    features: float
+    features_free: float
     available: float | None
     fits: bool | None
     help: list[str] = field(default_factory=list)
@@ -154,7 +161,7 @@ def make_plan(
     check_stage(stage, settings)
     sizes = measure(describe_model(config, checkpoint), config, stage)
     source = config.model.language_model if checkpoint is None else str(locate(checkpoint))
-    records, tokens = _count(data, source, config.model.prompt)
+    records, images, tokens = _count(data, source, config.model.prompt)
     tokens = min(tokens, 4096) + sizes.visual_tokens
     memory = estimate(sizes, settings, tokens, processes, zero)
     total = _total(memory)
@@ -168,6 +175,7 @@ def make_plan(
         trainable=sizes.trainable,
         parameters=sizes.language_model + sizes.vision + sizes.fusion + sizes.adapters,
         records=records,
+        images=images,
         tokens=tokens,
         steps=steps,
         whole_batch=whole,
@@ -175,6 +183,10 @@ def make_plan(
         memory={name: round(size / GIB, 2) for name, size in memory.items()},
         total=round(total, 2),
         host_memory=round((host_weights(sizes, settings) + _PROCESS) / GIB, 2),
+        features=round(images * row_bytes(sizes.grid, settings.feature_type) / GIB, 2)
+        if settings.cache_features
+        else 0.0,
+        features_free=round(free_space(default_cache_folder()) / GIB, 2),
         available=available,
         fits=fits,
         help=[]
@@ -240,8 +252,9 @@ def _language_activations(sizes: Sizes, settings: StageSettings, tokens: int) ->
 def _fusion_activations(sizes: Sizes, settings: StageSettings) -> float:
     each = 2 if settings.bf16 else 4
     queries = sizes.visual_tokens
-    memory = sizes.cells * sizes.channels * 3  # the blocks, their keys and their values
-    queries_only = queries * sizes.channels * 16 + queries * sizes.cells * sizes.fusion_heads * 2
+    channels = sizes.grid[2]
+    memory = sizes.cells * channels * 3  # the blocks, their keys and their values
+    queries_only = queries * channels * 16 + queries * sizes.cells * sizes.fusion_heads * 2
     twice = 2  # once for the image's own tokens, once for the question
     return float(twice * settings.batch_size * sizes.fusion_layers * (memory + queries_only) * each)
 
@@ -324,17 +337,22 @@ def measure(described: BioD2CConfig, config: TrainingConfig, stage: int) -> Size
         cells=sum(4**scale for scale in range(model.fusion.scales)),
         fusion_layers=described.fusion_layers,
         fusion_heads=described.fusion_heads,
-        channels=grid_shape(model.vision)[2],
+        grid=grid_shape(model.vision),
         pixels=vision["image_size"] ** 2,
     )
 
 
-def _count(data: Sequence[Path], source: str, prompt: str) -> tuple[int, int]:
-    """The rows that training takes, and the tokens of the longest."""
-    records: list[Record] = []
+def _count(data: Sequence[Path], source: str, prompt: str) -> tuple[int, int, int]:
+    """The rows that training takes, the images that they name, and the tokens of the longest."""
+    records, images = 0, set[tuple[Path, str]]()
+    texts: set[str] = set()
     for path in data:
-        meant = meant_for(read_records(path), "train", path, lambda _: None)
-        records += [record for record in meant if record.answer]
+        root = image_root(path)
+        for each in meant_for(path, "train", lambda _: None):
+            if each.answer:
+                records += 1
+                images.add((root, each.image))
+                texts.add(prompt.replace("{question}", each.question) + " " + each.answer)
     if not records:
         raise InputError(
             f"{', '.join(map(str, data))}: no training records", "Training needs answers."
@@ -344,7 +362,7 @@ def _count(data: Sequence[Path], source: str, prompt: str) -> tuple[int, int]:
         with loading("", ""):
             tokenizer = pretrained_tokenizer(place, **options)
     except CheckpointError:
-        return len(records), _DEFAULT_TOKENS
-    texts = [prompt.replace("{question}", each.question) + " " + each.answer for each in records]
-    longest = sorted(set(texts), key=len)[-100:]  # characters tell where the most tokens are
-    return len(records), max(len(tokenizer(text)["input_ids"]) for text in longest) + 1
+        return records, len(images), _DEFAULT_TOKENS
+    longest = sorted(texts, key=len)[-100:]  # characters tell where the most tokens are
+    tokens = max(len(tokenizer(text)["input_ids"]) for text in longest) + 1
+    return records, len(images), tokens

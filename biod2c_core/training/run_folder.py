@@ -169,7 +169,7 @@ def write_run_files(
         "parameters": sizes[1],
         "data": [str(path) for path in data],
         "records": len(datasets[0]),
-        "images": len(set(datasets[0].paths)),
+        "images": len(datasets[0].images),
         "inputs": inputs,
         "select": select,
         "engine": engine.name,

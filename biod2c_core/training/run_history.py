@@ -60,21 +60,23 @@ def inputs_of(
     """
     found: dict[str, str | None] = {}
     for prefix, dataset in zip(("", "validation_"), datasets, strict=False):
-        names = [record.image for record in dataset.records]
-        found[f"{prefix}records"] = _records_checksum(dataset)
-        found[f"{prefix}pictures"] = pictures_checksum(zip(names, dataset.paths, strict=True))
+        checksum, names = _read_records(dataset)
+        found[f"{prefix}records"] = checksum
+        images = dataset.images
+        found[f"{prefix}pictures"] = pictures_checksum((name, images[n]) for name, n in names)
     folder = Path(config.model.language_model) if checkpoint is None else locate(checkpoint)
     described = (folder / "config.json").is_file()
     return {**found, "start": fingerprint(folder) if described else None}
 
 
-def _records_checksum(dataset: VQADataset) -> str:
-    """In their order, which the data order depends on."""
-    digest = hashlib.sha256()
-    for each in dataset.records:
+def _read_records(dataset: VQADataset) -> tuple[str, set[tuple[str, int]]]:
+    """A checksum of the records in their order, which the data order depends on; names and images."""
+    digest, names = hashlib.sha256(), set()
+    for each, number in zip(dataset.records, dataset.image_numbers, strict=True):
         row = [each.id, each.image, each.question, each.answer, each.queue, each.boxes]
         digest.update(json.dumps(row).encode() + b"\n")
-    return digest.hexdigest()
+        names.add((each.image, number))
+    return digest.hexdigest(), names
 
 
 def check_same_inputs(output: Path, now: Mapping[str, str | None]) -> None:

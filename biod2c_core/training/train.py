@@ -50,7 +50,7 @@ from biod2c_core.training.hardware.kernels import check_kernels, choose_kernels
 from biod2c_core.training.hardware.launch import is_first
 from biod2c_core.training.hardware.precision import fit_precision
 from biod2c_core.training.inputs.collate import Collator
-from biod2c_core.training.inputs.datasets import cached_features, check_apart, load_dataset
+from biod2c_core.training.inputs.datasets import cached_features, load_or_open, shared_samples
 from biod2c_core.training.logs.curves import draw_curves
 from biod2c_core.training.logs.run_log import Reporter, SilentReporter
 from biod2c_core.training.logs.trackers import check_trackers, start_trackers
@@ -214,9 +214,12 @@ def _train(
     choose_kernels(model, run.settings, run.on_cpu)
     if not run.settings.cache_features:
         model.vision.fold()
-    trainer = _trainer(run, model, processor, sizes, reporter, termination, track)
-    last = last_complete_checkpoint(run.output / "checkpoints") if run.resume else None
-    loss = trainer.fit(last)
+    arguments = _arguments(run, model)  # joins the other processes
+    with shared_samples(run.output, arguments) as samples:
+        parts = (run, model, processor, sizes, arguments, samples, reporter, termination, track)
+        trainer = _trainer(*parts)
+        last = last_complete_checkpoint(run.output / "checkpoints") if run.resume else None
+        loss = trainer.fit(last)
     unfinished = trainer.state.global_step < trainer.state.max_steps
     if unfinished and not trainer.lost_patience(trainer.state):
         raise TerminatedError(
@@ -249,16 +252,20 @@ def _trainer(
     model: BioD2CForConditionalGeneration,
     processor: BioD2CProcessor,
     sizes: tuple[int, int],
+    arguments: TrainingArguments,
+    samples: Path,
     reporter: Reporter,
     termination: Termination,
     track: Sequence[str],
 ) -> BioD2CTrainer:
     settings = run.settings
-    parts = (model, processor, settings, run.stage, reporter.note)
-    datasets = [load_dataset(run.data, "train", *parts)]
+    sources = {"train": run.data}
     if run.validation is not None:
-        datasets.append(load_dataset([run.validation], "validation", *parts))
-        check_apart(*datasets)
+        sources["validation"] = [run.validation]
+    parts = (model, processor, settings, run.stage, reporter.note)
+    with arguments.main_process_first(desc="reading the records"):
+        first = arguments.local_process_index == 0
+        datasets = load_or_open(sources, samples, first, *parts)
     if run.criterion is not None:
         run.criterion.check(datasets[1].records)
     workers = _workers(run)
@@ -281,7 +288,7 @@ def _trainer(
         )
     return BioD2CTrainer(
         model=model,
-        args=_arguments(run, model),
+        args=arguments,
         train_dataset=datasets[0],
         eval_dataset=datasets[1] if run.validation is not None else None,
         callbacks=start_trackers(track, run.output) if is_first() else None,

@@ -149,7 +149,7 @@ class BioD2CTrainer(ChoosingTrainer):
         at_once = self.args.train_batch_size * processes
         sampler = GroupedSampler(
             dataset.lengths,
-            dataset.paths,
+            dataset.image_numbers,
             at_once * self.args.gradient_accumulation_steps,
             self._order_seed,
             self._questions_per_image,

@@ -13,10 +13,10 @@ from transformers.pipelines import PIPELINE_REGISTRY
 
 import biod2c
 from biod2c_core.errors import InputError
+from biod2c_core.model.chat.last_question import CHAT_TEMPLATE
 from biod2c_core.model.checkpoints.card import CardFacts, model_card
 from biod2c_core.model.checkpoints.export import export
 from biod2c_core.model.checkpoints.folder import EMBEDDED
-from biod2c_core.model.processing import CHAT_TEMPLATE
 
 XRAY = Path(__file__).resolve().parents[2] / "examples" / "chest_xray.jpg"
 QUESTION = "What organ is shown?"

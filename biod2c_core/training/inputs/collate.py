@@ -3,71 +3,35 @@
 from __future__ import annotations
 
 import os
-from array import array
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import tempfile
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from itertools import chain
 from pathlib import Path
 from random import Random
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
-from biod2c_core.data.images import load_image, resolve_image
+from biod2c_core.data.images import load_image
 from biod2c_core.data.records import Record
+from biod2c_core.errors import InputError
 from biod2c_core.model.processing import IGNORED
 from biod2c_core.ops.padding import pad
 from biod2c_core.ops.square import square
+from biod2c_core.training.inputs.rows import Rows, StoredRecords
+from biod2c_core.training.inputs.samples import FILES, Processor, write_samples
 
 _SORTED_BATCHES = 50  # batches that are sorted by length together
-
-
-class Processor(Protocol):
-    """What batches need of :class:`biod2c_core.model.processing.BioD2CProcessor`."""
-
-    tokenizer: Any
-    image_size: int
-
-    def question_ids(self, question: str) -> list[int]:
-        """Ids of the bare question."""
-
-    def text_ids(self, text: str) -> list[int]:
-        """Ids of a queue text."""
-
-    def training_ids(self, question: str, answer: str) -> tuple[list[int], list[int]]:
-        """Ids and labels of prompt and answer."""
-
-
-class Rows:
-    """Rows of numbers of different length, in one tensor: processes share its memory.
-
-    Args:
-        rows: The rows.
-        code: Type of the numbers, as in the standard library's ``array``: ``i``, ``f`` or ``B``.
-    """
-
-    def __init__(self, rows: Iterable[Iterable[Any]], code: str = "i") -> None:
-        flat, ends = array(code), [0]
-        for row in rows:
-            flat.extend(row)
-            ends.append(len(flat))
-        self._flat, self._ends = torch.from_numpy(np.array(flat)), torch.tensor(ends)
-
-    def __getitem__(self, index: int) -> list[Any]:
-        return self._flat[self._ends[index] : self._ends[index + 1]].tolist()
-
-    @property
-    def lengths(self) -> list[int]:
-        """Of the rows."""
-        return self._ends.diff().tolist()
 
 
 class VQADataset(Dataset[dict[str, Any]]):
     """Records, tokenized once; the images are left to the collator, once for each in a batch.
 
-    A worker process is given the tensors, whose memory it shares, and no record.
+    What is made of the records lies in files, which a worker process and the other processes of a
+    machine map too: they share its memory.
 
     Args:
         records: With a question and an answer each.
@@ -75,39 +39,70 @@ class VQADataset(Dataset[dict[str, Any]]):
         processor: The model's.
         queue_size: k, the most queue texts of a sample.
         with_boxes: Give the records' boxes too.
+        folder: For the files; by default a temporary one.
     """
 
     def __init__(
         self,
-        records: Sequence[Record],
-        image_roots: Sequence[Path],
+        records: Iterable[Record],
+        image_roots: Iterable[Path],
         processor: Processor,
         queue_size: int = 0,
         with_boxes: bool = False,
+        folder: Path | None = None,
     ) -> None:
-        self.records = list(records)
-        self.paths = [
-            resolve_image(root, record.image)
-            for root, record in zip(image_roots, records, strict=True)
-        ]
-        images = {path: number for number, path in enumerate(dict.fromkeys(self.paths))}
-        self._images = Rows(map(os.fsencode, images), "B")
-        self._image_of = torch.tensor([images[path] for path in self.paths])
-        texts = [processor.training_ids(each.question, each.answer) for each in records]
-        self._ids, self._labels = Rows(ids for ids, _ in texts), Rows(labels for _, labels in texts)
-        self._questions = Rows(processor.question_ids(each.question) for each in records)
-        queues = [record.queue[:queue_size] for record in records]
-        known = {text: number for number, text in enumerate(dict.fromkeys(chain(*queues)))}
-        self._queue_texts = Rows(map(processor.text_ids, known))
-        self._queues = Rows([known[text] for text in queue] for queue in queues)
-        boxes = (record.boxes if with_boxes else () for record in records)
-        self._boxes = Rows((list(chain(*each)) for each in boxes), "f")
+        if folder is None:
+            self._temporary = tempfile.TemporaryDirectory()
+            folder = Path(self._temporary.name)
+        pairs = zip(records, image_roots, strict=True)
+        write_samples(folder, pairs, processor, queue_size, with_boxes)
+        self._open(folder)
+
+    @classmethod
+    def open(cls, folder: Path) -> VQADataset:
+        """What another process has made in a folder.
+
+        Raises:
+            InputError: It has made nothing.
+        """
+        if not folder.is_dir():
+            raise InputError(
+                "the first process of this machine could not read the records",
+                "See what it has said.",
+            )
+        dataset = cls.__new__(cls)
+        dataset._open(folder)
+        return dataset
+
+    def _open(self, folder: Path) -> None:
+        self.records: Sequence[Record] = StoredRecords(folder)
+        rows = {name: Rows(folder, name, code) for name, code in FILES.items()}
+        self._images, self._image_of = rows["images"], np.array(rows["image_of"].flat)
+        self._ids, self._labels, self._questions = rows["ids"], rows["labels"], rows["questions"]
+        self._queue_texts, self._queues = rows["queue_texts"], rows["queues"]
+        self._boxes = rows["boxes"]
 
     def __getstate__(self) -> dict[str, Any]:
-        return {k: v for k, v in vars(self).items() if k not in ("records", "paths")}
+        return {k: v for k, v in vars(self).items() if k not in ("records", "_temporary")}
 
     def __len__(self) -> int:
         return len(self._image_of)
+
+    @property
+    def images(self) -> list[Path]:
+        """The image files, each once."""
+        return [Path(os.fsdecode(bytes(path))) for path in self._images]
+
+    @property
+    def image_numbers(self) -> list[int]:
+        """The place in :attr:`images` of each sample's."""
+        return self._image_of.tolist()
+
+    @property
+    def paths(self) -> list[Path]:
+        """The image file of each sample."""
+        images = self.images
+        return [images[number] for number in self.image_numbers]
 
     @property
     def lengths(self) -> list[int]:
@@ -238,7 +233,7 @@ class GroupedSampler(Sampler[int]):
     def __init__(
         self,
         lengths: Sequence[int],
-        images: Sequence[Path],
+        images: Sequence[Hashable],
         batch_size: int,
         seed: int,
         questions_per_image: int = 1,
@@ -283,7 +278,7 @@ class GroupedSampler(Sampler[int]):
 
     def _groups(self, order: list[int]) -> list[list[int]]:
         """Cut each image's samples, in their shuffled order, into groups that stay together."""
-        of_image: dict[Path, list[int]] = {}
+        of_image: dict[Hashable, list[int]] = {}
         for index in order:
             of_image.setdefault(self.images[index], []).append(index)
         size = self.questions_per_image

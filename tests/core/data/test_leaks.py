@@ -13,7 +13,7 @@ from biod2c_core.data.formats import (
     ReadOptions,
     read_records,
 )
-from biod2c_core.data.records import Record
+from biod2c_core.data.records import Record, write_records
 from biod2c_core.errors import InputError
 from biod2c_core.training.inputs.datasets import meant_for
 
@@ -157,7 +157,8 @@ def test_no_test_row_is_trained_on(name: str, tmp_path: Path) -> None:
     assert {"train", "validation", "test"} <= {record.split for record in records} | {"train"}
     told: list[str] = []
     for split, allowed in (("train", {"train", ""}), ("validation", {"validation"})):
-        chosen = meant_for(records, split, source, told.append)
+        options = ReadOptions(image_dir=tmp_path / "images")
+        chosen = list(meant_for(source, split, told.append, options))
         assert {record.split for record in chosen} <= allowed
         assert chosen
         assert f"{len(chosen)} of {len(records)} rows are for {split}" in told[-1]
@@ -165,5 +166,6 @@ def test_no_test_row_is_trained_on(name: str, tmp_path: Path) -> None:
 
 def test_validation_without_a_row_for_it_is_refused(tmp_path: Path) -> None:
     records = [Record(str(n), "x", "q", split=split) for n, split in enumerate(["train", "test"])]
+    write_records(tmp_path / "a.jsonl", records)
     with pytest.raises(InputError, match=r"has splits, but no validation row \(train 1, test 1\)"):
-        meant_for(records, "validation", tmp_path, print)
+        list(meant_for(tmp_path / "a.jsonl", "validation", print))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
@@ -16,6 +17,7 @@ from biod2c_cli.app import app
 from biod2c_core.config import TrainingConfig, dump_config, load_config, preset_names, switches
 from biod2c_core.errors import ConfigError, InputError
 from biod2c_core.model.checkpoints.folder import EMBEDDED, load_model_config, save_checkpoint
+from biod2c_core.training import dry_run
 from biod2c_core.training import train as run
 from biod2c_core.training.dry_run import Plan, estimate, host_weights, make_plan, measure
 from biod2c_core.training.hardware import engines
@@ -253,3 +255,33 @@ def test_what_full_fine_tuning_splits_and_what_helps_it(llama: Path, data: Path)
         *("stageN.gradient_checkpointing=true", "--zero 3"),
         "stageN.train=lora: nothing less is enough",
     ]
+
+
+@pytest.mark.parametrize(("kind", "size"), [("float16", 2), ("bfloat16", 2), ("float8", 1)])
+def test_a_plan_tells_the_disk_that_cached_features_take(
+    kind: Any, size: int, llama: Path, data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The five images of 12 records; in all else the plan stays as it was."""
+    monkeypatch.setattr(dry_run, "GIB", 1)
+    planned = plan(tiny_models.training_config(llama), 1, data)
+    assert (planned.records, planned.images, planned.features) == (12, 5, 0.0)
+    config = tiny_models.training_config(llama, cache_features=True, feature_type=kind)
+    planned = plan(config, 1, data)
+    scales = 5 * 4 if size == 1 else 0
+    assert planned.features == 5 * math.prod(tiny_models.GRID) * size + scales
+    assert planned.features_free > planned.features
+
+
+def test_the_dry_run_says_where_there_is_no_room_for_features(
+    llama: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    preset = tmp_path / "preset.yaml"
+    preset.write_text(dump_config(tiny_models.training_config(llama, cache_features=True)))
+    command = ["train", "--dry-run", "--preset", str(preset), "--data", str(data), "-o", "run"]
+    words = "disk for the features of 5 images, GiB: 0.00"
+    assert words not in CliRunner().invoke(app, command).stdout  # too little to speak of
+    monkeypatch.setattr(dry_run, "row_bytes", lambda shape, kind: 2**31)
+    monkeypatch.setattr(dry_run, "free_space", lambda folder: 2**33)
+    result = CliRunner().invoke(app, command)
+    assert "disk for the features of 5 images, GiB: 10.00 (8.00 free): NOT enough" in result.stdout
+    assert result.exit_code == 0

@@ -4,19 +4,33 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import numpy as np
 import pytest
 import tiny_models
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
 
+from biod2c_core import contents
 from biod2c_core.data.images import load_image
-from biod2c_core.errors import ImageError
+from biod2c_core.errors import ImageError, InputError
 from biod2c_core.model.modeling import BioD2CForConditionalGeneration
 from biod2c_core.model.processing import BioD2CProcessor
-from biod2c_core.training.inputs.feature_cache import FeatureCache, default_cache_folder
+from biod2c_core.training.inputs import feature_cache
+from biod2c_core.training.inputs.feature_cache import (
+    FeatureCache,
+    default_cache_folder,
+    free_space,
+    pack,
+    row_bytes,
+    unpack,
+)
 
 Built = tuple[BioD2CForConditionalGeneration, BioD2CProcessor]
 COUNT = 20  # more than the batch of 16 in which images are encoded
@@ -44,14 +58,16 @@ class Filling:
         folder: Path,
         built: Built,
         images: list[Path],
+        kind: str = "float16",
     ) -> None:
         model, processor = built
-        self.cache = FeatureCache(folder, model.vision, processor)
+        self.cache = FeatureCache(folder, model.vision, processor, kind)
+        self.said: list[str] = []
         self.advanced = 0
         self.encoded = 0
         hook = model.vision.trunk.register_forward_hook(self._count)
         try:
-            self.cache.fill(images, self._advance)
+            self.cache.fill(images, self._advance, note=self.said.append)
         finally:
             hook.remove()
 
@@ -181,7 +197,7 @@ def test_the_key_follows_the_trunk_and_the_pixels(
 ) -> None:
     Filling(tmp_path, built, images[:1])
     Filling(tmp_path, tiny_models.build(llama), images[:1])
-    assert len(list(tmp_path.iterdir())) == 1  # the same trunk again
+    assert len(list(tmp_path.glob("*/"))) == 1  # the same trunk again
     changed = tiny_models.build(llama)
     with torch.no_grad():
         next(changed[0].vision.trunk.buffers()).add_(1e-3)
@@ -192,7 +208,7 @@ def test_the_key_follows_the_trunk_and_the_pixels(
     model, processor = tiny_models.build(llama)
     model.vision.normalize = True
     Filling(tmp_path, (model, processor), images[:1])
-    assert len(list(tmp_path.iterdir())) == 4
+    assert len(list(tmp_path.glob("*/"))) == 4
 
 
 def test_values_beyond_half_precision_are_clamped(
@@ -205,6 +221,99 @@ def test_values_beyond_half_precision_are_clamped(
     filling = Filling(tmp_path, (model, processor), images[:1])
     assert filling.cache(images[0]).isfinite().all()
     assert filling.cache(images[0]).abs().max() == torch.finfo(torch.float16).max
+
+
+@pytest.mark.parametrize(("kind", "bits"), [("bfloat16", 8), ("float8", 4)])
+def test_other_types_round_each_number_to_their_own_precision(
+    kind: str, bits: int, built: Built, images: list[Path], tmp_path: Path
+) -> None:
+    model, processor = built
+    filling = Filling(tmp_path, built, images, kind)
+    for path in images:
+        got = filling.cache(path)
+        wanted = model.vision(processor.pixels(load_image(path))[None])[0]
+        assert (got.dtype, got.shape) == (torch.bfloat16, tiny_models.GRID)
+        smallest = wanted.abs().max() * 2.0**-15  # below it, the steps of float8 no longer shrink
+        error = (got.float() - wanted).abs()
+        assert (error <= wanted.abs() * 2.0**-bits + smallest * 2.0**-bits * 2).all()
+    (rows,) = tmp_path.glob("*/rows.*")
+    assert rows.stat().st_size == COUNT * row_bytes(tiny_models.GRID, kind)
+    again = Filling(tmp_path, built, images, kind)
+    assert again.encoded == 0
+    assert torch.equal(again.cache(images[3]), filling.cache(images[3]))
+    assert Filling(tmp_path, built, images[:2]).encoded == 2  # another type has rows of its own
+
+
+@given(
+    hnp.arrays(np.float32, (3, 2, 2, 5), elements=st.floats(-(2.0**100), 2.0**100, width=32)),
+    st.sampled_from(["float16", "bfloat16", "float8"]),
+)
+def test_numbers_of_any_size_stay_finite_and_in_order(features: np.ndarray, kind: str) -> None:
+    """And what a type can hold is given back as it was: zeros, ones, powers of two near the largest."""
+    packed = pack(torch.from_numpy(features), kind)
+    assert packed.shape == (3, row_bytes((2, 2, 5), kind))
+    for row, wanted in zip(packed, torch.from_numpy(features).flatten(1), strict=True):
+        got = unpack(row, kind).float()
+        assert got.isfinite().all()
+        assert (got[wanted.argsort()].diff() >= 0).all()
+        assert torch.equal(got[wanted == 0], wanted[wanted == 0])
+    exact = torch.tensor([[1.0, 0.5, -0.25, 0.0, 1.75]]).view(1, 1, 1, 5) * 2.0**3
+    assert torch.equal(unpack(pack(exact, kind)[0], kind).float(), exact.flatten())
+
+
+def test_the_space_is_told_before_and_refused_where_it_is_not_there(
+    built: Built, images: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    needed = COUNT * row_bytes(tiny_models.GRID, "float16")
+    monkeypatch.setattr(feature_cache, "free_space", lambda folder: needed - 1)
+    with pytest.raises(InputError, match=r"need .* GiB, and .* has .* GiB free") as caught:
+        Filling(tmp_path, built, images)
+    assert "feature_type=float8" in str(caught.value)
+    (rows,) = tmp_path.glob("*/rows.*")
+    assert rows.stat().st_size == 0
+    filling = Filling(tmp_path, built, images[1:])
+    assert "features of 19 images in float16" in filling.said[0]
+    Filling(tmp_path, built, images)  # one row is missing now, for which there is room
+    assert Filling(tmp_path, built, images).said == []
+
+
+def test_free_space_is_that_of_the_disk_of_a_folder_to_come(tmp_path: Path) -> None:
+    assert free_space(tmp_path / "a" / "b") == pytest.approx(free_space(tmp_path), rel=0.1)
+    assert free_space(Path("relative/to/here")) > 0
+
+
+def test_one_process_reads_the_pictures_for_all(
+    built: Built, images: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[str] = []
+    whole = contents._read
+
+    def noted(name: str) -> str:
+        read.append(name)
+        return whole(name)
+
+    monkeypatch.setattr(contents, "_read", noted)
+    monkeypatch.setattr(contents, "_SETTLED", -1.0)
+    cache = tmp_path / "cache"
+    for kind in ("float16", "float16", "float8"):
+        monkeypatch.setattr(contents, "_known", {})  # as in another process
+        Filling(cache, built, images, kind)
+    assert sorted(read) == sorted(map(str, images))
+    changed = tmp_path / "changed.png"
+    changed.write_bytes(images[0].read_bytes())
+    Filling(cache, built, [changed])
+    changed.write_bytes(images[1].read_bytes())
+    os.utime(changed, (1, 1))
+    monkeypatch.setattr(contents, "_known", {})
+    filling = Filling(cache, built, [changed])
+    assert filling.encoded == 0
+    check(filling, built, [changed])
+    assert len(read) == COUNT + 2
+    with (cache / "checksums.jsonl").open("a") as log:
+        log.write('[1]\n{"x": [2]}\n3\n')
+    monkeypatch.setattr(contents, "_known", {})
+    check(Filling(cache, built, images), built, images)
+    assert len(read) == COUNT + 2
 
 
 def test_a_missing_image_is_an_image_error(built: Built, tmp_path: Path) -> None:

@@ -25,8 +25,9 @@ from transformers import TrainingArguments
 
 from biod2c_core.data.records import Record, write_records
 from biod2c_core.training.checkpointing import Termination
+from biod2c_core.training.choosing.criterion import Choice
 from biod2c_core.training.hardware.engines import Engine, engine_arguments, fit_to_engine
-from biod2c_core.training.stages import prepare_stage
+from biod2c_core.training.stages import parameter_groups, prepare_stage
 from biod2c_core.training.trainer import BioD2CTrainer, unwrap
 
 ANSWERS = (
@@ -106,9 +107,9 @@ class Update:
             llama, semantic_weight=0.7, attention_weight=0.5, answer_weight=0.25
         )
         self.settings, self.lora = config.stage2, replace(config.model.lora, dropout=0.0)
-        self.model, processor = self.fresh()
-        self.dataset = tiny_models.VQADataset(records(), [data] * 8, processor, 4, True)
-        self.collate = tiny_models.Collator(processor)
+        self.model, self.processor = self.fresh()
+        self.dataset = tiny_models.VQADataset(records(), [data] * 8, self.processor, 4, True)
+        self.collate = tiny_models.Collator(self.processor)
 
     def fresh(self) -> tuple[Any, Any]:
         """The model before the update, and its processor."""
@@ -165,10 +166,11 @@ class CutTrainer(BioD2CTrainer):
 
 
 def run(update: Update, cut: Cut, engine: str, folder: Path) -> tuple[float, dict[str, Tensor]]:
-    """Loss and gradients of this process's share of a cut, summed by the engine over all of them."""
+    """Loss of a cut, and in the first process its gradients, summed by the engine over all of them."""
     rank = int(os.environ["RANK"])
     model, _ = update.fresh()
     model.packing = cut.packed
+    descent = replace(update.settings, learning_rate=LARGE, weight_decay=0.0)
     before = {n: p.detach().clone() for n, p in model.named_parameters() if p.requires_grad}
     arguments = TrainingArguments(
         **engine_arguments(Engine(engine), True, False, model.language_model),  # type: ignore[arg-type]
@@ -201,11 +203,16 @@ def run(update: Update, cut: Cut, engine: str, folder: Path) -> tuple[float, dic
         reporter=tiny_models.Silent(),
         log_file=folder / "log.jsonl",
         termination=Termination(),
+        choice=Choice(update.processor, None, 0, 0, 0.0, None, folder / "validation"),
+        groups=partial(parameter_groups, settings=descent),
         scalars=fit_to_engine(model, Engine(engine)),  # type: ignore[arg-type]
     )
     trainer.fit(None)
-    after = trainer.whole_weights() or unwrap(trainer.model).state_dict()
+    gathered = trainer.whole_weights()
     loss = next(row["loss"] for row in trainer.state.log_history if "loss" in row)
+    if rank:  # FSDP gathers in the first process
+        return loss, {}
+    after = gathered or unwrap(trainer.model).state_dict()
     return loss, {name: (before[name] - after[name].float()) / LARGE for name in before}
 
 

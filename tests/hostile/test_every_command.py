@@ -23,7 +23,7 @@ form format fractions frame fsdp gpu_memory gpus group heads host image_root ima
 judge judge_passes k keep language layers leaderboard learning_rate license limit list_ mask_text
 master max_batch max_body max_images max_pixels max_queue max_steps max_tokens method min_confidence
 move n_best node_rank nodes npy num_shards onnx output paper_table plot port processes profile
-prompt public question questions repeat resume revision rpm save_every scales second_column seed
+prompt public question questions repeat resume revision rpm save_every scales second_column seed select
 shuffle_images slice_ slices source_name split stage strict temperature tensorboard text text_only
 threshold timeout tokens tpm wandb window workers zero
 """

@@ -7,11 +7,14 @@ factor, the picture's own smallest to largest value.
 
 from __future__ import annotations
 
+import threading
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, BinaryIO
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageFile
 
 from biod2c_core.data.images.bombs import check_jpeg
 from biod2c_core.data.images.pixels import (
@@ -37,6 +40,28 @@ _GREY_KEYS = {"L;2": 85, "L;4": 17}  # pixels are scaled to 8 bits, the transpar
 warnings.filterwarnings("ignore", module=r"PIL\.")
 
 
+_strict = threading.Lock()
+_readers, _others = 0, False
+
+
+@contextmanager
+def whole_files_only() -> Iterator[None]:
+    """Have Pillow refuse truncated files, also where another library has told it to fill them with grey."""
+    global _readers, _others  # Pillow's switch is the process's too
+    with _strict:
+        if not _readers:
+            _others, ImageFile.LOAD_TRUNCATED_IMAGES = ImageFile.LOAD_TRUNCATED_IMAGES, False
+        _readers += 1
+    try:
+        yield
+    finally:
+        with _strict:
+            _readers -= 1
+            if not _readers:
+                ImageFile.LOAD_TRUNCATED_IMAGES = _others
+
+
+@whole_files_only()
 def decode_picture(file: BinaryIO, name: str, max_pixels: int, frame: int) -> Image.Image:
     """Decode one frame.
 

@@ -134,9 +134,22 @@ def test_frames_are_chosen_and_checked() -> None:
 def test_a_truncated_file_is_an_error(kind: str) -> None:
     noise = np.random.default_rng(1).integers(0, 256, (64, 64, 3), dtype=np.uint8)
     data = encoded(Image.fromarray(noise), kind)
-    assert not ImageFile.LOAD_TRUNCATED_IMAGES
     with pytest.raises(ImageError, match=r"truncated|not an image"):
         load_image(data[: len(data) // 2])
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "TIFF"])
+def test_no_other_library_makes_truncated_files_whole(
+    kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Some set Pillow's switch when they are imported; it stays as they want it."""
+    monkeypatch.setattr(ImageFile, "LOAD_TRUNCATED_IMAGES", True)
+    noise = np.random.default_rng(1).integers(0, 256, (64, 64, 3), dtype=np.uint8)
+    data = encoded(Image.fromarray(noise), kind)
+    with pytest.raises(ImageError, match="truncated"):
+        load_image(data[: len(data) // 2])
+    assert load_image(data).size == (64, 64)
+    assert ImageFile.LOAD_TRUNCATED_IMAGES
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads /proc")

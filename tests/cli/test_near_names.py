@@ -10,6 +10,8 @@ from typer.testing import CliRunner
 
 from biod2c_cli.app import app
 
+SAMPLE = Path(__file__).resolve().parents[2] / "examples" / "sample" / "questions.jsonl"
+
 
 @pytest.mark.parametrize(
     ("line", "said"),
@@ -37,6 +39,13 @@ def test_a_format_that_is_misspelt(tmp_path: Path) -> None:
     assert result.exit_code == 2
     assert "unknown format 'slak'." in result.stderr
     assert "image-folder. Did you mean 'slake'?" in result.stderr
+
+
+def test_a_split_that_is_not_there_is_answered_with_the_nearest(tmp_path: Path) -> None:
+    line = ["evaluate", str(SAMPLE), "--split", "tset", "-o", str(tmp_path / "run")]
+    result = CliRunner().invoke(app, line)
+    assert result.exit_code == 2
+    assert "Splits there: test, train, validation. Did you mean 'test'?" in result.stderr
 
 
 @pytest.mark.parametrize("command", ["evaluate {} -o run", "train --data {} -o run -m biod2c-tiny"])

@@ -214,7 +214,10 @@ def read_records(
     records = list(iter_good_records(path, format, options))
     kept = [record for record in records if split in (None, record.split)]
     if not kept:
-        splits = ", ".join(sorted({record.split for record in records if record.split})) or "none"
+        splits = sorted({record.split for record in records if record.split})
         wanted = f"no record of split {split!r}" if records else "no record"
-        raise InputError(f"{wanted} in {path}", f"Splits there: {splits}.")
+        there = f"Splits there: {', '.join(splits) or 'none'}."
+        raise InputError(
+            f"{wanted} in {path}", f"{there} {did_you_mean(split or '', splits)}".rstrip()
+        )
     return kept

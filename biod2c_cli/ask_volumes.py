@@ -10,7 +10,7 @@ from biod2c_cli.console import note, progress
 from biod2c_core.errors import BioD2CError, ImageError
 
 if TYPE_CHECKING:
-    from biod2c_cli.ask_many import Output
+    from biod2c_cli.ask_output import Output
     from biod2c_core.inference.image_choice import ImageChoice
     from biod2c_core.inference.questions import Question, Reply
     from biod2c_core.inference.volumes.ask import Slice

@@ -80,7 +80,7 @@ def import_records(
     accepted, rejected = _write(items, out, rejected_file, strict, advance, remedy)
     paths.write_link()
     if not rejected:
-        rejected_file.unlink()
+        rejected_file.unlink(missing_ok=True)  # a second run at once may have
     return ImportReport(
         found.name,
         accepted,

@@ -188,7 +188,9 @@ def write_run_files(
 
 def note_chosen(output: Path, step: int, steps: int) -> None:
     """Write into ``run.json`` of which step the weights of the model are, and how many were done."""
-    write_json(output / "run.json", {**read_run(output), "chosen_step": step, "steps": steps})
+    begun = read_run(output)
+    if begun:  # else somebody has removed the folder, and half a description is none
+        write_json(output / "run.json", {**begun, "chosen_step": step, "steps": steps})
 
 
 def _versions() -> dict[str, str]:

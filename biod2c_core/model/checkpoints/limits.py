@@ -19,6 +19,7 @@ MOST_GROWTH = 64  # how many times longer a text may get before it is cut into t
 # Parts of the names of sizes, whatever the kind of model, and the most that each may be.
 _SIZES = (
     (re.compile(r"image_size|img_size"), MOST_IMAGE_SIDE),
+    (re.compile(r"^num_(beams|beam_groups|return_sequences)$"), 64),
     (re.compile(r"layers?$|depth$|blocks$"), 512),
     (re.compile(r"heads?(_kv)?$|groups$"), 2048),
     (re.compile(r"expert"), 4096),
@@ -76,8 +77,9 @@ def _check_files(folder: Path) -> None:
         path = folder / name
         if path.exists():
             content = _read(path, MOST_BYTES)
-            if name == "config.json":
+            if name in ("config.json", "generation_config.json"):
                 check_sizes(content, path)
+            if name == "config.json":
                 _check_vision(content.get("vision", {}), path)
             if "audio_tokenizer" in content:  # transformers would load a second model for it
                 raise CheckpointError(f"{path} asks for an audio tokenizer", _REMEDY)

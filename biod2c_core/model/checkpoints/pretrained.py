@@ -15,6 +15,7 @@ from transformers import (
     AutoTokenizer,
     PretrainedConfig,
 )
+from transformers.utils import logging as transformers_logging
 
 from biod2c_core.errors import BioD2CError, CheckpointError, is_panic
 from biod2c_core.model.checkpoints.limits import check_folder, check_sizes, check_weights
@@ -88,6 +89,8 @@ def pretrained_encoder(place: str | Path) -> Any:
 def loading(problem: str, remedy: str) -> Iterator[None]:
     """Turn whatever a library raises over a file that it cannot use into one line.
 
+    What transformers prints besides, names out of the file and colours for a terminal, is left out.
+
     Args:
         problem: What cannot be done; the library's own words follow in brackets.
         remedy: What to do about it.
@@ -95,6 +98,8 @@ def loading(problem: str, remedy: str) -> Iterator[None]:
     Raises:
         CheckpointError: Instead of any other exception, a panic of the tokenizers library included.
     """
+    verbosity = transformers_logging.get_verbosity()
+    transformers_logging.set_verbosity(transformers_logging.CRITICAL)
     try:
         yield
     except BioD2CError:
@@ -106,3 +111,5 @@ def loading(problem: str, remedy: str) -> Iterator[None]:
         if "contains custom code" in reason or "references custom code" in reason:
             reason = "it needs Python of its own, which is never run"
         raise CheckpointError(f"{problem} ({reason})", remedy) from error
+    finally:
+        transformers_logging.set_verbosity(verbosity)

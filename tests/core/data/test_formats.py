@@ -7,6 +7,7 @@ import pickle
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import benchmark_layouts as made
 import layouts
@@ -14,6 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from biod2c_core.data import importing
 from biod2c_core.data.formats import FORMATS, ReadOptions, find_format, image_root, read_records
 from biod2c_core.data.formats.plain_pickle import load_plain_pickle
 from biod2c_core.data.images import load_image
@@ -338,3 +340,19 @@ def test_the_published_slake_texts(data_root: Path) -> None:
     test = [record for record in records if record.split == "test"]
     assert Counter(record.answer_type for record in test) == {"OPEN": 645, "CLOSED": 416}
     assert sum(record.answer.lower() in ("yes", "no") for record in test) == 355
+
+
+def test_an_import_does_not_miss_what_another_at_once_has_removed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source, out = tmp_path / "a.jsonl", tmp_path / "out.jsonl"
+    source.write_text('{"id": "1", "image": "a.png", "question": "q", "answer": "a"}\n')
+    write = importing._write
+
+    def and_the_other_ends(*arguments: Any) -> tuple[int, int]:
+        counts = write(*arguments)
+        out.with_suffix(".rejected.jsonl").unlink()
+        return counts
+
+    monkeypatch.setattr(importing, "_write", and_the_other_ends)
+    assert import_records(source, out).accepted == 1

@@ -15,6 +15,7 @@ import tiny_models
 from PIL import Image
 from safetensors.torch import load_file, save_file
 from test_chat import TEMPLATE, chat_tokenizer
+from transformers.utils import logging as transformers_logging
 
 from biod2c_core.errors import BioD2CError, CheckpointError, ConfigError
 from biod2c_core.foreign import read_json
@@ -26,6 +27,7 @@ from biod2c_core.model.checkpoints import limits
 from biod2c_core.model.checkpoints.convert import _text_config
 from biod2c_core.model.checkpoints.folder import load_model, load_processor, locate
 from biod2c_core.model.checkpoints.limits import check_sizes, explodes
+from biod2c_core.model.checkpoints.pretrained import loading
 from biod2c_core.model.checkpoints.tensor_files import read_tensors
 from biod2c_core.model.generation import Answerer
 from biod2c_core.model.processing import BioD2CProcessor
@@ -153,6 +155,11 @@ LORA = {"r": 2, "lora_alpha": 4, "target_modules": ["q_proj"]}
         ("processor_config.json", top(max_question_tokens=10**9), "question tokens"),
         ("processor_config.json", top(prompt_date="{{ 7 }}"), "Expected YYYY-MM-DD"),
         ("processor_config.json", top(audio_tokenizer={}), "audio tokenizer"),
+        (
+            "generation_config.json",
+            top(num_beams=10**6),
+            "num_beams is 1,000,000, expected 0 to 64",
+        ),
     ],
 )
 def test_absurd_settings_are_refused(folder: Path, name: str, change: Edit, message: str) -> None:
@@ -160,6 +167,21 @@ def test_absurd_settings_are_refused(folder: Path, name: str, change: Edit, mess
     with pytest.raises(CheckpointError, match=message) as caught:
         load(folder)
     assert len(str(caught.value).splitlines()) == 1
+
+
+def test_a_library_prints_nothing_of_its_own_about_a_file(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    log = transformers_logging.get_logger("transformers.loading")
+    before = transformers_logging.get_verbosity()
+    with (
+        pytest.raises(CheckpointError, match=r"cannot be loaded \(bad\)"),
+        loading("it cannot be loaded", ""),
+    ):
+        log.error("\033[31ma report\033[0m")
+        raise ValueError("bad")
+    assert capfd.readouterr().err == ""
+    assert transformers_logging.get_verbosity() == before
 
 
 @pytest.mark.parametrize(

@@ -34,6 +34,7 @@ from biod2c_core.training.choosing.criterion import check_choice
 from biod2c_core.training.dry_run import estimate, measure
 from biod2c_core.training.hardware.engines import Engine
 from biod2c_core.training.logs.run_log import read_log
+from biod2c_core.training.run_folder import note_chosen
 from biod2c_core.training.start import describe_model
 from biod2c_core.training.train import TrainingResult, train
 
@@ -367,3 +368,8 @@ def test_engines_that_spread_the_weights_choose_by_the_loss_alone(
         check_choice(settings, find_metric("closed_accuracy"), data, spread)
     with pytest.raises(ConfigError, match=r"ema_decay is 0\.5, .* 'zero3'"):
         check_choice(replace(settings, ema_decay=0.5), None, None, Engine("zero3"))
+
+
+def test_a_folder_that_is_gone_gets_no_half_of_a_description(tmp_path: Path) -> None:
+    note_chosen(tmp_path, 1, 2)
+    assert not list(tmp_path.iterdir())

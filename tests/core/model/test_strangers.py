@@ -174,12 +174,14 @@ def test_a_library_prints_nothing_of_its_own_about_a_file(
 ) -> None:
     log = transformers_logging.get_logger("transformers.loading")
     before = transformers_logging.get_verbosity()
-    with (
-        pytest.raises(CheckpointError, match=r"cannot be loaded \(bad\)"),
-        loading("it cannot be loaded", ""),
-    ):
+
+    @loading("it cannot be loaded", "")
+    def load_it() -> None:
         log.error("\033[31ma report\033[0m")
         raise ValueError("bad")
+
+    with pytest.raises(CheckpointError, match=r"cannot be loaded \(bad\)"):
+        load_it()
     assert capfd.readouterr().err == ""
     assert transformers_logging.get_verbosity() == before
 

@@ -121,8 +121,9 @@ def storage_error(what: str, folder: Path, error: BaseException) -> CheckpointEr
 def is_storage_failure(error: BaseException) -> bool:
     """Whether an exception raised while saving speaks of the disk (each library has its own)."""
     kinds = ("OSError", "SafetensorError")
-    writer = "PytorchStreamWriter" in str(error) or "unexpected pos" in str(error)
-    return isinstance(error, OSError) or type(error).__name__ in kinds or writer
+    of_torch = ("PytorchStreamWriter", "unexpected pos", "Parent directory ")
+    said = any(words in str(error) for words in of_torch)
+    return isinstance(error, OSError) or type(error).__name__ in kinds or said
 
 
 class Termination:

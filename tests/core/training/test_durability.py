@@ -23,6 +23,7 @@ from biod2c_core.training.checkpointing import (
     PARTIAL,
     Termination,
     find_damage,
+    is_storage_failure,
     last_complete_checkpoint,
     publish,
 )
@@ -195,3 +196,11 @@ def test_killed_at_ten_random_moments_the_weights_are_those_of_a_run_never_kille
     last = last_complete_checkpoint(tmp_path / "run" / "checkpoints")
     assert last is not None
     assert last.name == "checkpoint-60"
+
+
+def test_a_folder_that_is_gone_while_torch_saves_is_named_as_a_failure_of_the_disk(
+    tmp_path: Path,
+) -> None:
+    with pytest.raises(RuntimeError) as caught:
+        torch.save({}, tmp_path / "gone" / "optimizer.pt")
+    assert is_storage_failure(caught.value)

@@ -142,6 +142,12 @@ def _run(
 
     read_api_key()  # before any file is made
     outputs = Outputs.beside(output)
+    begun = outputs.batch.exists() or outputs.journal.exists()  # all may have been answered live
+    if batch in ("status", "collect") and not begun:
+        raise InputError(
+            f"no batch was submitted for {output}",
+            "Give the --output of --batch submit, or submit one.",
+        )
     failures: dict[str, str] = {}
     with Journal(outputs.journal) as journal:
         client = _client(settings.model, connection, journal)

@@ -416,6 +416,16 @@ def test_records_that_wait_for_a_batch_are_not_asked_again_live(folder: Path) ->
     assert len(endpoint.received()) == 1
 
 
+@pytest.mark.parametrize("step", ["status", "collect"])
+def test_where_no_batch_was_submitted_nothing_is_collected(folder: Path, step: str) -> None:
+    write_records(folder, 1)
+    with FakeEndpoint() as endpoint:
+        refused = run(folder, endpoint, "--batch", step)
+    assert refused.exit_code == 2
+    assert "no batch was submitted for" in refused.stderr
+    assert not list(folder.glob("out*"))
+
+
 def test_half_a_character_in_an_answer_leaves_the_run_finishable(folder: Path) -> None:
     write_records(folder, 1)
     reply = default_reply({}).replace("rounded", "rounded \\ud800")

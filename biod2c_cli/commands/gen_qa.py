@@ -142,8 +142,8 @@ def _run(
 
     read_api_key()  # before any file is made
     outputs = Outputs.beside(output)
-    begun = outputs.batch.exists() or outputs.journal.exists()  # all may have been answered live
-    if batch in ("status", "collect") and not begun:
+    answered = outputs.journal.exists() and outputs.journal.stat().st_size > 0  # live, perhaps
+    if batch in ("status", "collect") and not (answered or outputs.batch.exists()):
         raise InputError(
             f"no batch was submitted for {output}",
             "Give the --output of --batch submit, or submit one.",

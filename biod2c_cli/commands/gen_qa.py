@@ -139,11 +139,12 @@ def _run(
     from biod2c_core.curation.qa_batch import refuse_pending
     from biod2c_core.curation.qa_results import Outputs, write_results
     from biod2c_core.llm_api import Journal, read_api_key
+    from biod2c_core.llm_api.batch import BatchState
 
     read_api_key()  # before any file is made
     outputs = Outputs.beside(output)
     answered = outputs.journal.exists() and outputs.journal.stat().st_size > 0  # live, perhaps
-    if batch in ("status", "collect") and not (answered or outputs.batch.exists()):
+    if batch in ("status", "collect") and not (answered or BatchState.load(outputs.batch).parts):
         raise InputError(
             f"no batch was submitted for {output}",
             "Give the --output of --batch submit, or submit one.",

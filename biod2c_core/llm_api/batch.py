@@ -157,7 +157,7 @@ class Batches:
         return self.state
 
     async def collect(self) -> dict[str, str]:
-        """Put the results of finished batches into the journal.
+        """Put the results of finished batches into the journal; also those that it has lost since.
 
         Returns:
             Why a request has no answer, by its key; submit again to ask again.
@@ -165,7 +165,10 @@ class Batches:
         failures: dict[str, str] = {}
         await self.refresh()
         for part in self.state.parts:
-            if part.status not in _FINISHED:
+            pending = self.state.outstanding()  # asked again since
+            missing = [k for k in part.keys if journal_entry(self._journal, k) is None]
+            lost = part.status == "collected" and bool(set(missing) - pending)
+            if part.status not in _FINISHED and not lost:
                 continue
             batch = await self._call("batches", "retrieve", part.batch_id)
             for name in filter(None, (batch.output_file_id, batch.error_file_id)):
@@ -173,7 +176,7 @@ class Batches:
                 self._take(part, content.content, failures)
             unanswered = [key for key in part.keys if journal_entry(self._journal, key) is None]
             for key in unanswered:
-                failures.setdefault(key, f"the batch is {part.status} without this result")
+                failures.setdefault(key, f"the batch is {batch.status} without this result")
             part.status = "collected"
             self.state.save(self._path)
         return failures

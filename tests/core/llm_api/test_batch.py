@@ -60,8 +60,9 @@ def test_submit_status_collect(tmp_path: Path) -> None:
         assert "scripted 400" in failures["b"]
         assert run.answered() == dict.fromkeys("acd", "four" * 4)
         assert run.spent() == pytest.approx(3 * (2 * 1.0 + 4 * 10.0) / 1e6 / 2)  # half the price
-        assert run.step("collect") == {}
+        assert run.step("collect") == failures  # the same answer twice
         assert run.step("submit", requests("a", "b", "c", "d")) == 1  # only what failed
+        assert run.step("collect") == {}  # it is on its way again
 
 
 def test_an_expired_batch_gives_what_it_has_and_the_rest_is_asked_again(tmp_path: Path) -> None:
@@ -235,3 +236,14 @@ def test_a_batch_of_the_scripted_endpoint_is_completed_by_itself(tmp_path: Path)
         run.step("submit", requests("a"))
         assert run.step("collect") == {}
         assert run.answered() == {"a": "four" * 4}
+
+
+def test_answers_that_the_journal_has_lost_are_collected_again(tmp_path: Path) -> None:
+    """A folder that is removed in the middle leaves a state that calls them collected."""
+    with FakeEndpoint(reply="four" * 4, batch_seconds=0.0) as endpoint:
+        run = Run(tmp_path, endpoint)
+        run.step("submit", requests("a", "b"))
+        assert run.step("collect") == {}
+        (tmp_path / "j.jsonl").unlink()
+        assert run.step("collect") == {}
+        assert run.answered() == {"a": "four" * 4, "b": "four" * 4}

@@ -206,4 +206,11 @@ def main() -> None:
             os.fstat(number)
         except OSError:
             os.open(os.devnull, os.O_RDWR)
-    app()
+    try:
+        app()
+    except SystemExit as ended:
+        if "RANK" not in os.environ or not isinstance(ended.code, int):
+            raise
+        from biod2c_core.training.hardware.launch import end_rank
+
+        end_rank(ended.code)

@@ -21,6 +21,7 @@ from biod2c_core.training.inputs.collate import VQADataset
 from biod2c_core.training.logs.run_log import Reporter
 from biod2c_core.training.run_history import (
     changed_settings,
+    check_kept,
     check_same_inputs,
     inputs_of,
     read_run,
@@ -187,10 +188,13 @@ def write_run_files(
 
 
 def note_chosen(output: Path, step: int, steps: int) -> None:
-    """Write into ``run.json`` of which step the weights of the model are, and how many were done."""
-    begun = read_run(output)
-    if begun:  # else somebody has removed the folder, and half a description is none
-        write_json(output / "run.json", {**begun, "chosen_step": step, "steps": steps})
+    """Write into ``run.json`` of which step the weights of the model are, and how many were done.
+
+    Raises:
+        InputError: Somebody has removed the folder.
+    """
+    check_kept(output)
+    write_json(output / "run.json", {**read_run(output), "chosen_step": step, "steps": steps})
 
 
 def _versions() -> dict[str, str]:

@@ -45,6 +45,19 @@ def read_run(output: Path) -> dict[str, Any]:
     return value
 
 
+def check_kept(output: Path) -> None:
+    """Refuse to go on in a run folder that somebody has removed: its log would lack its first rows.
+
+    Raises:
+        InputError: ``run.json``, which a run writes as it begins, is gone.
+    """
+    if not (output / "run.json").exists():
+        raise InputError(
+            f"{output} was removed or replaced while the run went on",
+            "Start the same command again.",
+        )
+
+
 def inputs_of(
     config: TrainingConfig, checkpoint: str | None, datasets: Sequence[VQADataset]
 ) -> dict[str, str | None]:

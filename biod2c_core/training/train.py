@@ -232,8 +232,8 @@ def _train(
     if is_first():
         if run.settings.base_weights == "nf4":
             unpack_base_weights(model)
-        _save(folder, model, processor, weights)
         note_chosen(run.output, step, trainer.state.global_step)
+        _save(folder, model, processor, weights)
         if not draw_curves(run.output / "log.jsonl", run.output / "curves.png"):
             reporter.note("curves.png is left out: pip install 'biod2c[plots]' draws it")
     return TrainingResult(

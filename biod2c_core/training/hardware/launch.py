@@ -12,6 +12,7 @@ their GPUs. And a hostfile's ssh needs this module's processes all the same.
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import ctypes
 import os
@@ -27,7 +28,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
-from typing import IO, Any
+from typing import IO, Any, NoReturn
 
 from biod2c_core.errors import InputError
 from biod2c_core.foreign import read_text
@@ -64,12 +65,25 @@ def is_first() -> bool:
 
 
 def leave_process_group() -> None:
-    """Leave the other processes of the run, together: a group left open may abort at the exit."""
+    """Leave the other processes of the run, together."""
     import torch.distributed as distributed
 
     if distributed.is_available() and distributed.is_initialized():
         distributed.barrier()
         distributed.destroy_process_group()
+
+
+def end_rank(code: int) -> NoReturn:
+    """End a process of a run with a code, without taking the interpreter apart.
+
+    DeepSpeed holds process groups to the end, so their threads live on. One that lets go of a tensor
+    while Python is being taken apart aborts the process: "terminate called without an active
+    exception", SIGABRT instead of the code.
+    """
+    atexit._run_exitfuncs()
+    for stream in filter(None, (sys.stdout, sys.stderr)):  # either may be closed
+        stream.flush()
+    os._exit(code)
 
 
 def adopt_slurm() -> None:

@@ -16,6 +16,7 @@ from torch import Tensor
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from biod2c_core.append_log import AppendLog, read_rows
+from biod2c_core.training.run_history import check_kept
 
 try:
     import resource
@@ -118,9 +119,14 @@ class RunLog(TrainerCallback):
         logs: dict[str, float] | None = None,
         **_: Any,
     ) -> None:
-        """Append a line."""
+        """Append a line.
+
+        Raises:
+            InputError: Somebody has removed the run folder.
+        """
         if not state.is_world_process_zero:
             return
+        check_kept(self.log_file.parent)
         row = {"step": state.global_step, **(logs or {})}
         self.latest = {key: value for key, value in row.items() if isinstance(value, float)}
         with AppendLog(self.log_file) as log:

@@ -371,5 +371,6 @@ def test_engines_that_spread_the_weights_choose_by_the_loss_alone(
 
 
 def test_a_folder_that_is_gone_gets_no_half_of_a_description(tmp_path: Path) -> None:
-    note_chosen(tmp_path, 1, 2)
+    with pytest.raises(InputError, match="was removed or replaced while the run went on"):
+        note_chosen(tmp_path, 1, 2)
     assert not list(tmp_path.iterdir())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -17,7 +18,7 @@ import tiny_models
 import torch
 
 from biod2c_core.config import dump_config
-from biod2c_core.errors import CheckpointError, DivergenceError, TerminatedError
+from biod2c_core.errors import CheckpointError, DivergenceError, InputError, TerminatedError
 from biod2c_core.model.checkpoints.folder import load_model
 from biod2c_core.training.checkpointing import (
     PARTIAL,
@@ -103,6 +104,21 @@ def test_a_full_disk_is_named_and_the_checkpoint_before_is_used(
     train(config, 2, [data], tmp_path, reporter, device="cpu", resume=True)
     assert reporter.started == [(4, 2)]
     assert not (tmp_path / "checkpoints" / PARTIAL).exists()
+
+
+@pytest.mark.parametrize("step", [1, 2, 3])
+def test_a_run_folder_that_is_removed_ends_the_run_and_its_log_begins_with_the_first_row(
+    step: int, llama: Path, data: Path, tmp_path: Path
+) -> None:
+    config, run = tiny_models.training_config(llama, max_steps=3, log_every=1), tmp_path / "run"
+    removed = AtStep(step, lambda: shutil.rmtree(run))
+    with pytest.raises(
+        InputError, match=f"{run} was removed or replaced .* the same command again"
+    ):
+        train(config, 2, [data], run, removed, device="cpu")
+    assert not list(run.glob("log.jsonl")) + list(run.glob("model"))
+    train(config, 2, [data], run, tiny_models.Silent(), device="cpu")
+    assert [row["step"] for row in read_log(run / "log.jsonl") if "loss" in row] == [1, 2, 3]
 
 
 def test_a_published_folder_is_whole_and_replaces_what_was_cut_off(tmp_path: Path) -> None:

@@ -138,6 +138,41 @@ def test_a_bad_hostfile_is_refused(text: str, message: str, tmp_path: Path) -> N
         launch.read_hostfile(tmp_path / "hosts")
 
 
+@pytest.mark.parametrize("code", [0, 2, 143])
+def test_what_aborts_while_python_is_taken_apart_does_not_reach_the_code_of_a_rank(
+    code: int, tmp_path: Path
+) -> None:
+    program = """
+import atexit, os, sys
+import biod2c_cli.app as cli
+
+class Held:
+    def __del__(self, abort=os.abort):
+        abort()
+
+def app():
+    print("said")
+    raise SystemExit(int(sys.argv[1]))
+
+kept, cli.app = Held(), app
+atexit.register(lambda: print("tidied"))
+cli.main()
+"""
+    path = tmp_path / "program.py"
+    path.write_text(program)
+    line = [sys.executable, path, str(code)]
+    environment = {
+        **os.environ,
+        "RANK": "1",
+        "WORLD_SIZE": "2",
+        "PYTHONPATH": os.pathsep.join(sys.path),
+    }
+    ended = subprocess.run(line, capture_output=True, text=True, env=environment, check=False)
+    assert (ended.returncode, ended.stdout) == (code, "said\ntidied\n"), ended.stderr
+    del environment["RANK"]  # what it would be
+    assert subprocess.run(line, capture_output=True, env=environment, check=False).returncode == -6
+
+
 def test_slurm_tells_a_task_its_place(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR"):
         monkeypatch.setenv(name, "")

@@ -40,6 +40,11 @@ def injured(name: str, data: bytes, rng: random.Random) -> bytes:
     return mutated(data, rng)
 
 
+def _times(part: bytes, wanted: int) -> int:
+    """How often a part is repeated: as wanted, but a file must fit into this process."""
+    return min(wanted, 2**26 // max(1, len(part)))
+
+
 def chunk(kind: bytes, body: bytes) -> bytes:
     return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
 
@@ -65,7 +70,7 @@ def _png(data: bytes, rng: random.Random) -> bytes:
         elif kind == 3 and len(chunks) > 2:
             chunks.remove(one)
         elif kind == 4:
-            chunks += [list(one)] * rng.choice((10, 3000))
+            chunks += [list(one)] * _times(one[1], rng.choice((10, 3000)))
         elif kind == 5:
             text = b"Comment\0\0" + zlib.compress(bytes(rng.choice((10**5, 3 * 10**7))))
             chunks.insert(1, [rng.choice((b"zTXt", b"iCCP", b"iTXt", b"eXIf")), text])
@@ -105,7 +110,7 @@ def _jpeg(data: bytes, rng: random.Random) -> bytes:
         elif kind == 1:
             segments.insert(where, rng.choice(segments))
         elif kind == 2:
-            segments[where] *= rng.choice((2, 40, 400))
+            segments[where] *= _times(segments[where], rng.choice((2, 40, 400)))
         elif kind == 3:
             del segments[where]
             segments = segments if len(segments) > 1 else [data]

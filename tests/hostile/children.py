@@ -27,7 +27,7 @@ _ROOM = (
     4 << 30
 )  # address space beyond the warm process's: it protects the machine, and hides no peak
 _CODES = (0, 2, 3, 4, 5, 6)
-_BAD_WORDS = ("Traceback", "This is a bug", "unexpected ")
+_BAD_WORDS = ("Traceback", "This is a bug")
 _OBEYED = re.compile("[\x00-\x08\x0b-\x0c\x0e-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 _WRITES = {"os.mkdir", "os.rename", "os.remove", "os.rmdir", "os.symlink", "os.truncate"}
 _WRITES |= {"os.link", "os.chmod", "os.chown", "shutil.rmtree"}

@@ -16,6 +16,7 @@ MOST_BYTES = 16 * 2**20  # of a configuration
 MOST_TOKENIZER_BYTES = 256 * 2**20
 MOST_IMAGE_SIDE = 2048
 MOST_GROWTH = 64  # how many times longer a text may get before it is cut into tokens
+_IDS = ("_token_id", "_token_ids", "_token_index")  # ends of names
 # Parts of the names of sizes, whatever the kind of model, and the most that each may be.
 _SIZES = (
     (re.compile(r"image_size|img_size"), MOST_IMAGE_SIDE),
@@ -26,6 +27,7 @@ _SIZES = (
     (re.compile(r"vocab"), 4_000_000),
     (re.compile(r"(visual|begin)_tokens$"), 4096),
     (re.compile(r"^scales$"), 16),
+    (re.compile(rf"({'|'.join(_IDS)})$"), 4_000_000),
     (re.compile(r"size$|dim$|width$|hidden$|inner$|embd$|^d_|feed_forward$|rank$|^r$"), 1_000_000),
 )
 _LARGEST = 10**12  # of any other number
@@ -120,7 +122,7 @@ def check_sizes(config: Any, source: object) -> None:
         if isinstance(value, bool) or not isinstance(value, int | float):
             continue
         least, most = _bounds(name)
-        if isinstance(value, int) or least == 0:
+        if isinstance(value, int) or most < _LARGEST:
             _check_number(name, value, (least, most), source)
 
 
@@ -221,6 +223,8 @@ def _bounds(name: str) -> tuple[int, int]:
     most = next((most for names, most in _SIZES if names.search(name)), 0)
     if name.endswith("feature_layer"):  # a place, which LLaVA counts from the end
         return -most, most
+    if name.endswith(_IDS):  # some write -1 for none
+        return -1, most
     return (0, most) if most else (-_LARGEST, _LARGEST)
 
 
@@ -232,6 +236,8 @@ def _check_number(name: str, value: float, bounds: tuple[int, int], source: obje
         raise CheckpointError(
             f"{source}: {name} is {shown}, expected {least:,} to {most:,}", _REMEDY
         )
+    if name.endswith(_IDS) and value != int(value):
+        raise CheckpointError(f"{source}: {name} is {value}, expected a whole number", _REMEDY)
 
 
 def _number(config: Any, *names: str) -> int:

@@ -278,9 +278,29 @@ def test_a_panic_of_the_tokenizer_is_an_error_like_others(
         processor(None, ["x" * 40])
 
 
+@pytest.mark.parametrize("name", ["bos_token_id", "eos_token_id", "suppress_token_ids"])
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        (1e30, "beyond all bounds"),
+        ([3, 1e19], "beyond all bounds"),
+        (-2, "-2, expected -1 to"),
+        (10**7, "10,000,000"),
+        (2.5, "2.5, expected a whole number"),
+    ],
+)
+def test_a_token_that_no_vocabulary_has_is_refused(
+    name: str, value: Any, message: str, folder: Path
+) -> None:
+    edit(folder / "generation_config.json", top(**{name: value}))
+    with pytest.raises(CheckpointError, match=rf"generation_config.json: {name} is .*{message}"):
+        load(folder)
+
+
 def test_an_honest_size_of_other_kinds_of_models_is_accepted() -> None:
     for config in (
         {"n_positions": 1024, "sliding_window": -1, "pad_token_id": -1, "rope_theta": 1e7},
+        {"eos_token_id": [128001, 128009], "image_token_index": 32000, "depth_multiplier": 1.4},
         {"time_step_limit": [0.0, float("inf")], "max_position_embeddings": 10_485_760},
         {"num_nextn_predict_layers": 0, "mlp_only_layers": [0, 1], "num_local_experts": 256},
         {"hidden_size": 16384, "intermediate_size": 53248, "num_hidden_layers": 126},

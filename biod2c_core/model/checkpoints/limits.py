@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import time
 from collections.abc import Iterator
@@ -119,6 +120,10 @@ def check_sizes(config: Any, source: object) -> None:
             raise CheckpointError(f"{source}: {name} is {value!r}, code of the hub", _REMEDY)
         if name == "lora" and isinstance(value, dict):
             _check_lora(value, source)
+        if name.endswith(_IDS) and not _is_whole(value):
+            raise CheckpointError(
+                f"{source}: {name} is {str(value)[:100]!r}, expected a whole number", _REMEDY
+            )
         if isinstance(value, bool) or not isinstance(value, int | float):
             continue
         least, most = _bounds(name)
@@ -180,6 +185,10 @@ def _read(path: Path, most_bytes: int) -> dict[str, Any]:
         raise CheckpointError(f"{path} cannot be loaded ({reason})", _REMEDY) from error
     if not isinstance(content, dict):
         raise CheckpointError(f"{path} cannot be loaded (it is not a JSON object)", _REMEDY)
+    try:
+        json.dumps(content, ensure_ascii=False).encode()
+    except UnicodeEncodeError as error:  # transformers could not write it again
+        raise CheckpointError(f"{path} holds half a character", _REMEDY) from error
     return content
 
 
@@ -228,6 +237,13 @@ def _bounds(name: str) -> tuple[int, int]:
     return (0, most) if most else (-_LARGEST, _LARGEST)
 
 
+def _is_whole(value: Any) -> bool:
+    """Whether it is a token, or several, or none."""
+    if isinstance(value, list):
+        return all(type(each) is int for each in value)
+    return value is None or type(value) is int
+
+
 def _check_number(name: str, value: float, bounds: tuple[int, int], source: object) -> None:
     least, most = bounds
     least += name in ("image_size", "img_size", "vocab_size")
@@ -236,8 +252,6 @@ def _check_number(name: str, value: float, bounds: tuple[int, int], source: obje
         raise CheckpointError(
             f"{source}: {name} is {shown}, expected {least:,} to {most:,}", _REMEDY
         )
-    if name.endswith(_IDS) and value != int(value):
-        raise CheckpointError(f"{source}: {name} is {value}, expected a whole number", _REMEDY)
 
 
 def _number(config: Any, *names: str) -> int:

@@ -282,11 +282,16 @@ def test_a_panic_of_the_tokenizer_is_an_error_like_others(
 @pytest.mark.parametrize(
     ("value", "message"),
     [
-        (1e30, "beyond all bounds"),
-        ([3, 1e19], "beyond all bounds"),
+        (1e30, "expected a whole number"),
+        ([3, 1e19], "expected a whole number"),
+        (10**19, "beyond all bounds"),
+        ([3, 10**19], "beyond all bounds"),
         (-2, "-2, expected -1 to"),
         (10**7, "10,000,000"),
-        (2.5, "2.5, expected a whole number"),
+        (True, "expected a whole number"),
+        ({"x": 1}, "expected a whole number"),
+        ([[1]], "expected a whole number"),
+        ("yes", "expected a whole number"),
     ],
 )
 def test_a_token_that_no_vocabulary_has_is_refused(
@@ -294,6 +299,13 @@ def test_a_token_that_no_vocabulary_has_is_refused(
 ) -> None:
     edit(folder / "generation_config.json", top(**{name: value}))
     with pytest.raises(CheckpointError, match=rf"generation_config.json: {name} is .*{message}"):
+        load(folder)
+
+
+@pytest.mark.parametrize("name", ["tokenizer_config.json", "config.json"])
+def test_half_a_character_is_refused_before_it_must_be_written(name: str, folder: Path) -> None:
+    edit(folder / name, top(note="x\ud800"))
+    with pytest.raises(CheckpointError, match=f"{name} holds half a character"):
         load(folder)
 
 

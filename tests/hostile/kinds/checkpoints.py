@@ -155,9 +155,10 @@ def _further(folder: Path, canary: Path, rng: random.Random) -> None:
             "generation_config.json",
             "added_tokens.json",
         )
-        (folder / rng.choice(names)).write_text(
-            json.dumps({"peft_type": "LORA", "base": rng.choice(VALUES)})
-        )
+        text = json.dumps({"peft_type": "LORA", "base": rng.choice(VALUES)})
+        path = folder / rng.choice(names)
+        if path.is_file() or not path.exists():
+            path.write_text(text)
     else:
         size = rng.choice(
             ("hidden_size", "num_hidden_layers", "vocab_size", "image_size", "fusion_layers", "r")
@@ -166,6 +167,8 @@ def _further(folder: Path, canary: Path, rng: random.Random) -> None:
 
 
 def _edit(path: Path, changes: dict[str, Any]) -> None:
+    if not path.is_file():  # a pipe, which would be waited for
+        return
     try:
         content = json.loads(path.read_bytes())
         content.update(changes)

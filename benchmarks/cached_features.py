@@ -81,7 +81,8 @@ def losses(
         device="cpu",
     )
     rows = [row for _, row in read_rows(output / "log.jsonl")]
-    return [row["loss"] for row in rows if "loss" in row], rows[-1]["eval_loss"]
+    steps = [row["loss"] for row in rows if "loss" in row]
+    return steps, next(row["eval_loss"] for row in reversed(rows) if "eval_loss" in row)
 
 
 def main() -> None:
@@ -105,6 +106,7 @@ def main() -> None:
         bf16=False,
         log_every=1,
         save_every=0,
+        validate_every=arguments.steps,
     )
     print(f"\n{arguments.steps} steps of {arguments.batch} questions\n")
     print("| X_v | seed | training loss | difference of a step | validation loss |")

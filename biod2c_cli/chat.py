@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from biod2c_cli.console import emit, emit_json, note, one_line
-from biod2c_core.errors import BioD2CError, InputError, counted
+from biod2c_core.errors import BioD2CError, CheckpointError, InputError, counted
 
 if TYPE_CHECKING:
     from biod2c_core.inference.image_choice import ImageChoice
@@ -162,5 +162,7 @@ def run_chat(
         try:
             if not chat.say(line):
                 return
+        except CheckpointError:  # the model's fault: the next question would fare no better
+            raise
         except (BioD2CError, OSError) as error:
             note(f"error: {error}")

@@ -6,6 +6,7 @@ The tower of the paper is PMC-CLIP's modified ResNet-50 without its last stage a
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -44,6 +45,20 @@ class PixelScale:
         )  # tensors: a GPU multiplies by the inverse of a plain number
         pixels = pictures.to(torch.float32, memory_format=torch.contiguous_format)
         return pixels.div_(white).sub_(mean).div_(std)
+
+
+def check_scale(mean: Sequence[float], std: Sequence[float]) -> None:
+    """Refuse what no picture can be normalized by.
+
+    Raises:
+        ConfigError: It is not three finite numbers each, the deviations above 0.
+    """
+    channels = len(mean) == len(std) == 3 and all(map(math.isfinite, (*mean, *std)))
+    if not channels or min(std) <= 0:
+        raise ConfigError(
+            f"the image mean is {mean!r} and its deviation {std!r}",
+            "Expected three numbers each, the deviations above 0.",
+        )
 
 
 class VisionTower(nn.Module):

@@ -147,6 +147,20 @@ def test_a_slice_of_a_volume(checkpoint: Path, tmp_path: Path) -> None:
     assert "is not two numbers" in refused(invoke(path, QUESTION, "--window", "40"))
 
 
+def test_a_chat_with_a_model_that_fails_on_each_question_ends_with_the_first(
+    image: Path, checkpoint: Path, tmp_path: Path
+) -> None:
+    theirs = tmp_path / "theirs"
+    shutil.copytree(checkpoint, theirs)
+    settings = json.loads((theirs / "processor_config.json").read_text())
+    (theirs / "processor_config.json").write_text(json.dumps({**settings, "prompt": "chat"}))
+    (theirs / "chat_template.jinja").write_text("{{ messages[0].content.__class__.__mro__ }}")
+    arguments = ["ask", str(image), "--chat", "-m", str(theirs), "--device", "cpu"]
+    result = CliRunner().invoke(app, arguments, input=f"{QUESTION}\n" * 3)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert result.stderr.count("SecurityError") == 1
+
+
 def test_chat(image: Path, checkpoint: Path, tmp_path: Path) -> None:
     tiny_models.make_image(3).save(tmp_path / "other.png")
     lines = [

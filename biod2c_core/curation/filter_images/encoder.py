@@ -15,7 +15,7 @@ from torch import Tensor
 from biod2c_core.errors import CheckpointError, ConfigError
 from biod2c_core.foreign import read_json
 from biod2c_core.model.checkpoints.folder import locate
-from biod2c_core.model.vision import VisionTower, grid_shape
+from biod2c_core.model.vision import VisionTower, check_scale, grid_shape
 
 EMBEDDED = Path(__file__).resolve().parents[2] / "assets" / "image-filter" / "encoder"
 _PREFIX = "vision.trunk."
@@ -60,12 +60,14 @@ class ImageEncoder:
 
         Raises:
             CheckpointError: There is none, or it is damaged.
+            ConfigError: Its settings make no sense.
         """
         folder = EMBEDDED if checkpoint is None else locate(checkpoint)
         try:
             vision = read_json(folder / "config.json")["vision"]
             image = read_json(folder / "processor_config.json")
             mean, std = list(image["image_mean"]), list(image["image_std"])
+            check_scale(mean, std)
             weights = _trunk_weights(folder)
             tower = VisionTower(**{**vision, "levels": tuple(vision["levels"])})
             tower.trunk.load_state_dict(weights)

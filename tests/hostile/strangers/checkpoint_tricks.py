@@ -248,10 +248,11 @@ _GENERATION = {
 
 def _common() -> list[Trick]:
     """On any model that transformers reads."""
-    named = {"config.json": SAME, "tokenizer_config.json": EITHER}
     found = [
-        Trick(f"Python named in {name}", with_code(name), ALL, expected)
-        for name, expected in named.items()
+        Trick(
+            f"Python named in {name}", with_code(name), ALL
+        )  # a calibration is of another model then
+        for name in ("config.json", "tokenizer_config.json")
     ]
     found += [
         Trick(

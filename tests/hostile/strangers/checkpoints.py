@@ -47,8 +47,9 @@ def prepare(folder: Path) -> dict[str, Path]:
     data = tiny_models.write_data(folder / "data", 4, images=2)
     rows = [{**json.loads(line), "caption": "a lesion in the lung"} for line in data.open()]
     data.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    tiny_models.write_data(folder / "trained", 24, images=24)
     tiny_models.write_data(folder / "held", 44, images=44)
-    labels = [f"{n}.png,{'polluted' if n % 2 else 'clean'}" for n in range(10)]
+    labels = [f"{n}.png,{'polluted' if n % 2 else 'clean'}" for n in range(40)]
     (folder / "held/labels.csv").write_text("\n".join(["image,label", *labels]) + "\n")
     encoder = ImageEncoder.load(str(made["model"]), torch.device("cpu"))
     made["filter"].mkdir()
@@ -56,6 +57,7 @@ def prepare(folder: Path) -> dict[str, Path]:
     return {
         **made,
         "data": folder / "data",
+        "trained": folder / "trained",
         "held": folder / "held",
         "picture": folder / "data/0.png",
     }
@@ -100,6 +102,7 @@ def _commands() -> tuple[Command, ...]:
                 "OUT": place.out / "made",
                 "PICTURE": place.examples["picture"],
                 "DATA": place.examples["data"] / "records.jsonl",
+                "TRAINED": place.examples["trained"] / "records.jsonl",
                 "HELD": place.examples["held"] / "records.jsonl",
                 "LABELS": place.examples["held"] / "labels.csv",
                 "IMAGES": place.examples["data"],
@@ -131,7 +134,7 @@ def _commands() -> tuple[Command, ...]:
             "-m",
             "THEIRS",
             "--train",
-            "DATA",
+            "TRAINED",
             *CPU,
             writes=("calibration.json", "familiarity.safetensors"),
         ),

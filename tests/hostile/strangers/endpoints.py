@@ -227,7 +227,7 @@ _PLAYS: dict[str, Play] = {
     "null": lambda h: h.give(b"null"),
     "digits without end": lambda h: h.give(b'{"usage": ' + b"9" * 10**6 + b"}"),
     "an error that a terminal obeys": lambda h: h.give(
-        b'{"error": {"message": "x\\u001b[31m\\ud800 [/b]\\n\\nTraceback (most"}}', 400
+        b'{"error": {"message": "x\\u001b[31m\\ud800 [/b]\\n\\nTrace (most"}}', 400
     ),
     "an error of 2 MB": lambda h: h.give(b'{"error": {"message": "' + b"x" * 2 * _MEBI + b'"}}', 400),
     "a wait without end": lambda h: h.give(b"{}", 429, Retry_After="1e999"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
 import stat
@@ -205,9 +206,13 @@ class Trials:
             return Outcome("honest refused", outcome.detail)
         if trick.expected == REFUSED and outcome.verdict == "answered" and not command.partly:
             return Outcome("not refused", done.out[-500:])
-        if honest is not None and (done.code, done.out) != (honest.code, honest.out):
+        if honest is not None and _without_times(done) != _without_times(honest):
             return Outcome("another output", f"{done.code}: {done.out[-300:]} {done.err[-300:]}")
         return outcome
+
+
+def _without_times(done: Done) -> tuple[object, str]:
+    return done.code, re.sub(r'"seconds": [0-9.e-]+', "", done.out)
 
 
 @contextmanager

@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 
 from biod2c_core.curation.filter_images.classifier import EMBEDDED, ImageFilter, train_head
 from biod2c_core.curation.filter_images.encoder import ImageEncoder
-from biod2c_core.errors import CheckpointError, InputError
+from biod2c_core.errors import CheckpointError, ConfigError, InputError
 from biod2c_core.model.checkpoints.folder import load_model, load_processor
 
 
@@ -51,6 +51,18 @@ def test_a_damaged_encoder_is_one_line(checkpoint: Path, tmp_path: Path) -> None
     shutil.copytree(checkpoint, copy)
     (copy / "model.safetensors").write_bytes(b"\0" * 100)
     with pytest.raises(CheckpointError, match="cannot be loaded"):
+        ImageEncoder.load(copy)
+
+
+@pytest.mark.parametrize("std", [[0, 0, 0], [0.2, 0.2], [0.2, 0.2, float("nan")]])
+def test_deviations_that_divide_nothing_are_refused(
+    std: list[float], checkpoint: Path, tmp_path: Path
+) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(checkpoint, copy)
+    settings = json.loads((copy / "processor_config.json").read_text())
+    (copy / "processor_config.json").write_text(json.dumps({**settings, "image_std": std}))
+    with pytest.raises(ConfigError, match="Expected three numbers each, the deviations above 0"):
         ImageEncoder.load(copy)
 
 

@@ -14,7 +14,7 @@ from typing import Any
 from children import CANARY
 
 from strangers.files import link, replaced, written
-from strangers.trials import EITHER, HONEST, REFUSED, SAME, Trick
+from strangers.trials import HONEST, REFUSED, SAME, Trick
 
 _DEEP = "[" * 100_000
 OWN = ("model",)  # tricks on what only a model of this project has

@@ -288,6 +288,7 @@ def _read(
 ) -> None:
     """In the child: make and read the inputs."""
     os.setpgid(0, 0)
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
     empty = folder / "empty"
     empty.mkdir(exist_ok=True)
     os.chdir(empty)  # "outside" also means: beside wherever a person happens to be

@@ -19,6 +19,7 @@ _ROWS = (
     "answers.jsonl",
     "more.jsonl",
     "questions.jsonl",
+    "asked.jsonl",
     "verdicts.jsonl",
 )
 _ROWS += ("texts.jsonl", "held.jsonl")
@@ -146,7 +147,7 @@ def _long_line(folder: Path) -> None:
     row = json.dumps(
         {"id": "long", "image": "0.png", "question": "q", "caption": "x" * 100_000_000}
     )
-    for name in ("records.jsonl", "answers.jsonl", "texts.jsonl", "questions.jsonl"):
+    for name in ("records.jsonl", "answers.jsonl", "texts.jsonl", "asked.jsonl"):
         with (folder / name).open("a") as file:
             file.write(row + "\n")
 

@@ -30,11 +30,11 @@ def prepare(folder: Path) -> dict[str, Path]:
     rows[1] |= {"answer": "left lung", "tags": choices}
     write_rows(folder / "set/records.jsonl", rows)
     write_rows(folder / "set/others.jsonl", rows[:3])
-    write_rows(folder / "set/held.jsonl", [{**row, "split": "validation"} for row in rows[:3]])
+    write_rows(folder / "set/held.jsonl", [{**row, "split": "validation"} for row in rows[1::2]])
     answers = [{"id": row["id"], "answer": "left lung", "confidence": 0.5} for row in rows]
     for name in ("answers.jsonl", "more.jsonl"):
         write_rows(folder / "set" / name, answers)
-    write_rows(folder / "set/questions.jsonl", [{"question": "is it?", "id": n} for n in range(2)])
+    write_rows(folder / "set/asked.jsonl", [{"question": "is it?", "id": n} for n in range(2)])
     verdicts = [{"id": row["id"], "score": n, "passes": [n], "reason": "fine", "question": "q"}
                 for n, row in enumerate(rows)]  # fmt: skip
     write_rows(folder / "set/verdicts.jsonl", verdicts)
@@ -57,7 +57,8 @@ def prepare(folder: Path) -> dict[str, Path]:
     )
     score = ["evaluate", data, "--split", "all", "--predictions", folder / "set/answers.jsonl"]
     app.app([str(each) for each in (*score, "-o", folder / "run")], standalone_mode=False)
-    (folder / "set/result.json").write_text((folder / "run/result.json").read_text())
+    for name in ("result.json", "questions.jsonl"):
+        (folder / "set" / name).write_text((folder / "run" / name).read_text())
     _moved(folder)
     return {"set": folder / "set", "model": folder / "model", "picture": folder / "set/0.png"}
 
@@ -122,7 +123,7 @@ def _commands() -> tuple[Command, ...]:
         command("push.result", "push", ("M", ""), "them/theirs", "--card-only", "--result",
                 ("T", "result.json"), name="push --result"),
         command("gen-qa.records", "gen-qa", rows, "-o", out, "--dry-run"),
-        command("ask.image; ask.file", "ask", picture, "--questions", ("T", "questions.jsonl"), *model),
+        command("ask.image; ask.file", "ask", picture, "--questions", ("T", "asked.jsonl"), *model),
         command("ask.image; ask.rest", "ask", ("T", ""), picture, "-q", "is it?", "-o", ("O", "o.csv"),
                 *model, name="ask FOLDER"),
         command("attn-map.image; attn-map.boxes", "attn-map", picture, "is it?", "-o", ("O", "m.png"),

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import biod2c_core  # noqa: F401 (makes torchvision importable beside a CPU torch)
 from biod2c import auto_classes
+from biod2c_core.collector import collector_at_rest
 
 if TYPE_CHECKING:
     from biod2c.evaluation import evaluate as evaluate
@@ -65,7 +66,8 @@ def __getattr__(name: str) -> Any:
     """Import what is asked for."""
     if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(_MODULES[name]), name)
+    with collector_at_rest():
+        return getattr(import_module(_MODULES[name]), name)
 
 
 def __dir__() -> list[str]:

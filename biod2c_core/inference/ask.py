@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from biod2c_core.collector import collector_at_rest
 from biod2c_core.inference.attention.export import arrange_maps, check_picture_path, save_sheet
 from biod2c_core.inference.image_choice import ImageChoice
 from biod2c_core.inference.questions import AskOptions, Question, Reply
@@ -30,11 +31,14 @@ def open_session(
         ConfigError: The device is absent.
     """
     picture = image.load()
+    with collector_at_rest():
+        from biod2c_core.inference.session import (
+            ImageSession,  # bad input fails before torch is loaded
+        )
+        from biod2c_core.inference.vqa_model import VQAModel
 
-    from biod2c_core.inference.session import ImageSession  # bad input fails before torch is loaded
-    from biod2c_core.inference.vqa_model import VQAModel
-
-    return ImageSession.open(VQAModel.load(checkpoint, device), picture)
+        model = VQAModel.load(checkpoint, device)
+    return ImageSession.open(model, picture)
 
 
 def ask(

@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any
 
 import biod2c_core  # noqa: F401 (makes torchvision importable beside a CPU torch)
 from biod2c import auto_classes
-from biod2c_core.collector import collector_at_rest
 
 if TYPE_CHECKING:
     from biod2c.evaluation import evaluate as evaluate
@@ -66,8 +65,7 @@ def __getattr__(name: str) -> Any:
     """Import what is asked for."""
     if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    with collector_at_rest():
-        return getattr(import_module(_MODULES[name]), name)
+    return getattr(import_module(_MODULES[name]), name)
 
 
 def __dir__() -> list[str]:

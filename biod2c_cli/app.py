@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import os
 import signal
 import sys
@@ -215,5 +214,3 @@ def main() -> None:
         from biod2c_core.training.hardware.launch import end_rank
 
         end_rank(ended.code)
-    finally:
-        gc.freeze()  # or Python looks for garbage in all that was imported, a second, before it ends

@@ -115,13 +115,13 @@ def ask_many(
     if len(pictures) == 1:  # one bad picture alone: said before a model is loaded
         check_readable(pictures[0], slices)
 
-    from biod2c_core.collector import collector_at_rest
+    from biod2c_core.collector import imports_for_good
     from biod2c_core.inference.questions import about_picture
 
-    with collector_at_rest():
+    with imports_for_good():
         from biod2c_core.inference.vqa_model import VQAModel
 
-        loaded = VQAModel.load(model, device)
+    loaded = VQAModel.load(model, device)
     note(warning)
     if loaded.answerer.reference is None:
         note(f"note: {about_picture(loaded.answerer.name, None)[0]}.")

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from biod2c_core.collector import collector_at_rest
+from biod2c_core.collector import imports_for_good
 from biod2c_core.inference.attention.export import arrange_maps, check_picture_path, save_sheet
 from biod2c_core.inference.image_choice import ImageChoice
 from biod2c_core.inference.questions import AskOptions, Question, Reply
@@ -31,14 +31,11 @@ def open_session(
         ConfigError: The device is absent.
     """
     picture = image.load()
-    with collector_at_rest():
-        from biod2c_core.inference.session import (
-            ImageSession,  # bad input fails before torch is loaded
-        )
+    with imports_for_good():  # bad input fails before torch is loaded
+        from biod2c_core.inference.session import ImageSession
         from biod2c_core.inference.vqa_model import VQAModel
 
-        model = VQAModel.load(checkpoint, device)
-    return ImageSession.open(model, picture)
+    return ImageSession.open(VQAModel.load(checkpoint, device), picture)
 
 
 def ask(

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from biod2c_core.collector import collector_at_rest
+from biod2c_core.collector import imports_for_good
 from biod2c_core.inference.attention.attention_map import View, find_method
 from biod2c_core.inference.attention.boxes import check_boxes, parse_boxes
 from biod2c_core.inference.attention.export import (
@@ -80,11 +80,11 @@ def make_report(
     picture = image.load()
     check_boxes(boxes, picture.size)
 
-    with collector_at_rest():  # bad input fails before torch is loaded
+    with imports_for_good():  # bad input fails before torch is loaded
         from biod2c_core.inference.attention.explain import explain_without_fusion
         from biod2c_core.inference.vqa_model import VQAModel
 
-        model = VQAModel.load(checkpoint, device)
+    model = VQAModel.load(checkpoint, device)
     answerer = model.answerer
     pairs = [(0, question) for question in request.questions]
     answers = answerer.answer_images([picture], pairs)

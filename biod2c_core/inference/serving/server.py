@@ -8,7 +8,7 @@ import socket
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from biod2c_core.collector import collector_at_rest
+from biod2c_core.collector import imports_for_good
 from biod2c_core.errors import ConfigError, InputError, MissingDependencyError
 from biod2c_core.inference.questions import about_picture
 from biod2c_core.inference.serving.requests import Limits
@@ -93,7 +93,7 @@ def serve(
         raise MissingDependencyError(error.name or "fastapi", "serve") from error
     bound = listen(options.host, options.port)  # before the slow part
 
-    with collector_at_rest():
+    with imports_for_good():
         from biod2c_core.inference.serving.app import make_app
         from biod2c_core.inference.serving.batching import Engine
         from biod2c_core.inference.serving.connections import (
@@ -106,7 +106,7 @@ def serve(
         from biod2c_core.inference.serving.receiving import Access
         from biod2c_core.inference.vqa_model import VQAModel
 
-        model = VQAModel.load(checkpoint, device)
+    model = VQAModel.load(checkpoint, device)
     engine = Engine(model, options.limits, Metrics())
     access = Access(options.key) if options.loopback else Access(options.key, ())
     config = uvicorn.Config(

@@ -115,8 +115,11 @@ def ask_many(
     if len(pictures) == 1:  # one bad picture alone: said before a model is loaded
         check_readable(pictures[0], slices)
 
+    from biod2c_core.collector import imports_for_good
     from biod2c_core.inference.questions import about_picture
-    from biod2c_core.inference.vqa_model import VQAModel
+
+    with imports_for_good():
+        from biod2c_core.inference.vqa_model import VQAModel
 
     loaded = VQAModel.load(model, device)
     note(warning)

@@ -35,6 +35,7 @@ def draw_volume(
         ImageError: A slice cannot be read; nothing is written then, nor if the following are raised.
         InputError: There are too many slices, or something that is asked for cannot be shown.
     """
+    from biod2c_core.collector import imports_for_good
     from biod2c_core.inference.attention.export import check_picture_path
     from biod2c_core.inference.volumes.ask import open_slices
     from biod2c_core.inference.volumes.contact_sheet import check_tiles, draw_slices
@@ -46,7 +47,8 @@ def draw_volume(
         check_tiles(found)
         found[0].load()
 
-        from biod2c_core.inference.vqa_model import VQAModel
+        with imports_for_good():
+            from biod2c_core.inference.vqa_model import VQAModel
 
         model = VQAModel.load(checkpoint, device)
         for line in remarks:

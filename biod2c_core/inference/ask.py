@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from biod2c_core.collector import imports_for_good
 from biod2c_core.inference.attention.export import arrange_maps, check_picture_path, save_sheet
 from biod2c_core.inference.image_choice import ImageChoice
 from biod2c_core.inference.questions import AskOptions, Question, Reply
@@ -30,9 +31,9 @@ def open_session(
         ConfigError: The device is absent.
     """
     picture = image.load()
-
-    from biod2c_core.inference.session import ImageSession  # bad input fails before torch is loaded
-    from biod2c_core.inference.vqa_model import VQAModel
+    with imports_for_good():  # bad input fails before torch is loaded
+        from biod2c_core.inference.session import ImageSession
+        from biod2c_core.inference.vqa_model import VQAModel
 
     return ImageSession.open(VQAModel.load(checkpoint, device), picture)
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from biod2c_core.atomic import write_json
+from biod2c_core.collector import imports_for_good
 from biod2c_core.errors import InputError
 from biod2c_core.inference.calibration import (
     FILE,
@@ -94,9 +95,10 @@ def calibrate(
     groups = [_usable(group) for group in given]
     left_out = sum(r.split == _TRAIN for group in (held_out, *new_sources) for r in group.records)
     _check_enough(sum(len(group.records) for group in groups), left_out)
-    from biod2c_core.model.generation import Answerer
-
     folder = _place_to_write(checkpoint)
+    with imports_for_good():
+        from biod2c_core.model.generation import Answerer
+
     answerer = Answerer.load(checkpoint, device)
     trained = _trained(answerer, train, progress)
     seen, summaries = _ask(answerer, groups, progress)

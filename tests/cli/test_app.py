@@ -17,6 +17,7 @@ from biod2c_core.inference import ask as asking
 from biod2c_core.inference.questions import Question
 
 runner = CliRunner()
+PICTURE = Path(__file__).resolve().parents[2] / "examples" / "chest_xray.jpg"
 HEAVY = ("torch", "transformers", "peft", "timm", "open_clip", "torchvision", "accelerate")
 IMPORTS = f"""
 import sys
@@ -47,6 +48,38 @@ def test_help_and_bad_input_import_nothing_heavy() -> None:
     assert result.returncode == 0, result.stderr
     assert result.stderr.endswith("light\n")
     assert "Traceback" not in result.stderr
+
+
+# Installed with transformers or beside it, and of no use to the embedded model.
+UNUSED = (
+    *("peft", "open_clip", "deepspeed", "datasets", "sklearn", "pandas", "matplotlib", "openai"),
+    *("rich", "nltk", "pydicom", "nibabel", "onnxruntime", "cv2", "triton", "transformers.trainer"),
+)
+ANSWERED = f"""
+import gc, sys
+from biod2c_cli.app import app
+searched = []  # for garbage, when torch was there, and not all that is made beside it
+gc.callbacks.append(
+    lambda *_: searched.append("torch" in sys.modules and "transformers.modeling_utils" not in sys.modules)
+)
+try:
+    app(["ask", sys.argv[1], "What imaging modality is this?", "--device", "cpu"])
+except SystemExit as exit:
+    assert exit.code == 0, exit.code
+unused = set(sys.modules) & set({UNUSED!r})
+assert not unused, unused
+assert searched and not any(searched), sum(searched)
+assert gc.isenabled() and gc.get_freeze_count() > len(gc.get_objects())
+"""
+
+
+def test_an_answer_of_the_embedded_model_imports_nothing_that_it_does_not_use() -> None:
+    """And no garbage is searched for while it does."""
+    result = subprocess.run(
+        [sys.executable, "-c", ANSWERED, PICTURE], capture_output=True, text=True, timeout=600
+    )
+    assert result.returncode == 0, result.stderr
+    assert result.stdout == "x-ray\n"
 
 
 def test_every_command_is_listed_with_its_line() -> None:

@@ -14,6 +14,7 @@ LAYERS = [
         "config",
         "atomic",
         "append_log",
+        "collector",
         "contents",
         "device",
         "foreign",

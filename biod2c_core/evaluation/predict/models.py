@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from biod2c_core.collector import imports_for_good
 from biod2c_core.evaluation.predict.answers import AnswersQuestions
 from biod2c_core.evaluation.predict.endpoint_model import EndpointModel
 from biod2c_core.llm_api import Client, Journal, Price, load_price
@@ -88,7 +89,8 @@ def load_model(
 
         name = checkpoint.removeprefix(TRANSFORMERS_PREFIX)
         return TransformersModel.load(name, device, instruct)
-    from biod2c_core.model.generation import Answerer  # heavy: torch and transformers
+    with imports_for_good():
+        from biod2c_core.model.generation import Answerer  # heavy: torch and transformers
 
     return Answerer.load(checkpoint, device)
 

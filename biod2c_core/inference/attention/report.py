@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from biod2c_core.collector import imports_for_good
 from biod2c_core.inference.attention.attention_map import View, find_method
 from biod2c_core.inference.attention.boxes import check_boxes, parse_boxes
 from biod2c_core.inference.attention.export import (
@@ -79,9 +80,9 @@ def make_report(
     picture = image.load()
     check_boxes(boxes, picture.size)
 
-    # bad input fails before torch is loaded
-    from biod2c_core.inference.attention.explain import explain_without_fusion
-    from biod2c_core.inference.vqa_model import VQAModel
+    with imports_for_good():  # bad input fails before torch is loaded
+        from biod2c_core.inference.attention.explain import explain_without_fusion
+        from biod2c_core.inference.vqa_model import VQAModel
 
     model = VQAModel.load(checkpoint, device)
     answerer = model.answerer

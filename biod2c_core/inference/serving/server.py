@@ -8,6 +8,7 @@ import socket
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from biod2c_core.collector import imports_for_good
 from biod2c_core.errors import ConfigError, InputError, MissingDependencyError
 from biod2c_core.inference.questions import about_picture
 from biod2c_core.inference.serving.requests import Limits
@@ -92,17 +93,18 @@ def serve(
         raise MissingDependencyError(error.name or "fastapi", "serve") from error
     bound = listen(options.host, options.port)  # before the slow part
 
-    from biod2c_core.inference.serving.app import make_app
-    from biod2c_core.inference.serving.batching import Engine
-    from biod2c_core.inference.serving.connections import (
-        BACKLOG,
-        DrainingServer,
-        guarded_protocol,
-        most_connections,
-    )
-    from biod2c_core.inference.serving.metrics import Metrics
-    from biod2c_core.inference.serving.receiving import Access
-    from biod2c_core.inference.vqa_model import VQAModel
+    with imports_for_good():
+        from biod2c_core.inference.serving.app import make_app
+        from biod2c_core.inference.serving.batching import Engine
+        from biod2c_core.inference.serving.connections import (
+            BACKLOG,
+            DrainingServer,
+            guarded_protocol,
+            most_connections,
+        )
+        from biod2c_core.inference.serving.metrics import Metrics
+        from biod2c_core.inference.serving.receiving import Access
+        from biod2c_core.inference.vqa_model import VQAModel
 
     model = VQAModel.load(checkpoint, device)
     engine = Engine(model, options.limits, Metrics())

@@ -7,6 +7,7 @@ flipped for whole images, corrected by Holm's method over the board.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -184,10 +185,19 @@ def _scored_questions(item: NamedResult) -> dict[str, ScoredQuestion] | None:
         try:
             record = Record(row["id"], row["image"], row["question"], row["gold"])
             said = Prediction(row["id"], row["answer"], row["confidence"], line)
-            found[record.id] = ScoredQuestion(record, said, dict(row["scores"]))
+            found[record.id] = ScoredQuestion(record, said, _values(row["scores"]))
         except (KeyError, TypeError) as error:
             raise InputError(f"{path}:{line} is not a scored question", "Score again.") from error
     return found
+
+
+def _values(scores: Any) -> dict[str, float]:
+    numbers = isinstance(scores, dict) and all(
+        type(value) in (int, float) and math.isfinite(value) for value in scores.values()
+    )
+    if not numbers:
+        raise TypeError(f"no columns with numbers: {str(scores)[:100]}")
+    return {name: float(value) for name, value in scores.items()}
 
 
 def _tests(

@@ -7,6 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from biod2c_core.errors import InputError
+
+MOST_PAIRS = 10_000_000  # of words of two texts: up to 300 MB and some seconds
 _EPSILON = 1e-8
 
 
@@ -19,12 +22,19 @@ def rouge_scores(predicted: str, gold: str) -> tuple[float, float, float]:
 
     Raises:
         EmptyTextError: A text is empty, or full stops only.
+        InputError: The texts are too long to compare.
     """
     hypothesis, reference = _sentences(predicted), _sentences(gold)
     if not hypothesis or not reference:
         raise EmptyTextError("Hypothesis is empty.")
     given = [word for sentence in hypothesis for word in sentence]
     wanted = [word for sentence in reference for word in sentence]
+    if len(given) * len(wanted) > MOST_PAIRS:
+        raise InputError(
+            f"ROUGE-L compares every word of {len(given):,} with every word of {len(wanted):,}, over the "
+            f"limit of {MOST_PAIRS:,} pairs",
+            "Score shorter answers, or by another --profile.",
+        )
     one, two = (_n_gram_f(given, wanted, order) for order in (1, 2))
     return one, two, _longest_f(hypothesis, reference, len(set(given)), len(set(wanted)))
 

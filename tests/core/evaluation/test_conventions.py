@@ -213,6 +213,13 @@ def test_rouge_by_hand() -> None:
         rouge_scores("..", "x")
 
 
+@pytest.mark.parametrize("endless", ["lung " * 100_000, "lung. " * 100_000])
+def test_rouge_of_what_would_fill_memory_or_time_is_refused(endless: str) -> None:
+    assert 0 < rouge_scores(endless, "left lung")[2] < 1
+    with pytest.raises(InputError, match="every word of 100,00. with every word of 100,00., over"):
+        rouge_scores(endless, endless)
+
+
 def test_extraction_by_hand() -> None:
     assert last_box(r"\boxed{a} then \boxed{b_{c}}") == "b_{c}"
     assert last_box(r"\boxed{a} then \boxed{b") == "a"

@@ -100,6 +100,19 @@ def published(path: Path, **changes: Any) -> Path:
     return path
 
 
+@pytest.mark.parametrize(
+    "scores",
+    [[[]], [["a", 1]], {"closed_accuracy": "1"}, {"closed_accuracy": None}, {"a": True}, 1],
+)
+def test_scores_that_are_no_numbers_are_refused(scores: Any, make: Make) -> None:
+    runs = [make("weak", 3), make("strong", 9)]
+    path = Path(runs[0].partition("=")[2]) / "questions.jsonl"
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    path.write_text(json.dumps({**rows[0], "scores": scores}) + "\n")
+    with pytest.raises(InputError, match="questions.jsonl:1 is not a scored question"):
+        make_boards(runs)
+
+
 def test_published_numbers_stand_beside_their_own_convention_alone(
     make: Make, tmp_path: Path
 ) -> None:

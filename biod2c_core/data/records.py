@@ -151,6 +151,8 @@ def parse_record(row: Any) -> Record:
     for name in ("id", "image", "question"):
         if not values[name]:
             raise ValueError(f"field {name!r} is missing or empty")
+    if "\0" in values["image"]:
+        raise ValueError("field 'image' holds a null character, which no path does")
     if values["split"] not in SPLITS:
         values["split"] = split_named(values["split"])
     if values["answer_type"] not in ANSWER_TYPES:

@@ -60,6 +60,7 @@ def test_any_own_field_makes_a_file_ours_and_others_become_tags(
         ({**PLAIN_ROW, "id": "1", "split": "test", "Split": "train"}, "'split' is there twice"),
         ({**PLAIN_ROW, "id": "1", "split": "holdout"}, "'split' is 'holdout'"),
         ({**PLAIN_ROW, "id": "1", "turns": [1, 2]}, "unknown field 'turns'"),
+        ({**PLAIN_ROW, "id": "1", "image": "a\0.png"}, "field 'image' holds a null character"),
         ({**PLAIN_ROW, "id": "1", "organ": "a", "tags": {"organ": "b"}}, "also a tag"),
         ({"id": "1", "question": "q"}, "'image' is missing"),
         ({"id": "1", "image": "x.png", "answer": "a"}, "'question' is missing"),

@@ -109,7 +109,7 @@ def test_scores_that_are_no_numbers_are_refused(scores: Any, make: Make) -> None
     path = Path(runs[0].partition("=")[2]) / "questions.jsonl"
     rows = [json.loads(line) for line in path.read_text().splitlines()]
     path.write_text(json.dumps({**rows[0], "scores": scores}) + "\n")
-    with pytest.raises(InputError, match="questions.jsonl:1 is not a scored question"):
+    with pytest.raises(InputError, match=r"questions.jsonl:1 is not a scored"):
         make_boards(runs)
 
 

@@ -80,10 +80,9 @@ class PeersModel(PreTrainedModel):
         super().__init__(biod2c.language_model.config)
         self.model = Backbone(biod2c, placeholder)
         self.generation_config = biod2c.generation_config
+        for module in self.modules():  # else the language model draws its adapters anew
+            module._is_hf_initialized = True
         self.post_init()
-
-    def _init_weights(self, module: nn.Module) -> None:
-        """They are there already."""
 
     def get_input_embeddings(self) -> nn.Module:
         """The language model's."""

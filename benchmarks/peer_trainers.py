@@ -220,4 +220,33 @@ def llamafactory(
     )
 
 
-TRAINERS = {"trl": trl, "trl-answers-only": trl_answers_only, "llamafactory": llamafactory}
+def ms_swift(
+    model: PeersModel,
+    processor: BioD2CProcessor,
+    rows: Dataset,
+    common: dict[str, Any],
+    callback: TrainerCallback,
+) -> Any:
+    """ms-swift's trainer of supervised fine-tuning."""
+    from swift.model import get_model_processor
+    from swift.template import get_template
+    from swift.trainers import Seq2SeqTrainer, Seq2SeqTrainingArguments
+
+    folder = processor.tokenizer.name_or_path
+    known = get_model_processor(folder, load_model=False, model_type="llama")[1]
+    model.model_info, model.model_meta = known.model_info, known.model_meta
+    template = get_template(known, template_type="dummy")
+    template.set_mode("train")
+    arguments = Seq2SeqTrainingArguments(**common, check_model=False)
+    trainer = Seq2SeqTrainer(model, arguments, template, rows)
+    trainer.data_collator = WithPictures(trainer.data_collator, processor)
+    trainer.add_callback(callback)
+    return trainer
+
+
+TRAINERS = {
+    "trl": trl,
+    "trl-answers-only": trl_answers_only,
+    "llamafactory": llamafactory,
+    "ms-swift": ms_swift,
+}

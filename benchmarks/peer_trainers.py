@@ -237,7 +237,9 @@ def ms_swift(
     model.model_info, model.model_meta = known.model_info, known.model_meta
     template = get_template(known, template_type="dummy")
     template.set_mode("train")
-    arguments = Seq2SeqTrainingArguments(**common, check_model=False)
+    arguments = Seq2SeqTrainingArguments(
+        **common, check_model=False, train_dataloader_shuffle=False
+    )
     trainer = Seq2SeqTrainer(model, arguments, template, rows)
     trainer.data_collator = WithPictures(trainer.data_collator, processor)
     trainer.add_callback(callback)

@@ -7,7 +7,7 @@ time on one thread (wall time on a GPU) from the end of the first step to the en
 and the most memory until then. The losses and gradient norms of all steps must agree.
 
     pip install --target PEERS --no-deps trl
-    python benchmarks/training_peers.py --peer trl=PEERS [--layers 8] [--width 512] [--steps 16]
+    python benchmarks/training_peers.py --peer trl=PEERS [--layers 8] [--width 512] [--steps 12]
 """
 
 from __future__ import annotations
@@ -24,8 +24,9 @@ import time
 from dataclasses import asdict, dataclass, fields, replace
 from functools import partial
 from importlib.machinery import PathFinder
+from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
@@ -43,7 +44,13 @@ WORDS = 32_000
 SPECIAL = ["<pad>", "<s>", "</s>", "<unk>", "<image>", "Question:", "Answer:"]
 RATE, SEED = 1e-3, 0
 OURS = "biod2c"
-PEERS = {"trl": "trl", "trl-answers-only": "trl", "llamafactory": "llamafactory", "ms-swift": "swift"}
+PACKAGES = {
+    "trl": "trl",
+    "trl-answers-only": "trl",
+    "llamafactory": "llamafactory",
+    "ms-swift": "swift",
+}
+DISTRIBUTIONS = {name: name.removesuffix("-answers-only") for name in PACKAGES}
 
 
 @dataclass(frozen=True)
@@ -78,6 +85,7 @@ def write_language_model(folder: Path, setting: Setting) -> None:
     import torch
     from tokenizers import Tokenizer, models, pre_tokenizers
     from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+    from transformers.utils.logging import disable_progress_bar
 
     words = [*SPECIAL, *(f"w{number}" for number in range(WORDS - len(SPECIAL)))]
     ids = {word: place for place, word in enumerate(words)}
@@ -97,6 +105,7 @@ def write_language_model(folder: Path, setting: Setting) -> None:
         eos_token_id=2,
         pad_token_id=0,
     )
+    disable_progress_bar()
     LlamaForCausalLM(config).save_pretrained(folder)
 
 
@@ -211,6 +220,35 @@ def run_ours(folder: Path, output: Path, setting: Setting, clock: Clock) -> list
     return [row for _, row in read_rows(run / "log.jsonl")]
 
 
+def arguments(setting: Setting, output: Path) -> dict[str, Any]:
+    """What transformers' arguments say where :func:`configure` says it for our side."""
+    return {
+        "output_dir": str(output),
+        "num_train_epochs": 1,
+        "per_device_train_batch_size": setting.batch,
+        "gradient_accumulation_steps": 1,
+        "learning_rate": RATE,
+        "weight_decay": 0.0,
+        "adam_beta2": 0.999,
+        "warmup_steps": 0,
+        "lr_scheduler_type": "cosine",
+        "max_grad_norm": 1.0,
+        "optim": "adamw_torch_fused",
+        "bf16": setting.bf16,
+        "use_cpu": setting.device == "cpu",
+        "gradient_checkpointing": False,
+        "train_sampling_strategy": "sequential",
+        "remove_unused_columns": False,
+        "logging_steps": 1,
+        "logging_nan_inf_filter": False,
+        "save_strategy": "no",
+        "report_to": "none",
+        "disable_tqdm": True,
+        "dataloader_pin_memory": setting.device == "cuda",
+        "seed": SEED,
+    }
+
+
 def run_peer(
     name: str, folder: Path, output: Path, setting: Setting, clock: Clock
 ) -> list[dict[str, float]]:
@@ -242,31 +280,7 @@ def run_peer(
     )
     mark = processor.tokenizer.convert_tokens_to_ids("<image>")
     rows = make_rows(samples, list(order), model, mark)
-    common: dict[str, Any] = {
-        "output_dir": str(output),
-        "num_train_epochs": 1,
-        "per_device_train_batch_size": setting.batch,
-        "gradient_accumulation_steps": 1,
-        "learning_rate": RATE,
-        "weight_decay": 0.0,
-        "adam_beta2": 0.999,
-        "warmup_steps": 0,
-        "lr_scheduler_type": "cosine",
-        "max_grad_norm": 1.0,
-        "optim": "adamw_torch_fused",
-        "bf16": setting.bf16,
-        "use_cpu": setting.device == "cpu",
-        "gradient_checkpointing": False,
-        "train_sampling_strategy": "sequential",
-        "remove_unused_columns": False,
-        "logging_steps": 1,
-        "logging_nan_inf_filter": False,
-        "save_strategy": "no",
-        "report_to": "none",
-        "disable_tqdm": True,
-        "dataloader_pin_memory": setting.device == "cuda",
-        "seed": SEED,
-    }
+    common = arguments(setting, output)
     trainer = TRAINERS[name](PeersModel(model, mark), processor, rows, common, Timed())
     trainer.train()
     return trainer.state.log_history
@@ -279,7 +293,9 @@ def run_side(name: str, folder: Path, setting: Setting) -> None:
         run = run_ours if name == OURS else partial(run_peer, name)
         lines = [line for line in run(folder, Path(output), setting, clock) if "loss" in line]
     curves = {number: [line[number] for line in lines] for number in ("loss", "grad_norm")}
-    print(json.dumps({**clock.found, **curves}))
+    own = [] if name == OURS else [DISTRIBUTIONS[name]]
+    versions = ", ".join(f"{each} {version(each)}" for each in (*own, "transformers", "peft"))
+    print(json.dumps({**clock.found, **curves, "versions": versions}))
 
 
 def call(name: str, place: str, folder: Path, setting: Setting) -> dict[str, Any]:
@@ -301,10 +317,11 @@ def call(name: str, place: str, folder: Path, setting: Setting) -> dict[str, Any
 def check(found: dict[str, dict[str, Any]]) -> None:
     """Refuse figures of runs that did not do the same."""
     for name, own in found.items():
-        for number, largest in (("loss", 1e-4), ("grad_norm", 1e-3)):
+        print(f"{name}: {own['versions']}")
+        for number, largest in (("loss", 1e-4), ("grad_norm", 1e-3)) if name != OURS else ():
             pairs = list(zip(own[number], found[OURS][number], strict=True))
             apart = max(abs(a - b) / abs(b) for a, b in pairs)
-            print(f"{name}: {number} of {len(pairs)} steps differs by at most {apart:.1e}")
+            print(f"  {number} of {len(pairs)} steps: differs by at most {apart:.1e}", flush=True)
             if apart > largest:
                 sys.exit(f"{name}: {number} differs by more than {largest}, not the same training")
 
@@ -319,7 +336,7 @@ def show(rounds: dict[str, list[dict[str, Any]]]) -> None:
         for name, rows in rounds.items()
     }
     ours = middle[OURS]
-    print("\n| trainer | samples/s | peak, MiB | biod2c, samples/s | biod2c, peak |")
+    print("\n| trainer | samples/s | peak, MiB | biod2c against it: samples/s | peak |")
     print("| --- | ---: | ---: | ---: | ---: |")
     for name, own in middle.items():
         pairs = zip(rounds[OURS], rounds[name], strict=True)
@@ -343,7 +360,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--layers", type=int, default=8)
     parser.add_argument("--width", type=int, default=512, help="a multiple of 64")
     parser.add_argument("--batch", type=int, default=8)
-    parser.add_argument("--steps", type=int, default=16)
+    parser.add_argument("--steps", type=int, default=12)
     parser.add_argument("--together", type=int, default=1, help="questions about a picture")
     parser.add_argument("--image-size", type=int, default=64)
     parser.add_argument("--tower", default="test_efficientnet")
@@ -354,23 +371,33 @@ def parse() -> argparse.Namespace:
     return parser.parse_args()
 
 
+def installed(name: str, place: str) -> bool:
+    """Whether a peer is in these folders; in this environment, if there are none."""
+    return (
+        PathFinder.find_spec(PACKAGES[name], place.split(os.pathsep) if place else None) is not None
+    )
+
+
 def peers(given: list[str]) -> dict[str, str]:
     """The peers to measure and where they are; ends where one is not to be found."""
-    places = {name: place for name, _, place in (each.partition("=") for each in given or PEERS)}
-    for name, place in places.items():
-        if name not in PEERS:
-            print(f"{name!r} is not among {', '.join(PEERS)}", file=sys.stderr)
-            sys.exit(2)
-        package = PEERS[name]
-        paths = place.split(os.pathsep) if place else None
-        if PathFinder.find_spec(package, paths) is None and given:
-            print(
-                f"{name} is not installed: pip install --target DIR --no-deps {package}, "
-                f"then --peer {name}=DIR",
-                file=sys.stderr,
-            )
-            sys.exit(2)
+    places = {name: place for name, _, place in (each.partition("=") for each in given)}
+    if unknown := [name for name in places if name not in PACKAGES]:
+        refuse(f"there is no peer {unknown[0]!r}, only {', '.join(PACKAGES)}")
+    places = places or {name: "" for name in PACKAGES if installed(name, "")}
+    missing = [name for name, place in places.items() if not installed(name, place)]
+    if missing or not places:
+        name = (missing or ["trl"])[0]
+        refuse(
+            f"{name} is not installed{' in ' + places[name] if places else ''}: pip install --target "
+            f"PEERS --no-deps {DISTRIBUTIONS[name]}, then --peer {name}=PEERS"
+        )
     return places
+
+
+def refuse(line: str) -> NoReturn:
+    """End with a line."""
+    print(line, file=sys.stderr)
+    sys.exit(2)
 
 
 def main() -> None:

@@ -1,10 +1,11 @@
 """Training as this project does it against other trainers: the same model, tokens, order and precision.
 
-A random LLaMA behind a small vision tower and fusion is trained with LoRA (stage 2, L_nll) by `biod2c train`'s
-own function, and as a thin vision-language model by TRL, LLaMA-Factory or ms-swift (`peer_trainers.py`). All
-get the same optimizer, schedule, clipping and batches. Each run is a process of its own, in turn; processor
-time on one thread (wall time on a GPU) from the end of the first step to the end of the last, without saving;
-and the most memory until then. The losses and gradient norms of all steps must agree.
+A random LLaMA behind a small vision tower and fusion is trained with LoRA (stage 2, L_nll) by what
+`biod2c train` calls, and as a thin vision-language model by TRL, LLaMA-Factory or ms-swift
+(`peer_trainers.py`). All get the same optimizer, schedule, clipping and batches. Each run is a process of
+its own, in turn: processor time on one thread (wall time on a GPU) from the end of the first step to the
+end of the last, without saving, and the most memory in them. The losses and gradient norms of all steps
+must agree first.
 
     pip install --target PEERS --no-deps trl
     python benchmarks/training_peers.py --peer trl=PEERS [--layers 8] [--width 512] [--steps 12]
@@ -15,13 +16,12 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import random
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, fields
 from functools import partial
 from importlib.machinery import PathFinder
 from importlib.metadata import version
@@ -30,19 +30,16 @@ from typing import Any, NoReturn
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-import biod2c_core  # noqa: F401 (first of all: makes torchvision importable beside a CPU torch)
-from biod2c_core.config import (
-    LoraSettings,
-    ModelSettings,
-    StageSettings,
-    TrainingConfig,
-    VisionConfig,
-    load_config,
+from peer_setting import (  # first of all: makes torchvision importable beside a CPU torch
+    IMAGE,
+    SEED,
+    Setting,
+    arguments,
+    configure,
+    write_language_model,
+    write_records,
 )
 
-WORDS = 32_000
-SPECIAL = ["<pad>", "<s>", "</s>", "<unk>", "<image>", "Question:", "Answer:"]
-RATE, SEED = 1e-3, 0
 OURS = "biod2c"
 PACKAGES = {
     "trl": "trl",
@@ -51,114 +48,6 @@ PACKAGES = {
     "ms-swift": "swift",
 }
 DISTRIBUTIONS = {name: name.removesuffix("-answers-only") for name in PACKAGES}
-
-
-@dataclass(frozen=True)
-class Setting:
-    """What all sides train.
-
-    Attributes:
-        layers: Of the language model.
-        width: Of the language model.
-        batch: Samples of a step.
-        steps: Of a run.
-        together: Most questions about one picture in a batch.
-        image_size: Side of the pictures.
-        tower: A timm model.
-        bf16: Mixed precision in bfloat16.
-        device: Where.
-    """
-
-    layers: int
-    width: int
-    batch: int
-    steps: int
-    together: int
-    image_size: int
-    tower: str
-    bf16: bool
-    device: str
-
-
-def write_language_model(folder: Path, setting: Setting) -> None:
-    """A random LLaMA, and a tokenizer of 32,000 whole words."""
-    import torch
-    from tokenizers import Tokenizer, models, pre_tokenizers
-    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
-    from transformers.utils.logging import disable_progress_bar
-
-    words = [*SPECIAL, *(f"w{number}" for number in range(WORDS - len(SPECIAL)))]
-    ids = {word: place for place, word in enumerate(words)}
-    tokenizer = Tokenizer(models.WordLevel(ids, unk_token="<unk>"))
-    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, pad_token="<pad>", bos_token="<s>", eos_token="</s>"
-    ).save_pretrained(folder)
-    torch.manual_seed(SEED)
-    config = LlamaConfig(
-        vocab_size=WORDS,
-        hidden_size=setting.width,
-        intermediate_size=setting.width * 43 // 16,
-        num_hidden_layers=setting.layers,
-        num_attention_heads=setting.width // 64,
-        bos_token_id=1,
-        eos_token_id=2,
-        pad_token_id=0,
-    )
-    disable_progress_bar()
-    LlamaForCausalLM(config).save_pretrained(folder)
-
-
-def write_records(folder: Path, setting: Setting) -> None:
-    """Questions about made pictures, as long as those of VQA sets, answered in a few words."""
-    from PIL import Image
-
-    draw = random.Random(SEED)
-
-    def words(count: int) -> str:
-        return " ".join(f"w{draw.randrange(WORDS - len(SPECIAL))}" for _ in range(count))
-
-    rows = setting.steps * setting.batch
-    with (folder / "rows.jsonl").open("w") as file:
-        for index in range(rows):
-            picture = folder / f"{index // setting.together}.png"
-            if not picture.exists():
-                side = setting.image_size
-                Image.frombytes("L", (side, side), draw.randbytes(side * side)).save(picture)
-            row = {
-                "id": str(index),
-                "image": picture.name,
-                "question": words(min(60, max(6, round(draw.lognormvariate(2.7, 0.4))))),
-                "answer": words(draw.randint(1, 6)),
-            }
-            file.write(json.dumps(row) + "\n")
-
-
-def configure(folder: Path, setting: Setting) -> TrainingConfig:
-    """The run of our side, which the others follow."""
-    model = ModelSettings(
-        vision=VisionConfig("timm", setting.tower, levels=(3,), image_size=setting.image_size),
-        language_model=str(folder),
-        lora=LoraSettings(
-            r=8, alpha=32, dropout=0.0, targets=("q_proj", "k_proj", "v_proj", "o_proj")
-        ),
-        fusion_layers=1,
-        fusion_feed_forward=128,
-        fusion_dropout=0.0,
-        text_hidden=128,
-    )
-    stage = StageSettings(
-        learning_rate=RATE,
-        batch_size=setting.batch,
-        questions_per_image=setting.together,
-        weight_decay=0.0,
-        warmup_ratio=0.0,
-        semantic_weight=0.0,
-        bf16=setting.bf16,
-        log_every=1,
-        seed=SEED,
-    )
-    return replace(load_config("paper"), model=model, stage2=stage)
 
 
 class Clock:
@@ -220,35 +109,6 @@ def run_ours(folder: Path, output: Path, setting: Setting, clock: Clock) -> list
     return [row for _, row in read_rows(run / "log.jsonl")]
 
 
-def arguments(setting: Setting, output: Path) -> dict[str, Any]:
-    """What transformers' arguments say where :func:`configure` says it for our side."""
-    return {
-        "output_dir": str(output),
-        "num_train_epochs": 1,
-        "per_device_train_batch_size": setting.batch,
-        "gradient_accumulation_steps": 1,
-        "learning_rate": RATE,
-        "weight_decay": 0.0,
-        "adam_beta2": 0.999,
-        "warmup_steps": 0,
-        "lr_scheduler_type": "cosine",
-        "max_grad_norm": 1.0,
-        "optim": "adamw_torch_fused",
-        "bf16": setting.bf16,
-        "use_cpu": setting.device == "cpu",
-        "gradient_checkpointing": False,
-        "train_sampling_strategy": "sequential",
-        "remove_unused_columns": False,
-        "logging_steps": 1,
-        "logging_nan_inf_filter": False,
-        "save_strategy": "no",
-        "report_to": "none",
-        "disable_tqdm": True,
-        "dataloader_pin_memory": setting.device == "cuda",
-        "seed": SEED,
-    }
-
-
 def run_peer(
     name: str, folder: Path, output: Path, setting: Setting, clock: Clock
 ) -> list[dict[str, float]]:
@@ -278,7 +138,7 @@ def run_peer(
     order = GroupedSampler(
         samples.lengths, samples.image_numbers, setting.batch, SEED, setting.together
     )
-    mark = processor.tokenizer.convert_tokens_to_ids("<image>")
+    mark = processor.tokenizer.convert_tokens_to_ids(IMAGE)
     rows = make_rows(samples, list(order), model, mark)
     common = arguments(setting, output)
     trainer = TRAINERS[name](PeersModel(model, mark), processor, rows, common, Timed())
@@ -303,8 +163,7 @@ def call(name: str, place: str, folder: Path, setting: Setting) -> dict[str, Any
     here = [place, *sys.path] if place else sys.path
     done = subprocess.run(
         [sys.executable, __file__, "--run", name, str(folder), json.dumps(asdict(setting))],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
+        capture_output=True,
         text=True,
         env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, here))},
     )
@@ -342,8 +201,8 @@ def show(rounds: dict[str, list[dict[str, Any]]]) -> None:
         pairs = zip(rounds[OURS], rounds[name], strict=True)
         faster = statistics.median(a["samples"] / b["samples"] for a, b in pairs)
         print(
-            f"| {name} | {own['samples']:.2f} | {own['memory']:,.0f} | {faster:.2f}× | "
-            f"{ours['memory'] / own['memory']:.2f}× |"
+            f"| {name} | {own['samples']:.2f} | {own['memory']:,.0f} | {faster:.2f}x | "
+            f"{ours['memory'] / own['memory']:.2f}x |"
         )
 
 
@@ -368,7 +227,10 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--run", nargs=3, help=argparse.SUPPRESS)
-    return parser.parse_args()
+    given = parser.parse_args()
+    if given.steps < 2 or given.width % 64:
+        parser.error("--steps must be 2 at least, and --width a multiple of 64")
+    return given
 
 
 def installed(name: str, place: str) -> bool:

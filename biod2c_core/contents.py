@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
+import stat
 import time
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -38,7 +40,7 @@ def file_checksum(path: str | Path) -> str:
     file keeps its size, times and inode.
 
     Raises:
-        OSError: It cannot be read.
+        OSError: It cannot be read, or is a device or a pipe.
     """
     name = os.path.realpath(path)
     state = _state(name)
@@ -116,6 +118,8 @@ def _read(name: str) -> str:
 
 def _state(name: str) -> list[int]:
     status = os.stat(name)  # noqa: PTH116 (the path may hold bytes that are no text)
+    if not stat.S_ISREG(status.st_mode):  # a device or a pipe, which may have no end
+        raise OSError(errno.EINVAL, "not a regular file", name)
     return [status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino]
 
 

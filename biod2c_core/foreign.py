@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,14 @@ MOST_DEPTH = 100  # of lists and objects inside each other
 MOST_NODES = 200_000  # of a YAML file, its aliases written out
 LONGEST_NUMBER = 200  # characters of a number in YAML
 _FORMULA = re.compile(r"'*[=+\-@\t\r]")  # what a spreadsheet would compute, quoted or not
+
+
+def real_path(path: Path) -> Path:
+    """The absolute path, links followed; of links that name each other, as far as they lead.
+
+    ``Path.resolve`` raises RuntimeError for those before Python 3.13.
+    """
+    return Path(os.path.realpath(path))
 
 
 def escape_formula(text: str) -> str:

@@ -32,6 +32,7 @@ from biod2c_core.data.images.recognize import (
 )
 from biod2c_core.data.records import write_records
 from biod2c_core.errors import InputError
+from biod2c_core.foreign import real_path
 
 JOURNAL_SUFFIX = ".text.jsonl"
 PNG = ".png"
@@ -148,7 +149,7 @@ def scrub_text(
                 "Name the image root with --image-root.",
             )
         report.left_out = len(records) - len(kept)
-        stem = data.stem if data.is_file() else data.resolve().name
+        stem = data.stem if data.is_file() else real_path(data).name
         report.records = write_records(folder / f"{stem}.jsonl", kept)
     return report
 

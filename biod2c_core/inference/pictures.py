@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from PIL import Image
 
-from biod2c_core.data.images import IMAGE_SUFFIXES, MAX_BYTES
+from biod2c_core.data.images import IMAGE_SUFFIXES, MAX_BYTES, check_image_file
 from biod2c_core.data.images.dicom import is_dicom
 from biod2c_core.data.images.series import choose_slice
 from biod2c_core.errors import BioD2CError, ImageError, InputError
@@ -96,9 +96,9 @@ def _is_series(folder: str, names: Sequence[str], volumes: bool) -> bool:
 
 def _is_dicom(path: Path) -> bool:
     try:
-        with path.open("rb") as file:
+        with check_image_file(path).open("rb") as file:
             return is_dicom(file.read(_DICOM_HEAD))
-    except OSError:
+    except (ImageError, OSError):
         return False
 
 

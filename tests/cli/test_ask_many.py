@@ -231,6 +231,14 @@ def test_dicom_without_a_suffix_is_found_in_a_folder(
     assert len(names) == 4
 
 
+def test_a_pipe_in_a_folder_is_not_waited_for(folder: Path, model: list[int]) -> None:
+    os.mkfifo(folder / "pipe.png")
+    os.mkfifo(folder / "IM0001")  # as scanners name DICOM files
+    result = invoke(folder, FIRST, "--json")
+    assert len(rows_of(result)) == 3
+    assert "pipe.png is no regular file" in result.stderr
+
+
 def test_a_folder_with_one_series_is_one_picture(model: list[int], tmp_path: Path) -> None:
     pydicom = pytest.importorskip("pydicom")
     source = pydicom.dcmread(pydicom.data.get_testdata_file("CT_small.dcm"))

@@ -76,3 +76,12 @@ def test_pictures_in_any_order_each_read_once(tmp_path: Path, reads: list[str]) 
     assert sorted(reads) == ["a", "b"]
     assert first != pictures_checksum([("a", tmp_path / "b"), ("b", tmp_path / "a")])
     assert pictures_checksum([*pairs, ("c", tmp_path / "c")]) is None
+
+
+def test_what_has_no_end_is_not_read(tmp_path: Path) -> None:
+    (tmp_path / "device").symlink_to("/dev/zero")
+    os.mkfifo(tmp_path / "pipe")
+    for name in ("device", "pipe"):
+        with pytest.raises(OSError, match="not a regular file"):
+            file_checksum(tmp_path / name)
+    assert pictures_checksum([("a", tmp_path / "device")]) is None

@@ -33,7 +33,7 @@ from biod2c_core.curation.filter_images.scoring import (
 )
 from biod2c_core.curation.filter_images.sources import Item, image_names, picture_checksum
 from biod2c_core.errors import InputError
-from biod2c_core.foreign import read_json
+from biod2c_core.foreign import read_json, real_path
 
 THRESHOLD = 0.5
 _READERS, _AT_ONCE = 8, 1000  # threads that hash images, and how many they are given
@@ -272,7 +272,7 @@ def check_list_path(target: Path, source: Path, output: Path) -> None:
         InputError: The target is the source or the output.
     """
     for path in (source, output):
-        if target.resolve() == path.resolve():
+        if real_path(target) == real_path(path):
             raise InputError(f"the list {target} would overwrite {path}", "Give another --list.")
 
 

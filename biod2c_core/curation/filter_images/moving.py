@@ -24,6 +24,7 @@ from biod2c_core.curation.filter_images.labels import POLLUTED
 from biod2c_core.curation.filter_images.sources import WHOLE_FILE, Item
 from biod2c_core.data.images import resolve_image
 from biod2c_core.errors import InputError
+from biod2c_core.foreign import real_path
 
 MOVES = "moves.jsonl"
 _FIELDS = {"from", "to", "bytes", "mtime_ns"}
@@ -104,7 +105,7 @@ def move_polluted(items: Iterable[Item], output: Path, root: Path, target: Path)
         ImageError: An image lies outside ``root``.
     """
     target = Path(os.path.abspath(target))  # noqa: PTH100 (without "..", but links stay)
-    inner, outer = target.resolve(), root.resolve()
+    inner, outer = real_path(target), real_path(root)
     if inner == outer or outer in inner.parents:
         raise InputError(
             f"{target} lies inside {root}", "Move polluted images to a folder beside it."

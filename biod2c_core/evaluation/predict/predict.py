@@ -13,7 +13,7 @@ from typing import Any
 from PIL import Image
 
 from biod2c_core.contents import pictures_checksum
-from biod2c_core.data.images import load_image, resolve_image
+from biod2c_core.data.images import check_image_file, load_image, resolve_image
 from biod2c_core.data.read_ahead import read_ahead
 from biod2c_core.data.records import Record
 from biod2c_core.errors import ImageError, InputError, PartialResultError
@@ -95,12 +95,13 @@ def batches_by_image(
 
 
 def pictures_of(records: Iterable[Record], image_root: str | Path) -> str | None:
-    """Checksum over the content of the pictures; None where one is missing or lies outside the root."""
+    """Checksum over the content of the pictures; None where one is no image file inside the root."""
     try:
         names = {record.image for record in records}
-        return pictures_checksum((name, resolve_image(image_root, name)) for name in names)
+        paths = {name: check_image_file(resolve_image(image_root, name)) for name in names}
     except ImageError:
         return None
+    return pictures_checksum(paths.items())
 
 
 def run_manifest(

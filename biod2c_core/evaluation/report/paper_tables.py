@@ -18,7 +18,7 @@ from biod2c_core.evaluation.report.published import (
     TABLE_2_SOURCE,
 )
 from biod2c_core.evaluation.report.tables import BEST, SECOND, Cell, Table, number
-from biod2c_core.foreign import read_json
+from biod2c_core.foreign import read_json, real_path
 
 PUBLISHED = "(published)"
 
@@ -48,7 +48,7 @@ def read_result(argument: str) -> NamedResult:
     try:
         result = read_json(path)
         predictions = result["predictions"] or {}
-        default = predictions.get("model") or path.resolve().parent.name
+        default = predictions.get("model") or real_path(path).parent.name
         _ = result["profile"]["name"], result["data"]["source"]
         for score in result["scores"].values():
             numbers = [score["value"], score.get("low"), score.get("high")]

@@ -10,9 +10,11 @@ from typing import Any
 
 from PIL import Image
 
-from biod2c_core.data.images import load_image
+from biod2c_core.data.images import check_image_file, load_image
+from biod2c_core.data.images.pictures import PILLOW_FORMATS
 from biod2c_core.data.records import Record
 from biod2c_core.errors import ImageError
+from biod2c_core.foreign import real_path
 
 
 @dataclass(frozen=True)
@@ -56,9 +58,9 @@ def pixel_hash(path: Path) -> str | None:
 def _size(path: Path) -> tuple[int, ...]:
     """The header's size, however the picture is turned; empty for what is not an image."""
     try:
-        with Image.open(path) as image:
+        with Image.open(check_image_file(path), formats=PILLOW_FORMATS) as image:
             return tuple(sorted(image.size))
-    except (OSError, ValueError, Image.DecompressionBombError):
+    except (ImageError, OSError, ValueError, Image.DecompressionBombError):
         return ()
 
 
@@ -85,17 +87,15 @@ def check_contamination(
         training_root: Folder that the training image paths are relative to.
         root: Folder that the test image paths are relative to.
     """
-    known_paths = {(training_root / record.image).resolve() for record in training}
-    tested = {record.image: (root / record.image).resolve() for record in records}
+    known_paths = {_real(training_root, record) for record in training}
+    tested = {record.image: _real(root, record) for record in records}
     by_name = {image for image, path in tested.items() if path in known_paths}
     rest = {image: path for image, path in tested.items() if image not in by_name}
     hashes = {image: pixel_hash(path) for image, path in rest.items()}
     known = _hashes_of_sizes(sorted(known_paths), {_size(path) for path in rest.values()} - {()})
     by_content = {image for image, value in hashes.items() if value in known}
     seen = by_name | by_content
-    asked = {
-        ((training_root / record.image).resolve(), _plain_question(record)) for record in training
-    }
+    asked = {(_real(training_root, record), _plain_question(record)) for record in training}
     return Contamination(
         images=len(tested),
         seen_images=len(seen),
@@ -108,6 +108,11 @@ def check_contamination(
         unread_images=sum(value is None for value in hashes.values()),
         clean_ids=frozenset(record.id for record in records if record.image not in seen),
     )
+
+
+def _real(root: Path, record: Record) -> Path:
+    """Where its picture really lies."""
+    return real_path(root / record.image)
 
 
 def _plain_question(record: Record) -> str:

@@ -28,6 +28,7 @@ from biod2c_core.contents import ChecksumLog, cache_folder
 from biod2c_core.data.images import check_image_file
 from biod2c_core.data.read_ahead import read_ahead
 from biod2c_core.errors import InputError
+from biod2c_core.foreign import real_path
 from biod2c_core.model.processing import BioD2CProcessor
 from biod2c_core.model.vision import VisionTower, grid_shape
 from biod2c_core.training.inputs.collate import read_pictures
@@ -50,7 +51,7 @@ def default_cache_folder() -> Path:
 
 def free_space(folder: Path) -> int:
     """Bytes that are free on the disk of a folder, which need not be there yet."""
-    there = next(each for each in (folder, *folder.resolve().parents) if each.is_dir())
+    there = next(each for each in (folder, *real_path(folder).parents) if each.is_dir())
     return shutil.disk_usage(there).free
 
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import itertools
 import math
+import os
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -275,3 +276,12 @@ def test_all_images_of_vqa_rad_are_in_its_training_split(data_root: Path) -> Non
     training, test = (read_records(folder, split=split) for split in ("train", "test"))
     found = check_contamination(training, test, folder, folder)
     assert (found.images, found.seen_images, found.seen_questions) == (203, 203, 451)
+
+
+@pytest.mark.parametrize("make", [lambda path: path.symlink_to(path.name), os.mkfifo])
+def test_what_is_no_file_is_compared_by_its_path(
+    make: Callable[[Path], None], tmp_path: Path
+) -> None:
+    make(tmp_path / "a.png")
+    records = [Record("1", "a.png", "is it?", "yes")]
+    assert check_contamination(records, records, tmp_path, tmp_path).images == 1

@@ -1,13 +1,15 @@
 """Multi-scale pooling in torch ops on the `pyramid`: every scale from the finer one, forward and back.
 
-Eagerly the map goes through in chunks that stay in the cache, each written straight to its place in
-the result. Under ``torch.compile`` there is one chunk, and the compiler fuses the steps.
+The map goes through in chunks of images that stay in the cache, each written straight to its place in
+the result. Under ``torch.compile`` each pass is one operator, which runs the same steps compiled, chunk
+by chunk: in the graph of the model around it, every step would cross the whole map.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
-from functools import lru_cache
+from functools import cache
 from typing import Any
 
 import torch
@@ -16,9 +18,9 @@ from torch.autograd.function import once_differentiable
 
 from biod2c_core.ops.multi_scale_pool.geometry import count_blocks
 from biod2c_core.ops.multi_scale_pool.pyramid import Pyramid
+from biod2c_core.ops.multi_scale_pool.reference import accumulation_dtype
 
-CHUNK_BYTES = 2 * 1024 * 1024  # about the L2 cache of a core
-CHUNK_CHANNELS = 512  # shorter runs of channels cost more than a larger chunk
+CHUNK_BYTES = 4 * 1024 * 1024  # of a map in the dtype of the sums, for each thread
 
 
 def multi_scale_pool_cpu(features: Tensor, scales: int, out: Tensor | None = None) -> Tensor:
@@ -52,86 +54,124 @@ class _MultiScalePool(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
         """(B, M, D) -> (B, H, W, D)."""
         (features,) = ctx.saved_tensors
+        result = torch.empty_like(features)
         if torch.compiler.is_compiling():
-            return _pool_backward_op(grad, features, ctx.scales), None
-        return _pool_backward(grad, features, ctx.scales), None
+            _pool_backward_op(features, grad, result, ctx.scales)
+        else:
+            _in_chunks(_pool_chunk_backward, (features, grad, result), ctx.scales)
+        return result, None
 
 
 def _pool(features: Tensor, scales: int, out: Tensor | None) -> Tensor:
-    pyramid = Pyramid(features, scales)
-    if out is None and torch.compiler.is_compiling():  # which fuses a concatenation best
+    if torch.compiler.is_exporting():  # plain ops, for runtimes that have no others
+        pyramid = Pyramid(features, scales)
         blocks = [pyramid.pooled(*level).flatten(1, 2) for level in _climb(pyramid, features)]
         return torch.cat(blocks[::-1], dim=1).to(features.dtype)
     if out is None:
         out = features.new_empty((features.shape[0], count_blocks(scales), features.shape[3]))
-    for images, channels in _chunks(features):
-        cells = _load(features[images, :, :, channels], pyramid.dtype)
-        for level in _climb(pyramid, cells):
-            target = pyramid.blocks_of(out[images, :, channels], level[0])
-            if torch.compiler.is_compiling() or target.dtype != cells.dtype:
-                target.copy_(pyramid.pooled(*level))
-            else:
-                pyramid.pooled(*level, out=target)
+    if torch.compiler.is_compiling():
+        _pool_op(features, out, scales)
+    else:
+        _in_chunks(_pool_chunk, (features, out), scales)
     return out
 
 
-def _climb(pyramid: Pyramid, cells: Tensor) -> Iterator[tuple[int, Tensor, Tensor]]:
-    """Scale, maximum and sum of its blocks, from the finest scale of the result to scale 1."""
-    cells = cells.to(pyramid.dtype)
-    step = pyramid.first_step
-    maximum, total = step.maximum(cells), step.total(cells)
-    for scale in range(pyramid.finest, 0, -1):
-        if scale <= pyramid.scales:
-            yield scale, maximum, total
-        if scale > 1:
-            step = pyramid.step_from(scale)
-            maximum, total = step.maximum(maximum), step.total(total)
+@torch.library.custom_op("biod2c::multi_scale_pool_cpu", mutates_args={"out"})
+def _pool_op(features: Tensor, out: Tensor, scales: int) -> None:
+    _in_chunks(_compiled(_pool_chunk), (features.detach(), out), scales)
 
 
-@lru_cache(maxsize=1)
-def _compiled_backward() -> Callable[[Tensor, Tensor, int], Tensor]:
-    return torch.compile(_pool_backward)
+@torch.library.custom_op("biod2c::multi_scale_pool_cpu_backward", mutates_args={"result"})
+def _pool_backward_op(features: Tensor, grad: Tensor, result: Tensor, scales: int) -> None:
+    _in_chunks(_compiled(_pool_chunk_backward), (features.detach(), grad, result), scales)
 
 
-@torch.library.custom_op("biod2c::multi_scale_pool_cpu_backward", mutates_args=())
-def _pool_backward_op(grad: Tensor, features: Tensor, scales: int) -> Tensor:
-    """The compiled backward pass, opaque to the compiler of the model around it.
-
-    In one graph with the forward pass, the compiler would hand over the comparisons as booleans,
-    which it reads and writes many times slower than it repeats them.
-    """
-    return _compiled_backward()(grad, features, scales)
+@_pool_op.register_fake
+def _(features: Tensor, out: Tensor, scales: int) -> None:
+    return None
 
 
 @_pool_backward_op.register_fake
-def _(grad: Tensor, features: Tensor, scales: int) -> Tensor:
-    return torch.empty_like(features)
+def _(features: Tensor, grad: Tensor, result: Tensor, scales: int) -> None:
+    return None
 
 
-def _pool_backward(grad: Tensor, features: Tensor, scales: int) -> Tensor:
+@cache
+def _compiled(run: Callable[..., None]) -> Callable[..., None]:
+    return torch.compile(run)
+
+
+def _in_chunks(run: Callable[..., None], tensors: tuple[Tensor, ...], scales: int) -> None:
+    """Run on a few images at a time, as many as stay in the cache; on a GPU on all at once."""
+    images, *size = tensors[0].shape
+    together = images
+    if tensors[0].device.type == "cpu":
+        image_bytes = math.prod(size) * accumulation_dtype(tensors[0].dtype).itemsize
+        together = CHUNK_BYTES * torch.get_num_threads() // max(1, image_bytes)
+    for chunk in zip(*(tensor.split(max(1, together)) for tensor in tensors), strict=True):
+        run(*chunk, scales)
+
+
+def _pool_chunk(features: Tensor, out: Tensor, scales: int) -> None:
+    """(b, H, W, D) -> (b, M, D), written to ``out``."""
     pyramid = Pyramid(features, scales)
-    result = torch.empty_like(features)
-    for images, channels in _chunks(features):
-        cells = _load(features[images, :, :, channels], pyramid.dtype)
-        chunk = _pool_chunk_backward(pyramid, cells, grad[images, :, channels])
-        _copy_map(result[images, :, :, channels], chunk)
-    return result
+    for scale, maximum, total in _climb(pyramid, _load(features)):
+        target = pyramid.blocks_of(out, scale)
+        if torch.compiler.is_compiling() or target.dtype != total.dtype:
+            target.copy_(pyramid.pooled(scale, maximum, total))
+        else:
+            pyramid.pooled(scale, maximum, total, out=target)
 
 
-def _pool_chunk_backward(pyramid: Pyramid, cells: Tensor, grad: Tensor) -> Tensor:
-    step = pyramid.first_step
-    if step.trivial and pyramid.finest > 1:
-        mean_part, max_part = _descend(pyramid, pyramid.finest, cells, None, grad)
-        return mean_part + max_part
+def _climb(pyramid: Pyramid, cells: Tensor) -> Iterator[tuple[int, Tensor, Tensor]]:
+    """Scale, maximum and sum of its blocks, from the finest scale of the result to scale 1.
+
+    Blocks of one cell stay in the dtype of the map; their maximum + mean is exact but for its rounding.
+    """
+    maximum = total = cells
+    for scale in range(pyramid.finest, 0, -1):
+        step = pyramid.step_to(scale)
+        if not step.trivial:
+            maximum = step.maximum(maximum).to(pyramid.dtype)
+            total = step.total(total.to(pyramid.dtype))
+        if scale <= pyramid.scales:
+            yield scale, maximum, total
+
+
+def _pool_chunk_backward(features: Tensor, grad: Tensor, result: Tensor, scales: int) -> None:
+    """The gradient of (b, H, W, D) from that of (b, M, D), written to ``result``."""
+    pyramid, cells = Pyramid(features, scales), _load(features)
+    scale, own = pyramid.finest, None
+    if scale > 1 and pyramid.step_to(scale).trivial:  # each cell is a block of the finest scale
+        own = pyramid.blocks_of(grad, scale).to(pyramid.dtype) if scale <= scales else None
+        scale -= 1
+    step = pyramid.step_to(scale)
     maximum = step.maximum(cells)
-    reaches = _equal(step.split(cells), step.spread(maximum))
+    reaches = _equal(step.split(cells), step.spread(maximum)).to(pyramid.dtype)
     count = step.total(reaches.view_as(cells))
-    mean_part, max_part = _descend(pyramid, pyramid.finest, maximum, count, grad)
-    return torch.addcmul(step.spread(mean_part), step.spread(max_part), reaches).view_as(cells)
+    parts = _descend(pyramid, scale, maximum.to(pyramid.dtype), count, grad)
+    mean_part, max_part = map(step.spread, parts)
+    direct = _goes_direct(result, reaches)
+    out = step.split(result) if direct else None
+    if own is None:
+        gradient = torch.addcmul(mean_part, max_part, reaches, out=out)
+    else:  # of a block of one cell, which has its gradient as maximum and as mean
+        max_part = torch.addcmul(step.split(own), max_part, reaches, value=0.5)
+        gradient = torch.add(mean_part, max_part, alpha=2, out=out)
+    if not direct:
+        _copy_map(result, gradient.view_as(result))
+
+
+def _goes_direct(target: Tensor, values: Tensor) -> bool:
+    return (
+        not torch.compiler.is_compiling()
+        and target.stride(3) == 1
+        and target.dtype == values.dtype
+    )
 
 
 def _descend(
-    pyramid: Pyramid, scale: int, maximum: Tensor, count: Tensor | None, grad: Tensor
+    pyramid: Pyramid, scale: int, maximum: Tensor, count: Tensor, grad: Tensor
 ) -> tuple[Tensor, Tensor]:
     """What each block of a scale hands down to its cells, from this scale and all coarser ones.
 
@@ -144,7 +184,7 @@ def _descend(
         pyramid: The scales.
         scale: The scale of ``maximum``.
         maximum: (b, k, k, d), the maximum of each block.
-        count: (b, k, k, d), how many cells reach it; None if each block is one cell.
+        count: (b, k, k, d), how many cells reach it.
         grad: (b, M, d), the gradient of the pooled blocks, all scales.
 
     Returns:
@@ -153,17 +193,17 @@ def _descend(
     mean_part = max_part = maximum.new_zeros(())
     shape = maximum.shape
     if scale > 1:
-        step = pyramid.step_from(scale)
+        step = pyramid.step_to(scale - 1)
         coarser = step.maximum(maximum)
         reaches = _equal(step.split(maximum), step.spread(coarser))
-        counted = reaches if count is None else reaches * step.split(count)
-        parts = _descend(pyramid, scale - 1, coarser, step.total(counted.view(shape)), grad)
+        counted = (reaches * step.split(count)).view(shape)
+        parts = _descend(pyramid, scale - 1, coarser, step.total(counted), grad)
         mean_part = step.spread(parts[0]).expand_as(reaches).reshape(shape)
         max_part = (step.spread(parts[1]) * reaches).view(shape)
     if scale <= pyramid.scales:
         own = pyramid.blocks_of(grad, scale).to(maximum.dtype)
         mean_part = mean_part + own * pyramid.share(scale)
-        max_part = max_part + (own if count is None else own / count)
+        max_part = max_part + own / count
     return mean_part, max_part
 
 
@@ -174,26 +214,11 @@ def _equal(a: Tensor, b: Tensor) -> Tensor:
     return torch.eq(a, b, out=torch.empty(a.shape, dtype=a.dtype, device=a.device))
 
 
-def _chunks(features: Tensor) -> Iterator[tuple[slice, slice]]:
-    """Slices of images and channels, each small enough for the cache."""
-    images, height, width, channels = features.shape
-    if torch.compiler.is_compiling():
-        yield slice(None), slice(None)
-        return
-    budget = CHUNK_BYTES * torch.get_num_threads()
-    image_bytes = max(1, height * width * channels * features.element_size())
-    run = channels if image_bytes <= budget else CHUNK_CHANNELS
-    together = max(1, budget // image_bytes)
-    for image in range(0, images, together):
-        for channel in range(0, channels, run):
-            yield slice(image, image + together), slice(channel, channel + run)
-
-
-def _load(cells: Tensor, dtype: torch.dtype) -> Tensor:
-    """A chunk in the accumulation dtype with its channels contiguous; copied only where needed."""
+def _load(cells: Tensor) -> Tensor:
+    """A chunk with its channels contiguous; copied only where needed."""
     if cells.stride(3) == 1 or torch.compiler.is_compiling():
-        return cells.to(dtype)
-    loaded = torch.empty(cells.shape, dtype=dtype, device=cells.device)
+        return cells
+    loaded = torch.empty(cells.shape, dtype=cells.dtype, device=cells.device)
     _copy_map(loaded, cells)
     return loaded
 

@@ -123,7 +123,7 @@ class Pyramid:
         self.finest = min(height, width).bit_length()
         self.dtype = accumulation_dtype(features.dtype)
         parts = 2 ** (self.finest - 1)
-        self.first_step = Step(Bins(block_edges(height, parts)), Bins(block_edges(width, parts)))
+        self._first_step = Step(Bins(block_edges(height, parts)), Bins(block_edges(width, parts)))
         self._shares = [self._share(height, width, 2**s, features.device) for s in range(scales)]
 
     def _share(self, height: int, width: int, parts: int, device: torch.device) -> Tensor | float:
@@ -146,9 +146,14 @@ class Pyramid:
             return torch.add(maximum, total, alpha=share, out=out)
         return torch.addcmul(maximum, total, share, out=out)
 
-    def step_from(self, scale: int) -> Step:
-        """The step from the blocks of ``scale`` to the next coarser ones, each of 2 x 2."""
-        halves = Bins([*range(0, 2 ** (scale - 1) + 1, 2)])
+    def step_to(self, scale: int) -> Step:
+        """The step to the blocks of ``scale`` from the next finer ones, each of 2 x 2.
+
+        At the finest scale it is the step from the cells.
+        """
+        if scale == self.finest:
+            return self._first_step
+        halves = Bins([*range(0, 2**scale + 1, 2)])
         return Step(halves, halves)
 
     def blocks_of(self, pooled: Tensor, scale: int) -> Tensor:

@@ -10,14 +10,15 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from functools import cache
-from typing import Any
+from itertools import pairwise, product
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from biod2c_core.ops.multi_scale_pool.geometry import count_blocks
-from biod2c_core.ops.multi_scale_pool.pyramid import Pyramid
+from biod2c_core.ops.multi_scale_pool.pyramid import Pyramid, Step, split_scales
 from biod2c_core.ops.multi_scale_pool.reference import accumulation_dtype
 
 CHUNK_BYTES = 4 * 1024 * 1024  # of a map in the dtype of the sums, for each thread
@@ -58,7 +59,7 @@ class _MultiScalePool(torch.autograd.Function):
         if torch.compiler.is_compiling():
             _pool_backward_op(features, grad, result, ctx.scales)
         else:
-            _in_chunks(_pool_chunk_backward, (features, grad, result), ctx.scales)
+            _in_chunks(_pool_chunk_backward, features, result, *split_scales(grad, ctx.scales))
         return result, None
 
 
@@ -72,18 +73,19 @@ def _pool(features: Tensor, scales: int, out: Tensor | None) -> Tensor:
     if torch.compiler.is_compiling():
         _pool_op(features, out, scales)
     else:
-        _in_chunks(_pool_chunk, (features, out), scales)
+        _in_chunks(_pool_chunk, features, *split_scales(out, scales))
     return out
 
 
 @torch.library.custom_op("biod2c::multi_scale_pool_cpu", mutates_args={"out"})
 def _pool_op(features: Tensor, out: Tensor, scales: int) -> None:
-    _in_chunks(_compiled(_pool_chunk), (features.detach(), out), scales)
+    _in_chunks(_compiled(_pool_chunk), features.detach(), *split_scales(out, scales))
 
 
 @torch.library.custom_op("biod2c::multi_scale_pool_cpu_backward", mutates_args={"result"})
 def _pool_backward_op(features: Tensor, grad: Tensor, result: Tensor, scales: int) -> None:
-    _in_chunks(_compiled(_pool_chunk_backward), (features.detach(), grad, result), scales)
+    run = _compiled(_pool_chunk_backward)
+    _in_chunks(run, features.detach(), result, *split_scales(grad, scales))
 
 
 @_pool_op.register_fake
@@ -97,26 +99,26 @@ def _(features: Tensor, grad: Tensor, result: Tensor, scales: int) -> None:
 
 
 @cache
-def _compiled(run: Callable[..., None]) -> Callable[..., None]:
+def _compiled(run: Callable[..., object]) -> Callable[..., object]:
     return torch.compile(run)
 
 
-def _in_chunks(run: Callable[..., None], tensors: tuple[Tensor, ...], scales: int) -> None:
+def _in_chunks(run: Callable[..., object], features: Tensor, *others: Tensor) -> None:
     """Run on a few images at a time, as many as stay in the cache; on a GPU on all at once."""
-    images, *size = tensors[0].shape
+    images, *size = features.shape
     together = images
-    if tensors[0].device.type == "cpu":
-        image_bytes = math.prod(size) * accumulation_dtype(tensors[0].dtype).itemsize
+    if features.device.type == "cpu":
+        image_bytes = math.prod(size) * accumulation_dtype(features.dtype).itemsize
         together = CHUNK_BYTES * torch.get_num_threads() // max(1, image_bytes)
-    for chunk in zip(*(tensor.split(max(1, together)) for tensor in tensors), strict=True):
-        run(*chunk, scales)
+    for chunk in zip(*(t.split(max(1, together)) for t in (features, *others)), strict=True):
+        run(*chunk)
 
 
-def _pool_chunk(features: Tensor, out: Tensor, scales: int) -> None:
-    """(b, H, W, D) -> (b, M, D), written to ``out``."""
-    pyramid = Pyramid(features, scales)
+def _pool_chunk(features: Tensor, *targets: Tensor) -> None:
+    """(b, H, W, D) to the blocks of each scale, (b, k, k, D), written to ``targets``."""
+    pyramid = Pyramid(features, len(targets))
     for scale, maximum, total in _climb(pyramid, _load(features)):
-        target = pyramid.blocks_of(out, scale)
+        target = targets[scale - 1]
         if torch.compiler.is_compiling() or target.dtype != total.dtype:
             target.copy_(pyramid.pooled(scale, maximum, total))
         else:
@@ -126,7 +128,7 @@ def _pool_chunk(features: Tensor, out: Tensor, scales: int) -> None:
 def _climb(pyramid: Pyramid, cells: Tensor) -> Iterator[tuple[int, Tensor, Tensor]]:
     """Scale, maximum and sum of its blocks, from the finest scale of the result to scale 1.
 
-    Blocks of one cell stay in the dtype of the map; their maximum + mean is exact but for its rounding.
+    Blocks of one cell stay in the dtype of the map: their maximum + mean needs no more.
     """
     maximum = total = cells
     for scale in range(pyramid.finest, 0, -1):
@@ -138,80 +140,103 @@ def _climb(pyramid: Pyramid, cells: Tensor) -> Iterator[tuple[int, Tensor, Tenso
             yield scale, maximum, total
 
 
-def _pool_chunk_backward(features: Tensor, grad: Tensor, result: Tensor, scales: int) -> None:
-    """The gradient of (b, H, W, D) from that of (b, M, D), written to ``result``."""
-    pyramid, cells = Pyramid(features, scales), _load(features)
-    scale, own = pyramid.finest, None
-    if scale > 1 and pyramid.step_to(scale).trivial:  # each cell is a block of the finest scale
-        own = pyramid.blocks_of(grad, scale).to(pyramid.dtype) if scale <= scales else None
-        scale -= 1
-    step = pyramid.step_to(scale)
-    maximum = step.maximum(cells)
-    reaches = _equal(step.split(cells), step.spread(maximum)).to(pyramid.dtype)
-    count = step.total(reaches.view_as(cells))
-    parts = _descend(pyramid, scale, maximum.to(pyramid.dtype), count, grad)
-    mean_part, max_part = map(step.spread, parts)
-    direct = _goes_direct(result, reaches)
-    out = step.split(result) if direct else None
-    if own is None:
-        gradient = torch.addcmul(mean_part, max_part, reaches, out=out)
-    else:  # of a block of one cell, which has its gradient as maximum and as mean
-        max_part = torch.addcmul(step.split(own), max_part, reaches, value=0.5)
-        gradient = torch.add(mean_part, max_part, alpha=2, out=out)
-    if not direct:
-        _copy_map(result, gradient.view_as(result))
+class _Level(NamedTuple):
+    """The blocks of one scale, (b, k, k, d), and which cells of the next finer grid are their maxima."""
+
+    scale: int
+    step: Step
+    maximum: Tensor
+    count: Tensor  # how many cells of the map reach the maximum
+    reaches: Tensor  # 1 where the finer grid, as the step splits it, does, else 0
 
 
-def _goes_direct(target: Tensor, values: Tensor) -> bool:
-    return (
-        not torch.compiler.is_compiling()
-        and target.stride(3) == 1
-        and target.dtype == values.dtype
-    )
-
-
-def _descend(
-    pyramid: Pyramid, scale: int, maximum: Tensor, count: Tensor, grad: Tensor
-) -> tuple[Tensor, Tensor]:
-    """What each block of a scale hands down to its cells, from this scale and all coarser ones.
+def _pool_chunk_backward(features: Tensor, result: Tensor, *grads: Tensor) -> list[Tensor]:
+    """Write the gradient of (b, H, W, D) to ``result``, from that of each scale, (b, k, k, d).
 
     A cell gets dL/dx = sum over the blocks around it of g / (cells of the block) + [x is the
     block's maximum] g / (cells that reach it). The first term adds up down the pyramid; the second
     passes to those of the four finer blocks whose maximum is the coarser block's. A block with a
     NaN has no cell that equals its maximum; 0 / 0 then makes NaN of it, as in the reference.
 
-    Args:
-        pyramid: The scales.
-        scale: The scale of ``maximum``.
-        maximum: (b, k, k, d), the maximum of each block.
-        count: (b, k, k, d), how many cells reach it.
-        grad: (b, M, d), the gradient of the pooled blocks, all scales.
-
     Returns:
-        (b, k, k, d) twice: the gradient for every cell, and for each cell that reaches the maximum.
+        What the compiler is to keep: it computes anew, for every use, what is not returned.
     """
-    mean_part = max_part = maximum.new_zeros(())
-    shape = maximum.shape
-    if scale > 1:
-        step = pyramid.step_to(scale - 1)
-        coarser = step.maximum(maximum)
-        reaches = _equal(step.split(maximum), step.spread(coarser))
-        counted = (reaches * step.split(count)).view(shape)
-        parts = _descend(pyramid, scale - 1, coarser, step.total(counted), grad)
-        mean_part = step.spread(parts[0]).expand_as(reaches).reshape(shape)
-        max_part = (step.spread(parts[1]) * reaches).view(shape)
-    if scale <= pyramid.scales:
-        own = pyramid.blocks_of(grad, scale).to(maximum.dtype)
-        mean_part = mean_part + own * pyramid.share(scale)
-        max_part = max_part + own / count
-    return mean_part, max_part
+    pyramid = Pyramid(features, len(grads))
+    levels = _climb_ties(pyramid, _load(features))
+    own = grads[0].to(pyramid.dtype)
+    mean_part, max_part = own * pyramid.share(1), own / levels[-1].count
+    for level, finer in pairwise(reversed(levels)):
+        mean_part, max_part = level.step.spread(mean_part), level.step.spread(max_part)
+        if finer.scale <= pyramid.scales:
+            own = grads[finer.scale - 1].to(pyramid.dtype)
+            mean_part = mean_part + level.step.split(own * pyramid.share(finer.scale))
+            max_part = torch.addcmul(level.step.split(own / finer.count), max_part, level.reaches)
+        else:
+            mean_part = mean_part.expand_as(level.reaches)
+            max_part = max_part * level.reaches
+        mean_part = mean_part.reshape(finer.count.shape)
+        max_part = max_part.reshape(finer.count.shape)
+    _hand_to_cells(levels[0], mean_part, max_part, grads, result)
+    return [mean_part, max_part, *(t for level in levels for t in (level.maximum, level.count))]
+
+
+def _climb_ties(pyramid: Pyramid, cells: Tensor) -> list[_Level]:
+    """The levels from the finest one whose blocks are more than a cell to scale 1."""
+    levels: list[_Level] = []
+    for scale in range(pyramid.finest, 0, -1):
+        step = pyramid.step_to(scale)
+        if scale > 1 and step.trivial:
+            continue
+        maximum = step.maximum(cells)
+        reaches = _equal(step.split(cells), step.spread(maximum))
+        weight = step.split(levels[-1].count) if levels else None
+        if torch.compiler.is_compiling() and step.uniform:
+            count = _count_ties(step.split(cells), maximum, weight)
+        else:
+            ties = reaches if weight is None else reaches * weight
+            count = step.total(ties.view(cells.shape))
+        cells = maximum.to(pyramid.dtype)
+        levels.append(_Level(scale, step, cells, count, reaches))
+    return levels
+
+
+def _count_ties(cells: Tensor, maximum: Tensor, weight: Tensor | None) -> Tensor:
+    """The sum of ``weight`` over cells that equal their maximum, compared once more.
+
+    What is compared for more than this would be stored, cell by cell.
+    """
+    count = maximum.new_zeros((), dtype=accumulation_dtype(maximum.dtype))
+    for row, column in product(range(cells.shape[2]), range(cells.shape[4])):
+        tie = _equal(cells[:, :, row, :, column], maximum)
+        count = count + (tie if weight is None else tie * weight[:, :, row, :, column])
+    return count
+
+
+def _hand_to_cells(
+    level: _Level, mean_part: Tensor, max_part: Tensor, grads: tuple[Tensor, ...], result: Tensor
+) -> None:
+    """Write the sum of what the finest level hands down, and of what cells that are blocks get."""
+    step = level.step
+    mean_part, max_part = step.spread(mean_part), step.spread(max_part)
+    direct = result.stride(3) == 1 and result.dtype == mean_part.dtype
+    out = step.split(result) if direct and not torch.compiler.is_compiling() else None
+    if level.scale < len(grads):  # they get it as their maximum and as their mean
+        own = step.split(grads[level.scale].to(mean_part.dtype))
+        max_part = torch.addcmul(own, max_part, level.reaches, value=0.5)
+        gradient = torch.add(mean_part, max_part, alpha=2, out=out)
+    else:
+        gradient = torch.addcmul(mean_part, max_part, level.reaches, out=out)
+    if out is None:
+        _copy_map(result, gradient.view_as(result))
 
 
 def _equal(a: Tensor, b: Tensor) -> Tensor:
-    """1 where ``a`` equals the broadcast ``b``, else 0, in their dtype; much faster than a bool."""
+    """1 where ``a`` equals the broadcast ``b``, else 0, in the dtype of sums."""
+    dtype = accumulation_dtype(a.dtype)
     if torch.compiler.is_compiling():
-        return (a == b).to(a.dtype)
-    return torch.eq(a, b, out=torch.empty(a.shape, dtype=a.dtype, device=a.device))
+        return (a == b).to(dtype)
+    same = torch.empty(a.shape, dtype=a.dtype, device=a.device)  # compared much faster than as a bool
+    return torch.eq(a, b, out=same).to(dtype)
 
 
 def _load(cells: Tensor) -> Tensor:

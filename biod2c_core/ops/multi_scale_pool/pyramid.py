@@ -14,7 +14,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
-from biod2c_core.ops.multi_scale_pool.geometry import block_edges, count_blocks
+from biod2c_core.ops.multi_scale_pool.geometry import block_edges
 from biod2c_core.ops.multi_scale_pool.reference import accumulation_dtype
 
 
@@ -156,7 +156,8 @@ class Pyramid:
         halves = Bins([*range(0, 2**scale + 1, 2)])
         return Step(halves, halves)
 
-    def blocks_of(self, pooled: Tensor, scale: int) -> Tensor:
-        """The blocks of one scale of (B, M, D), as a view (B, 2^(s-1), 2^(s-1), D)."""
-        start, end = count_blocks(scale - 1), count_blocks(scale)
-        return pooled[:, start:end].unflatten(1, (2 ** (scale - 1), -1))
+
+def split_scales(pooled: Tensor, scales: int) -> list[Tensor]:
+    """The blocks of each scale of (B, M, D), as views (B, 2^(s-1), 2^(s-1), D)."""
+    parts = pooled.split([4**scale for scale in range(scales)], dim=1)
+    return [part.unflatten(1, (2**scale, -1)) for scale, part in enumerate(parts)]

@@ -205,7 +205,7 @@ def _count_ties(cells: Tensor, maximum: Tensor, weight: Tensor | None) -> Tensor
 
     What is compared for more than this would be stored, cell by cell.
     """
-    count = maximum.new_zeros((), dtype=accumulation_dtype(maximum.dtype))
+    count = torch.zeros_like(maximum, dtype=accumulation_dtype(maximum.dtype))
     for row, column in product(range(cells.shape[2]), range(cells.shape[4])):
         tie = _equal(cells[:, :, row, :, column], maximum)
         count = count + (tie if weight is None else tie * weight[:, :, row, :, column])
@@ -218,16 +218,18 @@ def _hand_to_cells(
     """Write the sum of what the finest level hands down, and of what cells that are blocks get."""
     step = level.step
     mean_part, max_part = step.spread(mean_part), step.spread(max_part)
-    direct = result.stride(3) == 1 and result.dtype == mean_part.dtype
-    out = step.split(result) if direct and not torch.compiler.is_compiling() else None
+    compiling = torch.compiler.is_compiling()
+    scratch = None if compiling else level.reaches
+    direct = not compiling and result.stride(3) == 1 and result.dtype == mean_part.dtype
+    out = step.split(result) if direct else scratch
     if level.scale < len(grads):  # they get it as their maximum and as their mean
         own = step.split(grads[level.scale].to(mean_part.dtype))
-        max_part = torch.addcmul(own, max_part, level.reaches, value=0.5)
+        max_part = torch.addcmul(own, max_part, level.reaches, value=0.5, out=scratch)
         gradient = torch.add(mean_part, max_part, alpha=2, out=out)
     else:
         gradient = torch.addcmul(mean_part, max_part, level.reaches, out=out)
-    if out is None:
-        _copy_map(result, gradient.view_as(result))
+    if not direct:
+        _copy_map(result, gradient.view(result.shape))
 
 
 def _equal(a: Tensor, b: Tensor) -> Tensor:

@@ -146,7 +146,7 @@ class _Level(NamedTuple):
     scale: int
     step: Step
     maximum: Tensor
-    count: Tensor  # how many cells of the map reach the maximum
+    ties: Tensor  # how many cells of the map reach the maximum
     reaches: Tensor  # 1 where the finer grid, as the step splits it, does, else 0
 
 
@@ -164,20 +164,20 @@ def _pool_chunk_backward(features: Tensor, result: Tensor, *grads: Tensor) -> li
     pyramid = Pyramid(features, len(grads))
     levels = _climb_ties(pyramid, _load(features))
     own = grads[0].to(pyramid.dtype)
-    mean_part, max_part = own * pyramid.share(1), own / levels[-1].count
+    mean_part, max_part = own * pyramid.share(1), own / levels[-1].ties
     for level, finer in pairwise(reversed(levels)):
         mean_part, max_part = level.step.spread(mean_part), level.step.spread(max_part)
         if finer.scale <= pyramid.scales:
             own = grads[finer.scale - 1].to(pyramid.dtype)
             mean_part = mean_part + level.step.split(own * pyramid.share(finer.scale))
-            max_part = torch.addcmul(level.step.split(own / finer.count), max_part, level.reaches)
+            max_part = torch.addcmul(level.step.split(own / finer.ties), max_part, level.reaches)
         else:
             mean_part = mean_part.expand_as(level.reaches)
             max_part = max_part * level.reaches
-        mean_part = mean_part.reshape(finer.count.shape)
-        max_part = max_part.reshape(finer.count.shape)
+        mean_part = mean_part.reshape(finer.ties.shape)
+        max_part = max_part.reshape(finer.ties.shape)
     _hand_to_cells(levels[0], mean_part, max_part, grads, result)
-    return [mean_part, max_part, *(t for level in levels for t in (level.maximum, level.count))]
+    return [mean_part, max_part, *(t for level in levels for t in (level.maximum, level.ties))]
 
 
 def _climb_ties(pyramid: Pyramid, cells: Tensor) -> list[_Level]:
@@ -189,14 +189,14 @@ def _climb_ties(pyramid: Pyramid, cells: Tensor) -> list[_Level]:
             continue
         maximum = step.maximum(cells)
         reaches = _equal(step.split(cells), step.spread(maximum))
-        weight = step.split(levels[-1].count) if levels else None
+        weight = step.split(levels[-1].ties) if levels else None
         if torch.compiler.is_compiling() and step.uniform:
-            count = _count_ties(step.split(cells), maximum, weight)
+            ties = _count_ties(step.split(cells), maximum, weight)
         else:
-            ties = reaches if weight is None else reaches * weight
-            count = step.total(ties.view(cells.shape))
+            weighed = reaches if weight is None else reaches * weight
+            ties = step.total(weighed.view(cells.shape))
         cells = maximum.to(pyramid.dtype)
-        levels.append(_Level(scale, step, cells, count, reaches))
+        levels.append(_Level(scale, step, cells, ties, reaches))
     return levels
 
 
@@ -205,11 +205,11 @@ def _count_ties(cells: Tensor, maximum: Tensor, weight: Tensor | None) -> Tensor
 
     What is compared for more than this would be stored, cell by cell.
     """
-    count = torch.zeros_like(maximum, dtype=accumulation_dtype(maximum.dtype))
+    ties = torch.zeros_like(maximum, dtype=accumulation_dtype(maximum.dtype))
     for row, column in product(range(cells.shape[2]), range(cells.shape[4])):
         tie = _equal(cells[:, :, row, :, column], maximum)
-        count = count + (tie if weight is None else tie * weight[:, :, row, :, column])
-    return count
+        ties = ties + (tie if weight is None else tie * weight[:, :, row, :, column])
+    return ties
 
 
 def _hand_to_cells(
@@ -237,7 +237,7 @@ def _equal(a: Tensor, b: Tensor) -> Tensor:
     dtype = accumulation_dtype(a.dtype)
     if torch.compiler.is_compiling():
         return (a == b).to(dtype)
-    same = torch.empty(a.shape, dtype=a.dtype, device=a.device)  # compared much faster than as a bool
+    same = torch.empty(a.shape, dtype=a.dtype, device=a.device)  # much faster than a bool
     return torch.eq(a, b, out=same).to(dtype)
 
 

@@ -53,9 +53,7 @@ def test_the_paper_setting(kind: str) -> None:
 
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_chunks_of_images(
-    layout: str, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_chunks_of_images(layout: str, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cpu, "CHUNK_BYTES", 8 * 16 * 11 * 4 * 2 // torch.get_num_threads())
     sizes: list[int] = []
     features = lay_out(make_map((5, 8, 16, 11), "relu", dtype), layout)

@@ -36,6 +36,7 @@ from biod2c_core.atomic import write_json
 from biod2c_core.ops.multi_scale_pool import count_blocks, multi_scale_pool
 
 Pool = Callable[[Tensor], Tensor]
+Run = Callable[[], tuple[float, float]]
 BASELINE = "cascaded pool2d"
 TOLERANCE = {torch.float32: 1e-5, torch.bfloat16: 2e-2}
 
@@ -255,9 +256,6 @@ class Timing:
     backward_per_floor: float
     speedup: float  # over the baseline, forward and backward together
     extra_per_result: float
-
-
-Run = Callable[[], tuple[float, float]]
 
 
 def make_run(

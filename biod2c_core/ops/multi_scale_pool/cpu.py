@@ -194,7 +194,7 @@ def _climb_ties(pyramid: Pyramid, cells: Tensor) -> list[_Level]:
             ties = _count_ties(step.split(cells), maximum, weight)
         else:
             weighed = reaches if weight is None else reaches * weight
-            ties = step.total(weighed.view(cells.shape))
+            ties = step.total(weighed.reshape(cells.shape))
         cells = maximum.to(pyramid.dtype)
         levels.append(_Level(scale, step, cells, ties, reaches))
     return levels
@@ -229,7 +229,7 @@ def _hand_to_cells(
     else:
         gradient = torch.addcmul(mean_part, max_part, level.reaches, out=out)
     if not direct:
-        _copy_map(result, gradient.view(result.shape))
+        _copy_map(result, gradient.reshape(result.shape))
 
 
 def _equal(a: Tensor, b: Tensor) -> Tensor:

@@ -50,8 +50,7 @@ def test_each_pass_is_one_operator() -> None:
     torch.library.opcheck(cpu._pool_backward_op, (features, pooled, result, 2), test_utils=checks)
 
 
-@pytest.mark.parametrize("layout", ["channels last", "planes"])
-@pytest.mark.parametrize("size", [(8, 8), (7, 9)])
+@pytest.mark.parametrize(("layout", "size"), [("planes", (8, 8)), ("channels last", (7, 9))])
 def test_a_chunk_is_one_graph(layout: str, size: tuple[int, int]) -> None:
     """A break in it would make it many times slower, and nothing else would tell."""
 

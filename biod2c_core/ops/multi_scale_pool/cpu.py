@@ -100,7 +100,7 @@ def _(features: Tensor, grad: Tensor, result: Tensor, scales: int) -> None:
 
 @cache
 def _compiled(run: Callable[..., object]) -> Callable[..., object]:
-    return torch.compile(run)
+    return torch.compile(run, dynamic=False)
 
 
 def _in_chunks(run: Callable[..., object], features: Tensor, *others: Tensor) -> None:

@@ -8,7 +8,7 @@ its setting is timed and the exit status is 1. The candidates then take turns, r
 CPU: process time of one thread, buffers at hand (``mallopt`` keeps freed memory in the process: page
 faults of a fresh 43 MiB result otherwise dominate every candidate but the slowest).
 CUDA: events around each run, the L2 cache flushed before it. Bytes are counted against a device copy
-of the map, timed in the same rounds: ``floor`` is the time that copy's bandwidth needs for reading
+of the map, timed in the same rounds: the floor is the time that copy's bandwidth needs for reading
 the map once and writing the result once (forward), or for reading the map and the gradient of the
 result and writing the gradient of the map (backward).
 """
@@ -25,6 +25,7 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -35,26 +36,34 @@ from biod2c_core.atomic import write_json
 from biod2c_core.ops.multi_scale_pool import count_blocks, multi_scale_pool
 
 Pool = Callable[[Tensor], Tensor]
+Run = Callable[[], tuple[float, float]]
+BASELINE = "cascaded pool2d"
 TOLERANCE = {torch.float32: 1e-5, torch.bfloat16: 2e-2}
 
 
 # The ways to write it; (B, N, N, D) -> (B, M, D), N a power of two ---------------------------------
 
 
-def naive_loop(features: Tensor, scales: int, flatten: bool = False) -> Tensor:
-    """Each block is cut out and pooled on its own.
+def cascaded(features: Tensor, scales: int) -> Tensor:
+    """Pooling layers of 2 x 2 on the NCHW view, each coarser scale from the finer one."""
+    maximum = mean = features.permute(0, 3, 1, 2)
+    pooled = [maximum + mean]
+    for _ in range(scales - 1):
+        maximum, mean = F.max_pool2d(maximum, 2), F.avg_pool2d(mean, 2)
+        pooled.append(maximum + mean)
+    return torch.cat([part.permute(0, 2, 3, 1).flatten(1, 2) for part in pooled[::-1]], dim=1)
 
-    With ``flatten`` its cells are made one axis first, which a CPU reduces several times faster.
-    """
-    cells, axes = features.shape[1], (1,) if flatten else (1, 2)
+
+def naive_loop(features: Tensor, scales: int) -> Tensor:
+    """Each block is cut out and pooled on its own."""
+    cells = features.shape[1]
     pooled = []
     for scale in range(scales):
         side = cells // 2**scale
         for top in range(0, cells, side):
             for left in range(0, cells, side):
                 block = features[:, top : top + side, left : left + side]
-                block = block.flatten(1, 2) if flatten else block
-                pooled.append(block.amax(dim=axes) + block.mean(dim=axes))
+                pooled.append(block.amax(dim=(1, 2)) + block.mean(dim=(1, 2)))
     return torch.stack(pooled, dim=1)
 
 
@@ -111,32 +120,28 @@ class Setting:
 def forward_candidates(setting: Setting) -> dict[str, Pool]:
     """All ways to run the forward pass, without a gradient."""
     scales, out = setting.scales, setting.result()
-    compiled_reshape = torch.compile(reshaped, dynamic=False)
-    compiled = torch.compile(multi_scale_pool, dynamic=False)
-    candidates: dict[str, Pool] = {
+    by_layers, by_reshape = (torch.compile(way, dynamic=False) for way in (cascaded, reshaped))
+    if setting.device == "cpu":
+        best, ours = "biod2c compiled", torch.compile(multi_scale_pool, dynamic=False)
+    else:
+        best, ours = "biod2c triton", partial(multi_scale_pool, backend="triton")
+    return {
+        BASELINE: lambda x: cascaded(x, scales),
+        f"{BASELINE}, compiled": lambda x: by_layers(x, scales),
         "naive loop": lambda x: naive_loop(x, scales),
-        "flattened loop": lambda x: naive_loop(x, scales, flatten=True),
         "12 adaptive pools": lambda x: adaptive_pools(x, scales),
         "reshape": lambda x: reshaped(x, scales),
-        "reshape, compiled": lambda x: compiled_reshape(x, scales),
+        "reshape, compiled": lambda x: by_reshape(x, scales),
         "biod2c pyramid": lambda x: multi_scale_pool(x, scales, backend="cpu"),
         "biod2c pyramid, out=": lambda x: multi_scale_pool(x, scales, backend="cpu", out=out),
+        best: lambda x: ours(x, scales),
+        f"{best}, out=": lambda x: ours(x, scales, out=out),
     }
-    if setting.device == "cpu":
-        candidates["biod2c compiled"] = lambda x: compiled(x, scales)
-        candidates["biod2c compiled, out="] = lambda x: compiled(x, scales, out=out)
-    else:
-        candidates["biod2c triton"] = lambda x: multi_scale_pool(x, scales, backend="triton")
-        candidates["biod2c triton, out="] = lambda x: multi_scale_pool(
-            x, scales, backend="triton", out=out
-        )
-    return candidates
 
 
 def training_candidates(setting: Setting) -> dict[str, Pool]:
     """All ways that have a gradient."""
-    candidates = forward_candidates(setting)
-    return {name: pool for name, pool in candidates.items() if not name.endswith("out=")}
+    return {n: pool for n, pool in forward_candidates(setting).items() if not n.endswith("out=")}
 
 
 # The gate ------------------------------------------------------------------------------------------
@@ -150,7 +155,7 @@ def sample(tensor: Tensor) -> Tensor:
 def mistakes(setting: Setting) -> list[str]:
     """Hold every candidate to the float64 definition, values and gradients, on a `sample`.
 
-    The loops run on the sample alone: the gradient of all would take them minutes. A half-precision
+    The loop runs on the sample alone: the gradient of all would take it minutes. A half-precision
     map has ties, whose gradient only this project's operator shares evenly; the gradients of the
     others are checked in float32.
     """
@@ -244,16 +249,13 @@ class Timing:
     """What one candidate took; floors are the times a copy's bandwidth needs, of the same run."""
 
     name: str
+    per_floor: float  # forward and backward together
     forward_ms: float
     forward_per_floor: float
     backward_ms: float
     backward_per_floor: float
-    speedup: float  # over the naive loop, forward and backward together
-    extra_mib: float
+    speedup: float  # over the baseline, forward and backward together
     extra_per_result: float
-
-
-Run = Callable[[], tuple[float, float]]
 
 
 def make_run(
@@ -303,21 +305,20 @@ def measure(
     seconds = alternate(runs, rounds, budget)
     map_bytes, result_bytes = (t.numel() * t.element_size() for t in (features, grad))
     per_byte = seconds.pop("copy")[0] / (2 * map_bytes)
-    rows = []
-    for name, (forward, backward) in seconds.items():
-        extra = meter.extra_bytes(runs[name])
-        row = Timing(
+    floors = [per_byte * (maps * map_bytes + result_bytes) for maps in (1, 2)]
+    return [
+        Timing(
             name=name,
+            per_floor=(forward + backward) / (floors[0] + training * floors[1]),
             forward_ms=forward * 1e3,
-            forward_per_floor=forward / (per_byte * (map_bytes + result_bytes)),
+            forward_per_floor=forward / floors[0],
             backward_ms=backward * 1e3,
-            backward_per_floor=backward / (per_byte * (2 * map_bytes + result_bytes)),
-            speedup=sum(seconds["naive loop"]) / (forward + backward),
-            extra_mib=extra / 2**20,
-            extra_per_result=extra / result_bytes,
+            backward_per_floor=backward / floors[1],
+            speedup=sum(seconds[BASELINE]) / (forward + backward),
+            extra_per_result=meter.extra_bytes(runs[name]) / result_bytes,
         )
-        rows.append(row)
-    return rows
+        for name, (forward, backward) in seconds.items()
+    ]
 
 
 # The report ----------------------------------------------------------------------------------------
@@ -339,16 +340,14 @@ def machine(device: str) -> dict[str, object]:
 
 def table(rows: list[Timing], training: bool) -> str:
     """Markdown; "x floor" is the time over what a copy's bandwidth needs."""
-    heads = ["candidate", "forward ms", "x floor"]
-    heads += ["backward ms", "x floor"] if training else []
-    heads += ["against naive", "peak memory / result"]
+    heads = ["candidate", "x floor", *(["forward / backward"] if training else []), "ms"]
+    heads += [f"against {BASELINE}", "extra peak memory / result"]
     lines = ["| " + " | ".join(heads) + " |", "|" + " --- |" + " ---: |" * (len(heads) - 1)]
     for row in rows:
-        cells = [row.name, f"{row.forward_ms:.3g}", f"{row.forward_per_floor:.2f}"]
-        if training:
-            cells += [f"{row.backward_ms:.3g}", f"{row.backward_per_floor:.2f}"]
-        cells += [f"{row.speedup:.3g}x", f"{row.extra_per_result:.2f}"]
-        lines.append("| " + " | ".join(cells) + " |")
+        each = f"{row.forward_per_floor:.1f} / {row.backward_per_floor:.1f}"
+        cells = [row.name, f"{row.per_floor:.2f}", *([each] if training else [])]
+        cells += [f"{row.forward_ms + row.backward_ms:.1f}", f"{row.speedup:.2f}x"]
+        lines.append("| " + " | ".join([*cells, f"{row.extra_per_result:.2f}"]) + " |")
     return "\n".join(lines)
 
 

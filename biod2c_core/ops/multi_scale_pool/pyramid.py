@@ -8,17 +8,17 @@ step is a handful of elementwise ops along contiguous channels.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
 import torch
 from torch import Tensor
 
-from biod2c_core.ops.multi_scale_pool.geometry import block_edges, count_blocks
+from biod2c_core.ops.multi_scale_pool.geometry import block_edges
 from biod2c_core.ops.multi_scale_pool.reference import accumulation_dtype
 
 
-@dataclass(frozen=True)
 class Bins:
     """One axis of a map, cut into runs of cells.
 
@@ -26,17 +26,10 @@ class Bins:
         edges: First cell of each run, and the end of the last; the first is 0.
     """
 
-    edges: list[int]
-
-    @property
-    def sizes(self) -> list[int]:
-        """The number of cells of each run."""
-        return [end - start for start, end in pairwise(self.edges)]
-
-    @property
-    def uniform(self) -> bool:
-        """Whether all runs are equally long, so that they can be had as views."""
-        return min(self.sizes) == max(self.sizes)
+    def __init__(self, edges: Sequence[int]) -> None:
+        self.edges = edges
+        self.sizes = [end - start for start, end in pairwise(edges)]
+        self.uniform = min(self.sizes) == max(self.sizes)  # so that runs can be had as views
 
     def nth_cells(self, cells: Tensor, axis: int, n: int) -> Tensor:
         """Cell n of each run, the last one where a run has fewer."""
@@ -98,8 +91,9 @@ class Step:
         """A view of the cells that `spread` blocks broadcast against."""
         if not self.uniform:
             return cells
-        columns = cells.unflatten(2, (-1, self.columns.sizes[0]))
-        return columns.unflatten(1, (-1, self.rows.sizes[0]))
+        images, _, _, channels = cells.shape
+        rows, columns = self.rows.sizes, self.columns.sizes
+        return cells.view(images, len(rows), rows[0], len(columns), columns[0], channels)
 
     def spread(self, blocks: Tensor) -> Tensor:
         """The blocks so that each broadcasts against its cells in `split`."""
@@ -123,14 +117,14 @@ class Pyramid:
         self.finest = min(height, width).bit_length()
         self.dtype = accumulation_dtype(features.dtype)
         parts = 2 ** (self.finest - 1)
-        self.first_step = Step(Bins(block_edges(height, parts)), Bins(block_edges(width, parts)))
+        self._first_step = Step(Bins(block_edges(height, parts)), Bins(block_edges(width, parts)))
         self._shares = [self._share(height, width, 2**s, features.device) for s in range(scales)]
 
     def _share(self, height: int, width: int, parts: int, device: torch.device) -> Tensor | float:
-        rows, columns = (Bins(block_edges(cells, parts)) for cells in (height, width))
-        if rows.uniform and columns.uniform:
-            return 1 / (rows.sizes[0] * columns.sizes[0])
-        sizes = torch.tensor(rows.sizes, dtype=self.dtype)[:, None] * torch.tensor(columns.sizes)
+        if height % parts == width % parts == 0:
+            return parts**2 / (height * width)
+        rows, columns = (Bins(block_edges(cells, parts)).sizes for cells in (height, width))
+        sizes = torch.tensor(rows, dtype=self.dtype)[:, None] * torch.tensor(columns)
         return sizes.reciprocal().to(device)[None, :, :, None]
 
     def share(self, scale: int) -> Tensor | float:
@@ -146,12 +140,18 @@ class Pyramid:
             return torch.add(maximum, total, alpha=share, out=out)
         return torch.addcmul(maximum, total, share, out=out)
 
-    def step_from(self, scale: int) -> Step:
-        """The step from the blocks of ``scale`` to the next coarser ones, each of 2 x 2."""
-        halves = Bins([*range(0, 2 ** (scale - 1) + 1, 2)])
+    def step_to(self, scale: int) -> Step:
+        """The step to the blocks of ``scale`` from the next finer ones, each of 2 x 2.
+
+        At the finest scale it is the step from the cells.
+        """
+        if scale == self.finest:
+            return self._first_step
+        halves = Bins(range(0, 2**scale + 1, 2))
         return Step(halves, halves)
 
-    def blocks_of(self, pooled: Tensor, scale: int) -> Tensor:
-        """The blocks of one scale of (B, M, D), as a view (B, 2^(s-1), 2^(s-1), D)."""
-        start, end = count_blocks(scale - 1), count_blocks(scale)
-        return pooled[:, start:end].unflatten(1, (2 ** (scale - 1), -1))
+
+def split_scales(pooled: Tensor, scales: int) -> list[Tensor]:
+    """The blocks of each scale of (B, M, D), as views (B, 2^(s-1), 2^(s-1), D)."""
+    parts = pooled.split([4**scale for scale in range(scales)], dim=1)
+    return [part.unflatten(1, (2**scale, -1)) for scale, part in enumerate(parts)]

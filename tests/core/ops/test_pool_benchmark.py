@@ -62,7 +62,8 @@ def test_all_candidates_agree_and_are_reported(
     report = json.loads((tmp_path / "figures.json").read_text())
     names = {row["name"] for row in report["figures"] if row["mode"] == "forward"}
     assert {"naive loop", "12 adaptive pools", "reshape, compiled", "biod2c compiled"} <= names
-    assert len(report["figures"]) == 2 * 2 * (9 + 7)  # dtypes x layouts x (forward + training)
+    assert report["figures"][0]["name"] == "cascaded pool2d"  # what all others are compared with
+    assert len(report["figures"]) == 2 * 2 * (10 + 8)  # dtypes x layouts x (forward + training)
     assert {row["speedup"] for row in report["figures"]} == {1.0}
     assert capsys.readouterr().out.count("| naive loop |") == 8
 

@@ -52,12 +52,13 @@ def test_the_paper_setting(kind: str) -> None:
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
-def test_chunks_over_images_and_channels(layout: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cpu, "CHUNK_BYTES", 8 * 8 * 11 * 4 * 2 // torch.get_num_threads())
-    assert len([*cpu._chunks(torch.empty(5, 8, 8, 11))]) == 3
-    monkeypatch.setattr(cpu, "CHUNK_CHANNELS", 4)
-    assert len([*cpu._chunks(torch.empty(5, 8, 16, 11))]) == 5
-    features = lay_out(make_map((5, 8, 16, 11), "relu"), layout)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_chunks_of_images(layout: str, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cpu, "CHUNK_BYTES", 8 * 16 * 11 * 4 * 2 // torch.get_num_threads())
+    sizes: list[int] = []
+    features = lay_out(make_map((5, 8, 16, 11), "relu", dtype), layout)
+    cpu._in_chunks(lambda chunk: sizes.append(len(chunk)), features)
+    assert sizes == [2, 2, 1]
     assert_matches_definition(pyramid, features, 4)
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 
-_ANSWER = re.compile(r"<answer>(.*?)</answer>", re.DOTALL)
 _MARKERS = (
     *("**answer**:", "**answer**", "*answer*:", "**answer:**", "answer is", "answer:"),
     *("\u7b54\u6848:", "final answer", "final answer is"),
@@ -22,22 +21,31 @@ def last_box(text: str) -> str | None:
     Returns:
         None where there is no closed ``\boxed{...}``.
     """
-    start = text.rfind(_BOX)
-    while start >= 0:
-        depth = 0
-        for place in range(start + len(_BOX) - 1, len(text)):
-            depth += (text[place] == "{") - (text[place] == "}")
-            if depth == 0:
-                return text[start + len(_BOX) : place].strip()
-        start = text.rfind(_BOX, 0, start)
-    return None
+    opened: list[int] = []
+    closes: dict[int, int] = {}
+    for brace in re.finditer("[{}]", text):  # once through the text: boxes may be many and open
+        if brace[0] == "{":
+            opened.append(brace.start())
+        elif opened:
+            closes[opened.pop()] = brace.start()
+    starts = [found.end() for found in re.finditer(re.escape(_BOX), text)]
+    closed = next((start for start in reversed(starts) if start - 1 in closes), None)
+    return None if closed is None else text[closed : closes[closed - 1]].strip()
+
+
+def elements(text: str, name: str, ignore_case: bool = False) -> list[str]:
+    """The contents of all closed elements of a name, such as ``<answer>yes</answer>``, as written."""
+    flags = re.DOTALL | (re.IGNORECASE if ignore_case else 0)
+    # Behind the last end tag there is none: each of many start tags would be followed to the end.
+    last = max((end.end() for end in re.finditer(f"</{name}>", text, flags)), default=0)
+    return re.findall(f"<{name}>(.*?)</{name}>", text[:last], flags)
 
 
 def answer_elements(text: str) -> str:
     """The contents of all ``<answer>`` elements, joined by blanks; the text where none is closed."""
     if "<answer>" not in text:
         return text
-    found = _ANSWER.findall(text)
+    found = elements(text, "answer")
     return " ".join(found) if found else text
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -16,7 +17,12 @@ from biod2c_core.data.records import Record
 from biod2c_core.errors import InputError
 from biod2c_core.evaluation.predict.predictions_file import Prediction
 from biod2c_core.evaluation.score import profiles
-from biod2c_core.evaluation.score.extract import after_markers, answer_elements, last_box
+from biod2c_core.evaluation.score.extract import (
+    after_markers,
+    answer_elements,
+    elements,
+    last_box,
+)
 from biod2c_core.evaluation.score.metrics import nearest, nearest_of
 from biod2c_core.evaluation.score.profiles import (
     Metric,
@@ -27,6 +33,7 @@ from biod2c_core.evaluation.score.profiles import (
     rule_profiles,
 )
 from biod2c_core.evaluation.score.profiles.base import rule_for_each
+from biod2c_core.evaluation.score.profiles.open_ended.lmms_slake import normalize as slake_text
 from biod2c_core.evaluation.score.rouge import EmptyTextError, rouge_scores
 from biod2c_core.evaluation.score.score import score
 from biod2c_core.evaluation.score.score_all import score_all
@@ -218,6 +225,53 @@ def test_rouge_of_what_would_fill_memory_or_time_is_refused(endless: str) -> Non
     assert 0 < rouge_scores(endless, "left lung")[2] < 1
     with pytest.raises(InputError, match=r"every word of 100,00. with every word of 100,00., over"):
         rouge_scores(endless, endless)
+
+
+def boxes_one_by_one(text: str) -> str | None:
+    """The definition, box by box from the last."""
+    start = text.rfind(r"\boxed{")
+    while start >= 0:
+        depth = 0
+        for place in range(start + 6, len(text)):
+            depth += (text[place] == "{") - (text[place] == "}")
+            if depth == 0:
+                return text[start + 7 : place].strip()
+        start = text.rfind(r"\boxed{", 0, start)
+    return None
+
+
+PIECES = [
+    r"\boxed{",
+    "{",
+    "}",
+    "a ",
+    "<answer>",
+    "</answer>",
+    "<ANSWER>",
+    "(",
+    ")",
+    "\uff08",
+    "\uff09",
+]
+
+
+@given(st.lists(st.sampled_from(PIECES), max_size=14).map("".join))
+def test_extraction_is_that_of_the_plain_definitions(text: str) -> None:
+    assert last_box(text) == boxes_one_by_one(text)
+    for flags in (re.DOTALL, re.DOTALL | re.IGNORECASE):
+        found = re.findall("<answer>(.*?)</answer>", text, flags)
+        assert elements(text, "answer", bool(flags & re.IGNORECASE)) == found
+    plain = re.sub(r"\([^)]*\)|\uff08[^\uff09]*\uff09", " ", text.strip().lower())
+    assert slake_text(text) == slake_text(plain)
+
+
+@pytest.mark.parametrize("piece", [r"\boxed{", "<answer>", "(", "\uff08", "(\uff08"])
+def test_extraction_takes_one_pass_whatever_stays_open(piece: str) -> None:
+    """A second of it would be an hour if each were followed to the end."""
+    text = piece * 300_000
+    assert last_box(text) is None
+    assert elements(text, "answer") == []
+    assert slake_text(text + "a").endswith("a")
 
 
 def test_extraction_by_hand() -> None:

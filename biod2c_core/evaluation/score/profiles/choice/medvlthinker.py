@@ -8,23 +8,23 @@ from __future__ import annotations
 
 import re
 
+from biod2c_core.evaluation.score.extract import elements
 from biod2c_core.evaluation.score.profiles.base import Metric, Profile
 from biod2c_core.evaluation.score.profiles.choice.question import ChoiceQuestion, rule_for_choices
 
-_ELEMENT = re.compile(r"<answer>(.*?)</answer>", re.DOTALL | re.IGNORECASE)
 _TAGS = re.compile(r"</?(?:think|answer)>", re.IGNORECASE)
 _MARKERS = ("answer:", "answer is:", "answer is", "is:")
 
 
 def first_pass(text: str) -> str:
     """The first answer element, else the whole text."""
-    found = _ELEMENT.search(text)
-    return (found[1] if found else text).strip()
+    found = elements(text, "answer", ignore_case=True)
+    return (found[0] if found else text).strip()
 
 
 def regraded(text: str) -> str:
     """The first line of the last answer element, else what follows the last "answer:" and the like."""
-    if found := _ELEMENT.findall(text):
+    if found := elements(text, "answer", ignore_case=True):
         said = found[-1].strip().split("\n")[0]
         return _TAGS.sub("", said).strip()
     lowered = text.lower()

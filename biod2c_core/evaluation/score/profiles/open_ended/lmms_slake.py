@@ -18,7 +18,7 @@ from biod2c_core.evaluation.score.profiles.base import (
     rule_for_each,
 )
 
-_BRACKETS = re.compile(r"\([^)]*\)|\uff08[^\uff09]*\uff09")
+_CLOSES = {"(": ")", "\uff08": "\uff09"}
 _FULL_WIDTH = (
     "\uff0c\u3002\uff01\uff1f\uff1b\uff1a\u3001\u201c\u201d\u2018\u2019"
     "\uff08\uff09\u3010\u3011\u300a\u300b"
@@ -38,9 +38,25 @@ _SAME = {
 
 def normalize(text: str) -> str:
     """A text as the task compares it."""
-    cleaned = _BRACKETS.sub(" ", text.strip().lower()).translate(_MARKS)
+    cleaned = _without_brackets(text.strip().lower()).translate(_MARKS)
     words = " ".join(cleaned.split())
     return _SAME.get(words, words)
+
+
+def _without_brackets(text: str) -> str:
+    """A blank for each bracket with what is in it, up to the first that closes; open ones stay."""
+    kept, start, never = [], 0, set()  # what closes no more: it would be looked for each time
+    for opened in re.finditer("[(\uff08]", text):
+        close = _CLOSES[opened[0]]
+        if opened.start() < start or close in never:
+            continue
+        end = text.find(close, opened.end())
+        if end < 0:
+            never.add(close)
+            continue
+        kept += [text[start : opened.start()], " "]
+        start = end + 1
+    return "".join([*kept, text[start:]])
 
 
 def score_question(record: Record, prediction: str) -> dict[str, float]:

@@ -207,6 +207,7 @@ def run(update: Update, cut: Cut, engine: str, folder: Path) -> tuple[float, dic
         groups=partial(parameter_groups, settings=descent),
         scalars=fit_to_engine(model, Engine(engine)),  # type: ignore[arg-type]
     )
+    (folder / "run.json").write_text("{}")  # by which a run knows that its folder is still there
     trainer.fit(None)
     gathered = trainer.whole_weights()
     loss = next(row["loss"] for row in trainer.state.log_history if "loss" in row)

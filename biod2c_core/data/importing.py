@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -99,9 +100,9 @@ def _write(
     advance: Callable[[], object],
     remedy: str,
 ) -> tuple[int, int]:
-    """Write both files, or neither; returns how many rows each has."""
+    """Write both files, or neither, the second only if a row is rejected; returns how many rows each has."""
     accepted = rejected = 0
-    with atomic_open(out) as file, atomic_open(rejected_file) as rejects:
+    with atomic_open(out) as file, ExitStack() as opened:
         first: Rejection | None = None
         for item in items:
             advance()
@@ -111,7 +112,8 @@ def _write(
                 continue
             if strict:
                 raise item.to_error()
-            first = first or item
+            if first is None:
+                first, rejects = item, opened.enter_context(atomic_open(rejected_file))
             rejects.write(json.dumps(vars(item)) + "\n")
             rejected += 1
         if not accepted:

@@ -235,7 +235,7 @@ BOXES = st.builds(lambda x, y: (x[0], y[0], x[1], y[1]), SHARES, SHARES)
         st.builds(
             Record,
             id=st.uuids().map(str),
-            image=FILLED,
+            image=FILLED.filter(lambda text: "\0" not in text),
             question=FILLED,
             answer=TEXT,
             answer_type=st.sampled_from(["CLOSED", "OPEN", ""]),

@@ -347,6 +347,7 @@ def test_an_import_does_not_miss_what_another_at_once_has_removed(
 ) -> None:
     source, out = tmp_path / "a.jsonl", tmp_path / "out.jsonl"
     source.write_text('{"id": "1", "image": "a.png", "question": "q", "answer": "a"}\n')
+    out.with_suffix(".rejected.jsonl").write_text("")  # of an import before
     write = importing._write
 
     def and_the_other_ends(*arguments: Any) -> tuple[int, int]:

@@ -96,10 +96,7 @@ def calibrate(
     left_out = sum(r.split == _TRAIN for group in (held_out, *new_sources) for r in group.records)
     _check_enough(sum(len(group.records) for group in groups), left_out)
     folder = _place_to_write(checkpoint)
-    with imports_for_good():
-        from biod2c_core.model.generation import Answerer
-
-    answerer = Answerer.load(checkpoint, device)
+    answerer = _load_answerer(checkpoint, device)
     trained = _trained(answerer, train, progress)
     seen, summaries = _ask(answerer, groups, progress)
     reference = answerer.reference
@@ -142,6 +139,13 @@ def _place_to_write(checkpoint: str) -> Path:
             "Make a copy with 'biod2c export FOLDER', and name that.",
         )
     return folder
+
+
+def _load_answerer(checkpoint: str, device: str) -> Answerer:
+    with imports_for_good():
+        from biod2c_core.model.generation import Answerer
+
+    return Answerer.load(checkpoint, device)
 
 
 def _usable(group: Group) -> Group:

@@ -484,13 +484,9 @@ PAGES: dict[str, Page] = {
     ),
     "recipes/image_filter/README.md": Page(not_run=RECIPE),
     "recipes/smol/README.md": Page(not_run=RECIPE),
-    "recipes/tiny/LOG.md": Page(not_run=RECIPE),
+    "recipes/tiny/LOG.md": Page(not_run=RECIPE | {"python recipes/": HOURS}),
+    "recipes/tiny/LOG_BEFORE.md": Page(not_run=RECIPE),
     "recipes/tiny/README.md": Page(not_run=RECIPE),
-    "recipes/world/LOG.md": Page(
-        not_run=RECIPE
-        | {"python recipes/": HOURS, "PYTHONPATH=recipes/tiny python recipes/": HOURS}
-    ),
-    "recipes/world/README.md": Page(not_run=RECIPE),
 }
 
 

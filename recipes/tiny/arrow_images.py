@@ -9,9 +9,9 @@ from pathlib import Path
 
 from arrows import TARGETS, Arrow, TipFinder, aim, apart, draw, with_article
 from captions import opening
-from derive import quadrant
+from pictures import Picture, rng_for
 from PIL import Image
-from sources import Picture, rng_for
+from things import quadrant
 
 MAX_SIDE = 512
 TWO_ARROWS = 0.35  # share of images with a second arrow of another colour and target

@@ -9,9 +9,9 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
-from derive import Question, quadrant
+from pictures import Picture, PixelBox, Thing
 from PIL import Image, ImageDraw
-from sources import Picture, PixelBox, Thing
+from things import Question, quadrant
 
 COLOURS = {
     "white": (255, 255, 255),

@@ -2,34 +2,10 @@
 
 from __future__ import annotations
 
-from derive import FINDINGS, crowded_side, nuclei_bin, only, plural, polyp_size, quadrant, side
-from sources import Picture, Thing
+from pictures import Picture, Thing
+from things import FINDINGS, crowded_side, nuclei_bin, only, plural, polyp_size, quadrant, side
 
 NUMBER_WORDS = ("no", "one", "two", "three", "four", "five", "six")
-
-
-def facts_of(picture: Picture) -> list[tuple[str, str]]:
-    """What is known of the image: (task it would answer, phrase), sentence-like phrases last."""
-    labels = picture.labels
-    kinds = ("modality", "organ", "plane", "stain", "finding")
-    facts = [(kind, labels[kind]) for kind in kinds if kind in labels]
-    if "contrast" in labels:
-        facts.append(("contrast", "contrast-enhanced" if labels["contrast"] else "unenhanced"))
-    for name in ("white blood cell", "platelet", "polyp"):
-        if count := picture.count(name):
-            facts.append(("presence", name))
-            facts.append(("count", number_of(count, name)))
-        thing = only(picture, name)
-        if thing and (place := quadrant(*thing.centre, picture.size)):
-            facts.append(("quadrant", f"{name} in the {place}"))
-    if picture.source == "nuclei":
-        facts.append(("presence", "cell nuclei"))
-        facts.append(("count", f"{nuclei_bin(labels['count'])} nuclei"))
-    if half := crowded_side(picture):
-        facts.append(("side", f"most nuclei on the {half}"))
-    if size := polyp_size(picture):
-        facts.append(("size", f"{size} polyp"))
-    return facts
 
 
 def number_of(count: int, name: str) -> str:

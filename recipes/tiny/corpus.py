@@ -9,7 +9,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 
-from sources import rng_for
+from pictures import rng_for
 from statements import sentence, statement
 
 from biod2c_core.atomic import atomic_open

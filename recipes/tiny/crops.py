@@ -8,8 +8,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+from pictures import Picture, Thing, rng_for
 from PIL import Image
-from sources import Picture, Thing, rng_for
 
 PER_IMAGE = {"blood_cells": 2, "endoscopy": 3}
 COUNTED = ("white blood cell", "platelet", "polyp")

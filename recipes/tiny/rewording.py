@@ -10,7 +10,9 @@ import random
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
+import yaml
 from statements import PLURAL, PREDICATES, TAIL
 
 NAMED = "(?P<x>.+?)"
@@ -32,231 +34,23 @@ class Forms:
         tail: Whether "in this image" may follow.
     """
 
-    asked: tuple[str, ...]
-    forms: tuple[str, ...]
+    asked: list[str]
+    forms: list[str]
     tail: bool = True
 
 
-FORMS = (
-    Forms(
-        (
-            rf"(?:is|are) there (?:any )?evidence (?:of|for) (?:any |an? |the )?{NAMED}",
-            rf"(?:is|are) there (?:any |an? )?{NAMED}(?: present| visible| seen)?",
-            rf"(?:do|can) you (?:see|appreciate|identify) (?:any |an? )?(?!all|both|the){NAMED}",
-            rf"does (?:the|this) (?:image|picture|scan) (?:contain|show) (?:any |an? )?{NAMED}",
-            r"is (?:any |an? )(?P<x>[a-z -]+?) (?:present|visible|seen|shown)",
-        ),
-        (
-            "{be} there {x}",
-            "{be} there any {x}",
-            "is there evidence of {x}",
-            "{be} {x} present",
-            "can you see {x}",
-            "do you see any {x}",
-            "does this image show {x}",
-        ),
-    ),
-    Forms(
-        (
-            rf"(?:is|are) (?P<t>the |both )(?P<x>(?:(?! or ).)+?) (?P<y>{PREDICATES})",
-            rf"(?:do|does) (?P<t>the |both ){NAMED} (?:look|appear|seem)(?: to be)? (?P<y>[\w-]+)",
-        ),
-        (
-            "{be} {t}{x} {y}",
-            "{do} {t}{x} look {y}",
-            "{do} {t}{x} appear {y}",
-            "would you say that {t}{x} {be} {y}",
-        ),
-    ),
-    Forms(
-        (
-            rf"where (?:is|are) (?:the )?{NAMED}(?: located| seen| found| situated)?",
-            rf"what is the location of (?:the )?{NAMED}",
-            rf"(?:the )?{NAMED} (?:is|are) (?:located )?(?:in (?:what|which) (?:place|area|region)|where)",
-            rf"where in the [a-z]+ (?:is|are) (?:the )?{NAMED}",
-        ),
-        (
-            "where {be} the {x}",
-            "where {be} the {x} located",
-            "what is the location of the {x}",
-            "in which location {be} the {x}",
-            "in what area {be} the {x} found",
-            "where do you see the {x}",
-        ),
-    ),
-    Forms(
-        (rf"(?:in )?(?:what|which) (?P<w>side|lobe|lung|organ|quadrant) (?:is|are) (?:the )?{NAMED}"
-         r"(?: located| seen| found)?(?: (?:in|on))?",),
-        (
-            "which {w} {be} the {x} in",
-            "in which {w} {be} the {x}",
-            "in what {w} {be} the {x} located",
-            "the {x} {be} in which {w}",
-        ),
-    ),
-    Forms(
-        (
-            r"(?:what|which) (?:is the )?(?:imaging )?(?:plane)(?: of .*| is .*| was .*)?",
-            r"in (?:what|which) plane .*",
-            r"(?:what|which) (?:plane|imaging plane) .*",
-        ),
-        (
-            "what plane is this",
-            "in what plane was this image taken",
-            "which plane is shown",
-            "what is the plane of this image",
-            "in which plane is this scan",
-        ),
-        tail=False,
-    ),
-    Forms(
-        (
-            r"(?:what|which) (?:is the )?(?:imaging )?modality.*",
-            r"(?:what|which) (?:type|kind) of (?:image|imaging|scan|study|imaging modality) .*",
-            r"(?:what|which) imaging (?:modality|technique|method) .*",
-            r"how (?:was|is) (?:this|the) (?:image|film|picture|scan) (?:taken|obtained|acquired|made).*",
-            r"what (?:type|kind) of imaging.*",
-            r"(?:by|with|through) (?:what|which) modality .*",
-        ),
-        (
-            "what modality is this",
-            "what imaging modality was used",
-            "how was this image taken",
-            "what type of imaging is this",
-            "what kind of scan is shown",
-            "with which modality was this image taken",
-        ),
-        tail=False,
-    ),
-    Forms(
-        (r"(?:what|which) (?:is the )?(?:main |major )?organ system.*",),
-        (
-            "what organ system is shown",
-            "which organ system is this",
-            "what is the organ system",
-            "which organ system is imaged",
-            "what organ system is being evaluated",
-        ),
-    ),
-    Forms(
-        (
-            rf"how (?:big|large|wide) (?:is|are) (?:the )?{NAMED}",
-            rf"what (?:is|are) the (?:sizes?|dimensions?|diameter) of (?:the )?{NAMED}",
-        ),
-        (
-            "how big {be} the {x}",
-            "how large {be} the {x}",
-            "what is the size of the {x}",
-            "what are the dimensions of the {x}",
-        ),
-    ),
-    Forms(
-        (
-            rf"how would you describe (?:the )?{NAMED}",
-            rf"how (?:do|does) the {NAMED} (?:look|appear)",
-            rf"what are the characteristics of (?:the )?{NAMED}",
-            rf"(?:please )?describe (?:the )?{NAMED}",
-            rf"what (?:do|does) the {NAMED} look like",
-        ),
-        (
-            "how would you describe the {x}",
-            "how {do} the {x} look",
-            "what {do} the {x} look like",
-            "describe the {x}",
-            "what are the characteristics of the {x}",
-        ),
-    ),
-    Forms(
-        (
-            r"what (?:is|are) (?:the )?(?:main |primary )?(?:abnormality|abnormalities|pathology)"
-            r"(?: seen| shown| present)?",
-            r"what (?:is|are) (?:abnormal|wrong)(?: here)?",
-            r"what (?:abnormality|pathology|abnormalities) (?:is|are) (?:seen|shown|present|visible)",
-        ),
-        (
-            "what is abnormal",
-            "what is the abnormality",
-            "what abnormality is seen",
-            "what pathology is seen",
-            "what is wrong",
-            "what is the pathology",
-        ),
-    ),
-    Forms(
-        (
-            rf"what (?:is|are) (?:abnormal|wrong) (?:with |in |about |near |of )?(?:the )?(?!this\b){NAMED}",
-            rf"what (?:is|are) the (?:abnormality|abnormalities) (?:in|of) (?:the )?{NAMED}",
-        ),
-        (
-            "what is wrong with the {x}",
-            "what is abnormal about the {x}",
-            "what is the abnormality in the {x}",
-            "what abnormality {be} seen in the {x}",
-        ),
-    ),
-    Forms(
-        (
-            r"what (?:is|are) (?:the )?diseases?(?! origin)(?: .*)?",
-            r"what (?:is|are) (?:the )?(?:most likely )?(?:diagnosis|diagnoses)(?: .*)?",
-            r"what (?:disease|diagnosis) (?!origin).*",
-        ),
-        (
-            "what is the diagnosis",
-            "what disease is shown",
-            "what is the most likely diagnosis",
-            "which disease does this patient have",
-            "what do you diagnose",
-        ),
-    ),
-    Forms(
-        (rf"how many {NAMED}(?: (?:are|is) (?:there|present|seen|visible|shown|found|identified)).*",
-         rf"what is the number of {NAMED}"),
-        (
-            "how many {x} are there",
-            "how many {x} are seen",
-            "how many {x} can you count",
-            "what is the number of {x}",
-        ),
-    ),
-    Forms(
-        (rf"what colou?r (?:is|are|does|do) (?:the )?{NAMED}(?: show| appear)?",
-         rf"what is the colou?r of (?:the )?{NAMED}"),
-        ("what color {be} the {x}", "what is the color of the {x}", "which color {do} the {x} have"),
-    ),
-    Forms(
-        (
-            rf"what (?:is|are|do|does|could|can) (?:the )?{NAMED} (?:represent|indicate|suggest|signify)",
-            r"what (?:is|are) (?P<x>the .+? (?:in|near|on|around|adjacent to|within) the .+)",
-        ),
-        (
-            "what {be} the {x}",
-            "what {do} the {x} represent",
-            "what could the {x} be",
-            "how would you interpret the {x}",
-        ),
-    ),
-    Forms(
-        (r"(?:was|is|were) (?P<x>(?:iv |oral |intravenous )?contrast) (?:used|given|administered|present).*",
-         r"was (?:this|the) (?:image|scan|study) taken with (?P<x>contrast)",
-         r"is there (?P<x>(?:iv |oral )?contrast).*"),
-        (
-            "was {x} used",
-            "was {x} given to the patient",
-            "is {x} seen",
-            "is this image taken with {x}",
-        ),
-    ),
-    Forms(
-        (r"is (?:this|the image|it|this image) (?P<x>an? .+)",),
-        ("is this {x}", "is it {x}", "is the image {x}", "do we see {x} here"),
-        tail=False,
-    ),
-    Forms(
-        (rf"what (?:is|are) (?:the )?{NAMED}",),
-        ("what {be} the {x}", "can you tell what the {x} {be}", "what would you say {be} the {x}"),
-    ),
-)  # fmt: skip
-RULES = [(re.compile(asked, re.IGNORECASE), group) for group in FORMS for asked in group.asked]
+FORMS = [
+    Forms(**each)
+    for each in yaml.safe_load(Path(__file__).with_name("rewordings.yaml").read_text("utf-8"))
+]
+RULES = [
+    (
+        re.compile(asked.replace("{x}", NAMED).replace("{predicates}", PREDICATES), re.IGNORECASE),
+        group,
+    )
+    for group in FORMS
+    for asked in group.asked
+]
 BEHIND = re.compile(
     rf" (?:in|of|on|near|within|under|between|involving|located|seen|{PREDICATES})\b|[?.]"
 )

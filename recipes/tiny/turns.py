@@ -10,8 +10,8 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
+from pictures import Picture, Thing
 from PIL import Image
-from sources import Picture, Thing
 
 SOURCES = ("blood_cells", "endoscopy", "nuclei")
 TURNS = {  # name: (mirrored left to right, mirrored top to bottom)

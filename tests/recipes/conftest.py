@@ -6,4 +6,4 @@ import sys
 from pathlib import Path
 
 RECIPES = Path(__file__).resolve().parents[2] / "recipes"
-sys.path[:0] = [str(RECIPES / "tiny"), str(RECIPES / "world")]
+sys.path.insert(0, str(RECIPES / "tiny"))

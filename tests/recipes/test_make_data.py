@@ -4,41 +4,32 @@ from __future__ import annotations
 
 import math
 import random
-import re
 from collections import Counter, defaultdict
 from pathlib import Path
 
 import arrows
 import numpy as np
 import pytest
-from captions import caption_of, facts_of
+from captions import caption_of
 from corpus import canonical_answer, context_of, grouped_lines, undecided_lines
 from crops import visible_things
-from derive import Question, balanced, nuclei_bin, quadrant, questions_of, side
-from derived import SCARCE
-from heads import VOLUMES
 from hypothesis import given
 from hypothesis import strategies as st
-from make_data import build
+from make_data import THINGS, build
+from pictures import NO_ARROWS, Picture, Thing, read_pictures
 from PIL import Image
 from queues import build_queue, holds, normalized
-from sources import (
-    Picture,
-    Thing,
-    assign_parts,
-    near_duplicate_groups,
-    told_modality,
-)
 from statements import sentence, statement
-from test_heads import write_volume
+from things import Question, balanced, nuclei_bin, quadrant, side
+from vqa_rad import told_modality
 
-from biod2c_core.data.records import Record, iter_records
+from biod2c_core.data.records import iter_records
 
 SMEAR = {"modality": "light microscopy", "stain": "Giemsa", "organ": "blood"}
 
 
 def smear(name: str = "a", *things: Thing) -> Picture:
-    return Picture("blood_cells", f"images/blood_cells/{name}.jpg", (200, 100), SMEAR, list(things))
+    return Picture("blood_cells", f"blood_cells/images/{name}.jpg", (200, 100), SMEAR, list(things))
 
 
 @pytest.mark.parametrize(
@@ -103,15 +94,20 @@ def test_side_and_bins() -> None:
     assert bins == ["fewer than 10", *["10 to 25"] * 2, *["26 to 50"] * 2, "more than 50"]
 
 
+def answers_about(picture: Picture) -> dict[str, str]:
+    rng = random.Random(0)
+    return {q.question: q.answer for ask in THINGS for q in ask(picture, rng)}
+
+
 def test_questions_follow_the_boxes() -> None:
     cell = Thing("white blood cell", (10, 10, 40, 40))
-    asked = {q.question: q.answer for q in questions_of(smear("a", cell), seed=0)}
+    asked = answers_about(smear("a", cell))
     assert asked["Where is the white blood cell?"] == "upper left"
     assert asked["Is the white blood cell on the right side of the image?"] == "no"
     assert asked["How many white blood cells are there?"] == "1"
     assert asked["How many platelets are there?"] == "0"
     two = smear("a", cell, Thing("white blood cell", (150, 60, 190, 95)))
-    asked = {q.question: q.answer for q in questions_of(two, seed=0)}
+    asked = answers_about(two)
     assert "Where is the white blood cell?" not in asked, "two cells have no one place"
     assert asked["Is there more than one white blood cell?"] == "yes"
 
@@ -122,7 +118,6 @@ def test_caption_names_what_is_known() -> None:
         "Light microscopy of a Giemsa-stained blood smear. There are no white blood cells. "
         "There is one platelet in the lower right."
     )
-    assert ("quadrant", "platelet in the lower right") in facts_of(picture)
 
 
 def test_balanced_gives_as_many_yes_as_no_over_all_images() -> None:
@@ -142,18 +137,6 @@ def test_crop_keeps_drops_or_refuses() -> None:
     assert visible_things([cell], (10, 0, 60, 50)) is None, "half a counted cell: no clear answer"
     assert visible_things([red], (10, 0, 60, 50)) == []
     assert visible_things([cell], (4, 2, 54, 52)) == [Thing("white blood cell", (0, 0, 16, 18))]
-
-
-def test_near_duplicates_join_transitively_and_stay_together() -> None:
-    angles = np.radians([0, 20, 40, 170])
-    prints = np.stack([np.cos(angles), np.sin(angles)], axis=1)
-    groups = near_duplicate_groups(prints, math.cos(math.radians(25)))
-    assert groups == [0, 0, 0, 3]
-    pictures = [smear(str(i)) for i in range(40)]
-    assign_parts(pictures, [i // 4 for i in range(40)], seed=0, heldout=0.2, validation=0.1)
-    for start in range(0, 40, 4):
-        assert len({picture.part for picture in pictures[start : start + 4]}) == 1
-    assert Counter(p.part for p in pictures) == {"heldout": 8, "validation": 4, "train": 28}
 
 
 TEXTS = st.lists(st.sampled_from(["polyp", "a polyp here", "no mass", "left lung", "lung", "CT"]))
@@ -232,20 +215,13 @@ def test_undecided_lines_do_not_say_what_is_true() -> None:
     assert not any("There is a mass." in line for line in behind)
 
 
-@pytest.fixture(scope="module")
-def packages(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("packages")
-    for volume in VOLUMES:
-        write_volume(folder / volume.file, (slice(None), slice(5, 9), slice(None)))
-    return folder
+LIMIT = 24  # every so-manieth picture
 
 
 @pytest.fixture(scope="module")
-def built(
-    data_root: Path, packages: Path, tmp_path_factory: pytest.TempPathFactory
-) -> tuple[Path, dict]:
+def built(data_root: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict]:
     out = tmp_path_factory.mktemp("tiny")
-    return out, build(data_root, out, seed=0, limit=10, arrow_scale=0.04, packages=packages)
+    return out, build(data_root, out, seed=0, limit=LIMIT)
 
 
 def bases(records: list) -> set[str]:
@@ -261,24 +237,31 @@ def test_files_are_valid_records_with_images(built: tuple[Path, dict]) -> None:
         assert read, f"{name} is empty"
         for image in {record.image for record in read}:
             with Image.open(out / image) as opened:
-                assert "vqa_rad" in image.split("/") or max(opened.size) <= 512
+                opened.verify()
 
 
 @pytest.mark.real_data
-def test_splits_share_no_image(built: tuple[Path, dict]) -> None:
+def test_sides_and_variants_share_no_image(built: tuple[Path, dict]) -> None:
     _, files = built
-    train, heldout = bases(files["official_train"]), bases(files["heldout"])
-    assert not train & heldout
-    assert not train & bases(files["validation"])
-    assert not heldout & bases(files["validation"])
-    assert not bases(files["official_captions"]) & heldout
+    trained = {name for name in files if name.startswith(("official", "disjoint"))}
+    for name in trained:
+        for side_name in ("development", "final"):
+            assert not bases(files[name]) & bases(files[side_name]), (name, side_name)
+    assert not bases(files["development"]) & bases(files["final"])
     test = bases(files["vqa_rad_test"])
-    assert test <= train, "the official split repeats its test images in train"
-    for name in ("disjoint_captions", "disjoint_train"):
-        assert not bases(files[name]) & test
-    aside = bases(files["tune_validation"])
-    for name in ("tune_captions", "tune_train"):
-        assert not bases(files[name]) & aside
+    assert test & bases(files["official_vqa_rad"]), "the official split repeats its test images"
+    for name in trained:
+        assert name.startswith("official") or not bases(files[name]) & test, name
+
+
+@pytest.mark.real_data
+def test_development_is_told_apart_by_source(built: tuple[Path, dict]) -> None:
+    _, files = built
+    own, new = files["development_own"], files["development_new"]
+    assert len(own) + len(new) == len(files["development"])
+    trained = {record.source for record in files["official_kinds"]}
+    assert {record.source for record in own} <= trained
+    assert not {record.source for record in new} & trained
 
 
 @pytest.mark.real_data
@@ -290,225 +273,51 @@ def test_test_questions_are_in_no_training_file(built: tuple[Path, dict]) -> Non
 
 
 @pytest.mark.real_data
-def test_language_text_holds_nothing_that_a_variant_leaves_out(built: tuple[Path, dict]) -> None:
+def test_language_text_has_no_answer_that_a_variant_leaves_out(built: tuple[Path, dict]) -> None:
     out, files = built
-    lines = set((out / "tune_language.txt").read_text("utf-8").splitlines())
-    row = next(r for r in files["tune_validation"] if len(r.question.split()) > 7)
-    asked = {line for line in lines if line.endswith(f"{row.question} Answer: {row.answer}")}
-    assert lines
-    assert not asked or row.question in {r.question for r in files["disjoint_train"]}
-
-
-@pytest.mark.real_data
-def test_blank_pictures_tell_nothing(built: tuple[Path, dict]) -> None:
-    out, files = built
-    blanks = [r for r in files["official_train"] if r.tags["task"] == "blank"]
-    closed = Counter(r.answer for r in blanks if r.answer in ("yes", "no"))
-    assert abs(closed["yes"] - closed["no"]) < 0.3 * closed.total()
-    assert not {r.image for r in blanks} & {r.image for r in files["blank"]}
-    twice = defaultdict(list)
-    for record in files["official_blank"]:
-        twice[(record.image, record.question)].append(record.answer)
-    assert all(c.count("yes") == c.count("no") for c in twice.values())
-    assert not {r.image for r in files["official_blank"]} & {r.image for r in files["blank"]}
-    for record in (*blanks, *files["official_blank"], *files["blank"]):
-        assert (out / record.image).is_file()
-        assert not record.queue
+    lines = (out / "disjoint_language.txt").read_text("utf-8").splitlines()
+    known = {record.question for record in files["disjoint_vqa_rad"]}
+    unseen = [r for r in files["official_vqa_rad"] if r.question not in known]
+    asked = {line.rpartition("Question: ")[2] for line in lines}
+    rows = [f"{r.question} Answer: {r.answer}" for r in unseen if len(r.question.split()) > 7]
+    assert rows
+    assert not asked & set(rows)
 
 
 @pytest.mark.real_data
 def test_real_queues_are_clear_of_the_answer(built: tuple[Path, dict]) -> None:
     _, files = built
-    for record in files["official_train"]:
-        if record.source == "blank":
-            continue
-        assert 1 <= len(record.queue) <= 30
-        assert not any(holds(text, record.answer) for text in record.queue)
+    for name in ("official_kinds", "official_findings", "official_things", "official_vqa_rad"):
+        for record in files[name]:
+            assert len(record.queue) <= 30
+            assert not any(holds(text, record.answer) for text in record.queue)
 
 
 @pytest.mark.real_data
-def test_source_does_not_tell_what_the_arrow_points_to(built: tuple[Path, dict]) -> None:
+def test_yes_and_no_about_a_kind_are_equally_frequent(built: tuple[Path, dict]) -> None:
     _, files = built
-    answers: dict[str, Counter] = defaultdict(Counter)
-    for record in files["official_train"]:
-        if record.tags.get("task") == "arrow" and record.answer_type == "OPEN":
-            answers[record.source][record.answer] += 1
-    assert set(answers) == {"blood_cells", "endoscopy", "nuclei"}
-    for source, counts in answers.items():
-        assert set(counts) == set(arrows.TARGETS[source])
-        assert len(set(counts.values())) == 1
-
-
-@pytest.mark.real_data
-def test_yes_and_no_are_equally_frequent(built: tuple[Path, dict]) -> None:
-    _, files = built
-    counts: dict[str, Counter] = defaultdict(Counter)
-    for record in files["official_train"]:
-        if record.answer_type == "CLOSED" and "topic" in record.tags:
-            counts[record.tags["topic"]][record.answer] += 1
+    counts: dict[tuple[str, str], Counter] = defaultdict(Counter)
+    for record in files["official_kinds"]:
+        if record.answer_type == "CLOSED" and record.tags["task"] in ("modality", "organ", "plane"):
+            counts[record.tags["task"], record.tags["named"]][record.answer] += 1
     assert counts
     assert all(count["yes"] == count["no"] for count in counts.values())
 
 
 @pytest.mark.real_data
-def test_same_seed_same_bytes(
-    built: tuple[Path, dict], data_root: Path, packages: Path, tmp_path: Path
-) -> None:
+def test_no_arrow_is_drawn_where_none_may_be(built: tuple[Path, dict], data_root: Path) -> None:
+    _, files = built
+    modality = {p.origin: p.facts.get("modality") for p in read_pictures(data_root)}
+    drawn = [r for r in files["official_things"] if r.tags.get("arrows")]
+    assert drawn
+    assert not {modality.get(r.tags["base"]) for r in drawn} & set(NO_ARROWS)
+
+
+@pytest.mark.real_data
+def test_same_seed_same_bytes(built: tuple[Path, dict], data_root: Path, tmp_path: Path) -> None:
     out, _ = built
-    build(data_root, tmp_path, seed=0, limit=10, arrow_scale=0.04, packages=packages)
+    build(data_root, tmp_path, seed=0, limit=LIMIT)
     paths = sorted(path.relative_to(out) for path in out.rglob("*") if path.is_file())
     assert paths == sorted(p.relative_to(tmp_path) for p in tmp_path.rglob("*") if p.is_file())
     for path in paths:
         assert (out / path).read_bytes() == (tmp_path / path).read_bytes(), path
-
-
-def check_pairs(pairs: list[Record], train: list[Record]) -> None:
-    """The further questions about two arrows: on images of their own, drawn on those of training."""
-    assert {r.tags["task"] for r in pairs} == {"arrow", "arrow_direction"}
-    assert not {r.image for r in pairs} & {r.image for r in train}
-    assert {r.tags["base"] for r in pairs} <= {r.tags["base"] for r in train}
-    answers: dict[str, Counter] = defaultdict(Counter)
-    boxes = defaultdict(set)
-    for record in pairs:
-        assert record.tags["arrows"] == "2"
-        assert re.search(rf"\b({'|'.join(arrows.COLOURS)}) arrow\b", record.question)
-        assert len(record.boxes) == 1
-        if record.tags["task"] == "arrow":
-            answers[record.source][record.answer] += 1
-            boxes[record.image].update(record.boxes)
-    assert any(len(tips) == 2 for tips in boxes.values())
-    for source, counts in answers.items():
-        assert set(counts) == set(arrows.TARGETS[source])
-        assert len(set(counts.values())) == 1
-
-
-@pytest.mark.real_data
-def test_questions_met_more_often_are_those_of_training(built: tuple[Path, dict]) -> None:
-    _, files = built
-    for variant in ("official", "disjoint", "tune"):
-        train = files[f"{variant}_train"]
-        single = files[f"{variant}_single"]
-        assert {r.tags["task"] for r in single} == {"quadrant", "arrow"}
-        assert {r.id for r in single} <= {r.id for r in train}
-        assert all(len(r.boxes) == 1 for r in single)
-        quadrants = [r for r in train if r.tags["task"] == "quadrant"]
-        assert [r for r in single if r.tags["task"] == "quadrant"] == quadrants
-        tips = defaultdict(set)
-        for record in train:
-            if record.tags["task"] == "arrow":
-                tips[record.image].update(record.boxes)
-        arrows = [r for r in single if r.tags["task"] == "arrow"]
-        assert all(r.answer not in ("yes", "no") and len(tips[r.image]) == 1 for r in arrows)
-        of_train = {r.id for r in train}
-        about_arrows = [r for r in files[f"{variant}_arrows"] if r.id in of_train]
-        check_pairs([r for r in files[f"{variant}_arrows"] if r.id not in of_train], train)
-        assert not {r.id for r in about_arrows} & {r.id for r in single}
-        assert all(r.boxes and r.answer not in ("yes", "no") for r in about_arrows)
-        one_of_two = [r for r in about_arrows if r.tags["task"] == "arrow"]
-        assert {len(tips[r.image]) for r in one_of_two} <= {1, 2}  # one target may be spare
-        named = re.compile(r"\b(black|blue|green|red|white|yellow) arrow\b")
-        assert one_of_two
-        assert all(named.search(r.question) for r in one_of_two)
-        for task in ("arrow_colour", "arrow_direction"):
-            assert [r for r in about_arrows if r.tags["task"] == task] == [
-                r for r in train if r.tags["task"] == task
-            ]
-        assert files[f"{variant}_vqa_rad"]
-        assert {r.id for r in files[f"{variant}_vqa_rad"]} <= {r.id for r in train}
-        answers = {(r.image, r.answer) for r in files[f"{variant}_vqa_rad"]}
-        reworded = files[f"{variant}_reworded"]
-        assert len(reworded) > 2 * len(files[f"{variant}_vqa_rad"])
-        assert {(r.image, r.answer) for r in reworded} <= answers
-
-
-@pytest.mark.real_data
-def test_still_more_arrows_are_on_images_of_their_own(built: tuple[Path, dict]) -> None:
-    _, files = built
-    further = files["official_further"]
-    assert further == files["disjoint_further"] == files["tune_further"]
-    tasks = {"arrow", "arrow_direction", "arrow_colour", "arrow_where"}
-    assert {"arrow"} < {r.tags["task"] for r in further} <= tasks
-    assert {r.tags["arrows"] for r in further} == {"1", "2"}
-    others = {r.image for name, records in files.items() if "further" not in name for r in records}
-    assert not {r.image for r in further} & others
-    train = {r.tags["base"] for r in files["official_train"]}
-    assert {r.tags["base"] for r in further} <= train
-    answers: dict[str, Counter] = defaultdict(Counter)
-    for record in further:
-        if record.tags["task"] == "arrow" and record.answer_type == "OPEN":
-            answers[record.source][record.answer] += 1
-    for source, counts in answers.items():
-        assert set(counts) == set(arrows.TARGETS[source])
-        assert len(set(counts.values())) == 1
-
-
-@pytest.mark.real_data
-def test_contrast_is_asked_of_slices_of_training_alike_with_and_without(
-    built: tuple[Path, dict],
-) -> None:
-    _, files = built
-    asked = files["official_vessels"]
-    assert asked == files["disjoint_vessels"] == files["tune_vessels"]
-    assert {r.tags["task"] for r in asked} == {"contrast"}
-    answers = Counter(r.answer for r in asked)
-    assert answers["yes"] == answers["no"] > 50
-    drawn = {r.tags["base"] for r in asked if r.boxes}
-    assert drawn
-    assert all(r.answer == "yes" for r in asked if r.boxes)
-    assert not drawn & {r.tags["base"] for r in asked if r.answer == "yes" and not r.boxes}
-    assert drawn <= {r.tags["base"] for r in asked if r.answer == "no"}
-    slices = {r.tags["base"] for r in files["official_train"] if r.source == "ct_contrast"}
-    assert bases(asked) <= slices
-    assert not bases(asked) & (bases(files["heldout"]) | bases(files["validation"]))
-
-
-@pytest.mark.real_data
-def test_further_questions_are_more_of_those_of_training(built: tuple[Path, dict]) -> None:
-    _, files = built
-    for variant in ("official", "disjoint", "tune"):
-        train = files[f"{variant}_train"]
-        whole, scarce = files[f"{variant}_whole"], files[f"{variant}_scarce"]
-        assert {r.tags["task"] for r in whole} == {"modality", "organ", "stain"}
-        assert {r.tags["task"] for r in scarce} == set(SCARCE)
-        further = [*whole, *scarce]
-        assert not {r.id for r in further} & {r.id for r in train}
-        copies = [r for r in scarce if r.image.startswith("images/varied/")]
-        assert {r.source for r in copies} == {"heads", "oct", "ct_contrast"}
-        assert bases(copies) <= bases([r for r in further if r not in copies])
-        assert not bases(copies) & (bases(files["heldout"]) | bases(files["validation"]))
-        varied = {r.image for r in copies}
-        shown = {r.image for r in further if r.source != "heads"}
-        assert shown - varied <= {r.image for r in train + files[f"{variant}_captions"]}
-        asked = {(r.image, r.question): r.answer for r in further}
-        assert len(asked) == len(further)
-        known = [r for r in train if r.tags["task"] in {r.tags["task"] for r in further}]
-        assert all(asked.get((r.image, r.question), r.answer) == r.answer for r in known)
-        # In the topics that heads share, they take turns with the images of training.
-        shared = {r.tags["topic"] for r in further if r.source == "heads"}
-        own = [r for r in known if r.tags["topic"] not in shared]
-        assert {(r.image, r.question) for r in own} <= set(asked)
-        assert {r.tags["task"] for r in own} >= {"contrast", "count", "finding", "size", "stain"}
-        often, before = (Counter(r.tags["topic"] for r in each) for each in (further, known))
-        assert all(often[topic] >= before[topic] for topic in before)
-    answers: dict[str, Counter[str]] = defaultdict(Counter)
-    for record in (*files["official_whole"], *files["official_scarce"]):
-        if record.answer_type == "CLOSED":
-            answers[record.tags["topic"]][record.answer] += 1
-    assert all(count["yes"] == count["no"] for count in answers.values())
-    excluded = {r.image for r in files["vqa_rad_test"]}
-    for name in ("disjoint_whole", "disjoint_scarce", "disjoint_reworded"):
-        assert not bases(files[name]) & excluded
-
-
-@pytest.mark.real_data
-def test_all_planes_are_asked_for_and_the_heads_held_out_are_others(
-    built: tuple[Path, dict],
-) -> None:
-    _, files = built
-    trained = [r for r in files["official_scarce"] if r.tags["topic"] == "plane"]
-    heldout = [r for r in files["heldout"] if r.tags["topic"] == "plane"]
-    for records in (trained, heldout):
-        assert {r.answer for r in records} == {"axial", "coronal", "sagittal"}
-    heads = {name: {r.tags["base"] for r in files[name] if r.source == "heads"} for name in files}
-    assert heads["heldout"]
-    assert not any(heads["heldout"] & heads[name] for name in files if name != "heldout")

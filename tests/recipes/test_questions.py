@@ -14,7 +14,7 @@ from PIL import Image
 from questions import NAMED, OPEN, WORDINGS, YES_NO, phrases_about, questions_about, sentence_about
 from trunk import CELLS, OBJECTS, SIDE, STORED, batches, view
 
-from biod2c_core.model.beyond.attributes import load_attributes
+from biod2c_core.model.beyond.attributes import Condition, load_attributes
 
 WORLD = Path(pictures.__file__).parent
 
@@ -244,8 +244,13 @@ def test_yes_or_no_comes_down_to_an_open_question_of_training() -> None:
     ]
     assert tasks == ["modality", "organ"]
     for attribute in attributes.all:
-        for value in set(attribute.values.values()):
+        for value in {value for value, holds in attribute.names.values() if holds}:
             for name in NAMED.get(value, [value]):
                 if name not in ("a photograph", "a drawing"):  # not medical, but each another thing
                     meant = attributes.asked_in(f"Is this {name}?")
-                    assert meant == [(attribute.question, value)]
+                    assert meant == [Condition(attribute.question, value)]
+    words = WORDINGS["medical"]
+    for text in [*words["questions"], *words["kept"]]:
+        assert attributes.asked_in(text) == [
+            Condition("What imaging modality is this?", NOT_MEDICAL, holds=False)
+        ], text

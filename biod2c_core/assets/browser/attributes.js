@@ -2,29 +2,29 @@
 
 const words = (text) => text.toLowerCase().match(/[\p{L}\p{N}]+/gu) ?? [];
 
-// The longest name of a value at a place: {length, question, value}, or a length of 1 and nothing else.
-function valueAt(asked, place, attributes) {
+// What the longest name at a place means: {length, condition}, or a length of 1 and nothing else.
+function namedAt(asked, place, attributes) {
   let best = { length: 0 };
-  for (const { question, values } of attributes) {
-    for (const { words: name, value } of values) {
+  for (const { question, names } of attributes) {
+    for (const { words: name, value, holds } of names) {
       const isHere = name.every((word, i) => asked[place + i] === word);
-      if (isHere && name.length > best.length) best = { length: name.length, question, value };
+      if (isHere && name.length > best.length) best = { length: name.length, condition: { question, value, holds } };
     }
   }
   return best.length ? best : { length: 1 };
 }
 
-// [{question, value}]: the open questions that a yes/no question comes down to, and what each must be
-// answered with; none if it asks anything else.
+// [{question, value, holds}]: the open questions that a yes/no question comes down to, and what each must be
+// answered with, or, where `holds` is false, must not be; none if it asks anything else.
 export function askedIn(question, attributes) {
   if (!attributes || [...question].length > attributes.longest) return [];
   const asked = words(question);
   const found = [];
   for (let place = 0; place < asked.length;) {
-    const { length, question: open, value } = valueAt(asked, place, attributes.all);
-    if (open !== undefined) {
-      if (found.some((each) => each.question === open)) return [];
-      found.push({ question: open, value });
+    const { length, condition } = namedAt(asked, place, attributes.all);
+    if (condition) {
+      if (found.some((each) => each.question === condition.question)) return [];
+      found.push(condition);
     } else if (!attributes.fillers.includes(asked[place])) {
       return [];
     }
@@ -33,9 +33,10 @@ export function askedIn(question, attributes) {
   return found;
 }
 
-// {text, sure} of what must hold, and of the model's {text, probability} for each.
+// {text, sure} of the conditions, and of the model's {text, probability} for each.
 export function conclude(resting, given) {
-  const differs = given.filter(({ text }, i) => words(text).join(" ") !== words(resting[i].value).join(" "));
+  const isValue = (text, i) => words(text).join(" ") === words(resting[i].value).join(" ");
+  const differs = given.filter(({ text }, i) => isValue(text, i) !== resting[i].holds);
   const sure = differs.length
     ? Math.max(...differs.map((each) => each.probability))
     : given.reduce((product, each) => product * each.probability, 1);

@@ -10,7 +10,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from biod2c_core.errors import CheckpointError
 from biod2c_core.foreign import read_json
@@ -32,17 +32,26 @@ _FILLERS = frozenset(
 )
 
 
+class Condition(NamedTuple):
+    """What the answer to an open question must be, or, where ``holds`` is false, must not be."""
+
+    question: str
+    value: str
+    holds: bool = True
+
+
 @dataclass(frozen=True)
 class Attribute:
     """Something that every picture has one value of.
 
     Attributes:
         question: The open question about it.
-        values: By the words of each of its names, in lower case: the value as the model answers it.
+        names: By the words of each name, in lower case: the value that it means, and whether it means
+            that one or any but that one, as "medical" means any but "not a medical image".
     """
 
     question: str
-    values: dict[tuple[str, ...], str]
+    names: dict[tuple[str, ...], tuple[str, bool]]
 
 
 @dataclass(frozen=True)
@@ -51,56 +60,59 @@ class Attributes:
 
     all: tuple[Attribute, ...]
 
-    def asked_in(self, question: str) -> list[tuple[str, str]]:
+    def asked_in(self, question: str) -> list[Condition]:
         """What a yes/no question comes down to.
 
         Args:
             question: Any question.
 
         Returns:
-            (open question, value that it must be answered with), one an attribute that it names, all of
-            which must hold; nothing if it asks anything else, or names two values of one attribute.
+            One condition an attribute that it names, all of which must be met; nothing if it asks anything
+            else, or names two values of one attribute.
         """
         words = _words(question[: _LONGEST + 1]) if len(question) <= _LONGEST else ()
-        found: dict[str, str] = {}
+        found: dict[str, Condition] = {}
         place = 0
         while place < len(words):
-            length, attribute, value = self._value_at(words, place)
-            if attribute is not None:
-                if attribute.question in found:
+            length, condition = self._named_at(words, place)
+            if condition is not None:
+                if condition.question in found:
                     return []
-                found[attribute.question] = value
+                found[condition.question] = condition
             elif words[place] not in _FILLERS:
                 return []
             place += length
-        return list(found.items())
+        return list(found.values())
 
     def to_dict(self) -> dict[str, Any]:
         """All that :meth:`asked_in` reads, as JSON-ready values, for who does the same elsewhere."""
         found = [
             {
                 "question": each.question,
-                "values": [{"words": name, "value": value} for name, value in each.values.items()],
+                "names": [
+                    {"words": name, "value": value, "holds": holds}
+                    for name, (value, holds) in each.names.items()
+                ],
             }
             for each in self.all
         ]
         return {"longest": _LONGEST, "fillers": sorted(_FILLERS), "all": found}
 
-    def _value_at(self, words: tuple[str, ...], place: int) -> tuple[int, Attribute | None, str]:
-        """The longest name of a value at a place, else one word of none."""
-        best: tuple[int, Attribute | None, str] = (0, None, "")
+    def _named_at(self, words: tuple[str, ...], place: int) -> tuple[int, Condition | None]:
+        """What the longest name at a place means, else one word of none."""
+        best: tuple[int, Condition | None] = (0, None)
         for attribute in self.all:
-            for name, value in attribute.values.items():
+            for name, meant in attribute.names.items():
                 if len(name) > best[0] and words[place : place + len(name)] == name:
-                    best = len(name), attribute, value
-        return best if best[1] is not None else (1, None, "")
+                    best = len(name), Condition(attribute.question, *meant)
+        return best if best[1] is not None else (1, None)
 
 
-def conclude(wanted: Sequence[str], given: Sequence[tuple[str, float]]) -> tuple[bool, float]:
-    """Whether all values hold, and how sure that is.
+def conclude(wanted: Sequence[Condition], given: Sequence[tuple[str, float]]) -> tuple[bool, float]:
+    """Whether all conditions are met, and how sure that is.
 
     Args:
-        wanted: A value an attribute.
+        wanted: A condition an attribute.
         given: The model's answer to each open question and its confidence p.
 
     Returns:
@@ -108,7 +120,9 @@ def conclude(wanted: Sequence[str], given: Sequence[tuple[str, float]]) -> tuple
         answers that say otherwise: the probability of any answer but the wanted one is at least p.
     """
     others = [
-        p for want, (text, p) in zip(wanted, given, strict=True) if _words(text) != _words(want)
+        p
+        for want, (text, p) in zip(wanted, given, strict=True)
+        if (_words(text) == _words(want.value)) != want.holds
     ]
     if others:
         return False, max(others)
@@ -139,7 +153,11 @@ def load_attributes(folder: Path) -> Attributes | None:
 
 def _attribute(content: Any) -> Attribute:
     question, values = content["question"], content["values"]
-    names = {_words(name): value for value, all_ in values.items() for name in (value, *all_)}
+    names = {
+        _words(name): (value, True) for value, all_ in values.items() for name in (value, *all_)
+    }
+    for value, all_ in content.get("unless", {}).items():
+        names |= {_words(name): (value, False) for name in all_}
     if not isinstance(question, str) or not question.strip() or () in names:
         raise ValueError("a question or a name is empty")
     return Attribute(question, names)

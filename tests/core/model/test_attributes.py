@@ -13,7 +13,13 @@ import tiny_models
 
 from biod2c_core.errors import BioD2CError
 from biod2c_core.inference.serving.batching import Watch
-from biod2c_core.model.beyond.attributes import FILE, Attributes, conclude, load_attributes
+from biod2c_core.model.beyond.attributes import (
+    FILE,
+    Attributes,
+    Condition,
+    conclude,
+    load_attributes,
+)
 from biod2c_core.model.checkpoints.card import CardFacts
 from biod2c_core.model.checkpoints.export import export
 from biod2c_core.model.checkpoints.folder import fingerprint
@@ -21,10 +27,13 @@ from biod2c_core.model.generation import Answer, Answerer
 
 MODALITY, ORGAN = "What modality is this?", "What organ is shown?"
 CONTENT = [
-    {"question": MODALITY, "values": {"CT": ["a CT scan", "computed tomography"], "MRI": ["an MR image"]}},
+    {"question": MODALITY,
+     "values": {"CT": ["a CT scan", "computed tomography"], "MRI": ["an MR image"], "a drawing": []},
+     "unless": {"a drawing": ["a scan", "medical"]}},
     {"question": ORGAN, "values": {"chest": ["the thorax"], "brain": ["the head"]}},
 ]  # fmt: skip
-CT, MRI, CHEST = (MODALITY, "CT"), (MODALITY, "MRI"), (ORGAN, "chest")
+CT, MRI, CHEST = Condition(MODALITY, "CT"), Condition(MODALITY, "MRI"), Condition(ORGAN, "chest")
+DRAWING, MEDICAL = Condition(MODALITY, "a drawing"), Condition(MODALITY, "a drawing", holds=False)
 
 
 @pytest.fixture
@@ -52,6 +61,11 @@ def folder(checkpoint: Path, tmp_path: Path) -> Path:
         ("Does this look like an MR image?", [MRI]),
         ("Is this a CT of the chest?", [CT, CHEST]),
         ("Does this image show the thorax?", [CHEST]),
+        ("Is this a drawing?", [DRAWING]),
+        ("Is this a medical image?", [MEDICAL]),
+        ("Is it a medical picture of the chest?", [MEDICAL, CHEST]),
+        ("Is this not a medical image?", []),
+        ("Is this a medical CT?", []),
         ("Is this a CT or an MRI?", []),
         ("Is this not a CT?", []),
         ("Is this a normal CT?", []),
@@ -64,16 +78,23 @@ def folder(checkpoint: Path, tmp_path: Path) -> Path:
     ],
 )
 def test_what_a_question_comes_down_to(
-    attributes: Attributes, question: str, meant: list[tuple[str, str]]
+    attributes: Attributes, question: str, meant: list[Condition]
 ) -> None:
     assert attributes.asked_in(question) == meant
 
 
 def test_yes_needs_all_and_no_one() -> None:
-    assert conclude(["CT"], [("ct", 0.9)]) == (True, 0.9)
-    assert conclude(["CT"], [("mri", 0.8)]) == (False, 0.8)
-    assert conclude(["CT", "chest"], [("CT", 0.9), ("chest", 0.5)]) == (True, 0.45)
-    assert conclude(["CT", "chest"], [("CT", 0.9), ("brain", 0.6)]) == (False, 0.6)
+    assert conclude([CT], [("ct", 0.9)]) == (True, 0.9)
+    assert conclude([CT], [("mri", 0.8)]) == (False, 0.8)
+    assert conclude([CT, CHEST], [("CT", 0.9), ("chest", 0.5)]) == (True, 0.45)
+    assert conclude([CT, CHEST], [("CT", 0.9), ("brain", 0.6)]) == (False, 0.6)
+
+
+def test_what_a_name_rules_out_is_concluded_the_other_way_round() -> None:
+    assert conclude([MEDICAL], [("CT", 0.9)]) == (True, 0.9)
+    assert conclude([MEDICAL], [("A drawing.", 0.7)]) == (False, 0.7)
+    assert conclude([MEDICAL, CHEST], [("MRI", 0.8), ("chest", 0.5)]) == (True, 0.4)
+    assert conclude([MEDICAL, CHEST], [("MRI", 0.8), ("brain", 0.6)]) == (False, 0.6)
 
 
 @pytest.fixture
@@ -123,7 +144,8 @@ def test_they_belong_to_the_checkpoint(folder: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "content",
     ['{"a": 1}', "[1]", '[{"question": "", "values": {}}]', '[{"question": "a", "values": {"?": []}}]',
-     '[{"question": "a", "values": {"b": [1]}}]', "[" * 1000],
+     '[{"question": "a", "values": {"b": [1]}}]', '[{"question": "a", "values": {}, "unless": []}]',
+     '[{"question": "a", "values": {}, "unless": {"b": ["?"]}}]', "[" * 1000],
 )  # fmt: skip
 def test_a_damaged_file_is_one_line(folder: Path, content: str) -> None:
     (folder / FILE).write_text(content)

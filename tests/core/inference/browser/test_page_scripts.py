@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from biod2c_core.inference.calibration import Calibration, Curve
-from biod2c_core.model.beyond.attributes import FILE, conclude, load_attributes
+from biod2c_core.model.beyond.attributes import FILE, Condition, conclude, load_attributes
 from biod2c_core.model.familiarity import Reference
 from biod2c_core.model.generation import probability
 
@@ -144,6 +144,7 @@ QUESTIONS = (
     "Was the picture taken with computed tomography?",
     "Does this show the thorax, please?",
     "Ist das ein CT?",
+    "Is this a scan?",
     "Is this a CT? " + "Is " * 200,
     "",
 )
@@ -154,6 +155,7 @@ def test_yes_or_no_rests_on_the_same_questions(tmp_path: Path) -> None:
         {
             "question": "What modality is this?",
             "values": {"CT": ["a CT scan", "computed tomography"], "MRI": ["an MR image"]},
+            "unless": {"a drawing": ["a scan"]},
         },
         {"question": "What organ is shown?", "values": {"chest": ["thorax"], "brain": ["head"]}},
     ]
@@ -166,22 +168,24 @@ def test_yes_or_no_rests_on_the_same_questions(tmp_path: Path) -> None:
         {"questions": QUESTIONS, "attributes": attributes.to_dict()},
     )
     right = [attributes.asked_in(each) for each in QUESTIONS]
-    assert [[(one["question"], one["value"]) for one in each] for each in found] == right
+    assert [[Condition(**one) for one in each] for each in found] == right
     assert sum(map(bool, right)) >= 3
 
 
 def test_it_is_concluded_alike() -> None:
-    wanted = ["CT", "chest"]
+    wanted = [Condition("What modality?", "CT"), Condition("What organ?", "chest")]
+    wanted.append(Condition("What modality?", "a drawing", holds=False))
     cases = [
-        [("ct", 0.9), ("Chest.", 0.8)],
-        [("mri", 0.7), ("chest", 0.99)],
-        [("mri", 0.7), ("the head", 0.75)],
+        [("ct", 0.9), ("Chest.", 0.8), ("ct", 0.9)],
+        [("mri", 0.7), ("chest", 0.99), ("mri", 0.7)],
+        [("mri", 0.7), ("the head", 0.75), ("mri", 0.7)],
+        [("ct", 0.9), ("chest", 0.8), ("A drawing", 0.6)],
     ]
     found = run_script(
         "conclude from attributes.js",
-        "given.cases.map((each) => conclude(given.wanted.map((value) => ({ value })),"
+        "given.cases.map((each) => conclude(given.wanted,"
         " each.map(([text, probability]) => ({ text, probability }))))",
-        {"wanted": wanted, "cases": cases},
+        {"wanted": [each._asdict() for each in wanted], "cases": cases},
     )
     for case, each in zip(cases, found, strict=True):
         says, sure = conclude(wanted, case)

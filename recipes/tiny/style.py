@@ -1,6 +1,6 @@
 """How much of a finding the style of a picture gives away: a probe that sees no place and no shape.
 
-    PYTHONPATH=recipes/tiny python recipes/world/style.py --data DATA
+    python recipes/tiny/style.py --data DATA
 
 A logistic regression on size, format, colours and sharpness is fitted to the training pictures of each
 finding, and asked about those of the development and the final side. What a model says of a finding is
@@ -17,11 +17,11 @@ import torch
 import torch.nn.functional as F
 from pictures import Picture, read_pictures
 from PIL import Image
+from report import between
 from torch import Tensor
 
 FINDINGS = ("tumour", "chest_abnormal", "malignant", "breast_abnormal")
 BINS = 16
-DRAWS = 2000
 DECAYS = (1e-3, 1e-2, 1e-1)
 
 
@@ -94,10 +94,9 @@ def main() -> None:
     print("| finding | side | pictures | right | interval |\n|---|---|---|---|---|")
     for finding in FINDINGS:
         for side, named in probe(pictures, finding, given.data).items():
-            draws = np.random.default_rng(0).choice(named, (DRAWS, len(named))).mean(1)
-            low, high = np.percentile(draws, [2.5, 97.5])
-            between = f"{low:.2f} to {high:.2f}"
-            print(f"| {finding} | {side} | {len(named)} | {named.mean():.3f} | {between} |")
+            low, high = between(enumerate(named))
+            share = f"{named.mean():.3f} | {low:.2f} to {high:.2f}"
+            print(f"| {finding} | {side} | {len(named)} | {share} |")
 
 
 if __name__ == "__main__":

@@ -25,11 +25,11 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from arrows import Arrow, draw, pick_colour, random_arrow, visible
-from pictures import BOXED, NO_ARROWS, Picture, read_pictures, vqa_rad_pictures
+from pictures import BOXED, NO_ARROWS, Picture, read_pictures, rng_for
 from PIL import Image, ImageFilter
 from safetensors.torch import load_file, save_file
-from sources import read_vqa_rad, rng_for
 from torch import Tensor, nn
+from vqa_rad import read_vqa_rad, vqa_rad_pictures
 
 from biod2c_core.training.hardware.precision import computes_in_bf16
 
@@ -353,15 +353,12 @@ def main() -> None:
     parser.add_argument("--weights", type=Path, required=True)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--epochs", type=float, default=EPOCHS)
-    parser.add_argument("--limit", type=int, default=0, help="pictures, for a try")
     given = parser.parse_args()
     everything = read_pictures(given.data)
     rows, test = read_vqa_rad(given.data)
     unseen = {row["image_name"] for row in test}  # so that one trunk serves every variant
     pictures = [p for p in everything if p.part == "train"]
     pictures += vqa_rad_pictures(given.data, [r for r in rows if r["image_name"] not in unseen])
-    if given.limit:
-        pictures = pictures[:: max(1, len(pictures) // given.limit)]
     trunk = train(pictures, given.data, given.weights, given.seed, given.epochs)
     left_out = [p for p in everything if p.part == "development"]
     scores = report(trunk, left_out, given.data)

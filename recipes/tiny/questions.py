@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import random
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import yaml
-from pictures import NOT_MEDICAL, Picture
-from sources import rng_for
+from pictures import NOT_MEDICAL, Picture, rng_for
 
 WORDINGS = yaml.safe_load(Path(__file__).with_name("wordings.yaml").read_text("utf-8"))
 NAMED = {name: text.split(" | ") for name, text in WORDINGS["named"].items()}
@@ -200,8 +199,3 @@ def phrases_about(picture: Picture) -> list[tuple[str, str]]:
                 (task, word if answer == "yes" else f"no {word}" if word == "tumor" else "normal")
             )
     return said
-
-
-def counts(asked: list[Question]) -> Counter[tuple[str, str]]:
-    """Questions by task and answer."""
-    return Counter((question.task, question.answer) for question in asked)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections import defaultdict
+import random
+import zlib
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -11,7 +12,6 @@ from typing import Any
 
 import yaml
 from PIL import Image
-from sources import BOX_NAMES, PUBLISHED, Thing, rng_for, told_modality
 
 FOLDERS = yaml.safe_load(Path(__file__).with_name("folders.yaml").read_text("utf-8"))
 LEFT_OUT = 0.15  # of a folder without a second source: as development, and again as final
@@ -32,40 +32,48 @@ ORGANS = {
     "cell nuclei": "cells",
     "cell monolayer": "cells",
 }
-KNOWN_ORGANS = frozenset(
-    [
-        "brain",
-        "chest",
-        "abdomen",
-        "pelvis",
-        "heart",
-        "breast",
-        "skin",
-        "retina",
-        "blood",
-        "colon",
-        "liver",
-        "neck",
-        "spine",
-        "knee",
-        "kidney",
-        "bone",
-        "cells",
-        "shoulder",
-        "thigh",
-        "esophagus",
-        "fetal head",
-        "lymph node",
-        "oral cavity",
-        "gastrointestinal tract",
-    ]
-)
+KNOWN_ORGANS = frozenset([
+    "brain", "chest", "abdomen", "pelvis", "heart", "breast", "skin", "retina", "blood", "colon",
+    "liver", "neck", "spine", "knee", "kidney", "bone", "cells", "shoulder", "thigh", "esophagus",
+    "fetal head", "lymph node", "oral cavity", "gastrointestinal tract",
+])  # fmt: skip
 SLICED = ("CT", "MRI")
 BOXED = ("blood_cells", "endoscopy", "nuclei")  # in which every object of a kind is boxed
 # On these kinds no arrow is drawn in training: what the model says of arrows there is measured.
 NO_ARROWS = ("ultrasound", "fundus photography", "dermoscopy")
-RAD_ORGANS = {"HEAD": "brain", "CHEST": "chest", "ABD": "abdomen"}
-Box = tuple[int, int, int, int]
+BOX_NAMES = {
+    "WBC": "white blood cell",
+    "RBC": "red blood cell",
+    "Platelets": "platelet",
+    "polyp": "polyp",
+    "nucleus": "nucleus",
+}
+PixelBox = tuple[float, float, float, float]  # left, top, right, bottom in pixels
+
+
+@dataclass(frozen=True)
+class Thing:
+    """An object in an image: a name and ``box`` = (left, top, right, bottom) in pixels."""
+
+    name: str
+    box: tuple[int, int, int, int]
+
+    @property
+    def centre(self) -> tuple[float, float]:
+        """The middle of the box."""
+        left, top, right, bottom = self.box
+        return (left + right) / 2, (top + bottom) / 2
+
+    @property
+    def area(self) -> int:
+        """The area of the box in pixels."""
+        left, top, right, bottom = self.box
+        return (right - left) * (bottom - top)
+
+    def contains(self, x: float, y: float, margin: float = 0) -> bool:
+        """Whether the point lies in the box, widened by ``margin`` pixels."""
+        left, top, right, bottom = self.box
+        return left - margin <= x <= right + margin and top - margin <= y <= bottom + margin
 
 
 @dataclass
@@ -108,6 +116,11 @@ class Picture:
     def facts(self) -> dict[str, str]:
         """What can be asked about the whole picture: task -> answer."""
         return facts_of(self.source, self.labels)
+
+
+def rng_for(seed: int, *names: object) -> random.Random:
+    """A generator that depends on the names alone, so that a subset gives the same draws."""
+    return random.Random(zlib.crc32(repr((seed, *names)).encode()))
 
 
 def facts_of(source: str, labels: dict[str, Any]) -> dict[str, str]:
@@ -207,21 +220,3 @@ def read_folder(root: Path, source: str) -> list[Picture]:
 def read_pictures(root: Path) -> list[Picture]:
     """All labelled pictures of ``folders.yaml``."""
     return [picture for source in FOLDERS for picture in read_folder(root, source)]
-
-
-def vqa_rad_pictures(root: Path, rows: list[dict[str, str]]) -> list[Picture]:
-    """The images of these rows, labelled by organ, by the publication, and by these rows."""
-    rows_of: dict[str, list[dict[str, str]]] = defaultdict(list)
-    for row in rows:
-        rows_of[row["image_name"]].append(row)
-    pictures = []
-    for name, own in sorted(rows_of.items()):
-        with Image.open(root / "vqa_rad" / "images" / name) as image:
-            size = image.size
-        region = own[0]["image_organ"]
-        labels = {"organ": RAD_ORGANS[region], **PUBLISHED.get(region, {})}
-        told = told_modality(own)
-        if told and labels.setdefault("modality", told) != told:
-            labels = {"organ": RAD_ORGANS[region], "modality": told}
-        pictures.append(Picture("vqa_rad", f"vqa_rad/images/{name}", size, labels))
-    return pictures

@@ -4,33 +4,18 @@ from __future__ import annotations
 
 import random
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 
-from sources import Picture, PixelBox, Thing, rng_for
+from pictures import Picture, PixelBox, Thing, rng_for
 
 PLURALS = {"nucleus": "nuclei"}
-MODALITIES = {
-    "CT": "a CT scan",
-    "MRI": "an MRI",
-    "X-ray": "an X-ray",
-    "OCT": "an OCT scan",
-    "colonoscopy": "a colonoscopy image",
-    "fluorescence microscopy": "a fluorescence microscopy image",
-    "brightfield microscopy": "a brightfield microscopy image",
-    "histology": "a histology image",
-    "light microscopy": "a light microscopy image",
-}
 FINDINGS = {
     "polyp": "a polyp",
     "ulcerative colitis": "ulcerative colitis",
     "age-related macular degeneration": "age-related macular degeneration",
     "macular hole": "a macular hole",
 }
-PLANES = {"axial": "an axial", "coronal": "a coronal", "sagittal": "a sagittal"}
-ORGANS = ("blood", "colon", "retina", "head", "chest", "abdomen")
-FOUND_IN = {"endoscopy": ("polyp", "ulcerative colitis")}
-FOUND_IN["oct"] = ("age-related macular degeneration", "macular hole")
 
 
 @dataclass(frozen=True)
@@ -114,109 +99,6 @@ def _each(
 
 def _yes(truth: bool) -> str:
     return "yes" if truth else "no"
-
-
-def modality_questions(picture: Picture, rng: random.Random) -> Iterator[Question]:
-    """Which modality, and yes/no about this and another one."""
-    modality = picture.labels.get("modality")
-    if not modality:
-        return
-    yield from _each(
-        "modality",
-        "modality",
-        modality,
-        "What imaging modality is this?",
-        "What is the modality of this image?",
-        "How was this image acquired?",
-        "What type of image is this?",
-        "Which imaging technique was used?",
-    )
-    other = rng.choice([name for name in MODALITIES if name != modality])
-    for name in (modality, other):
-        if {name, modality} == {"light microscopy", "brightfield microscopy"}:
-            continue  # brightfield is a kind of light microscopy: neither yes nor no is right
-        ask = (f"Is this {MODALITIES[name]}?", f"Is the image {MODALITIES[name]}?")
-        yield from _each("modality", f"modality {name}", _yes(name == modality), *ask)
-
-
-def organ_questions(picture: Picture, rng: random.Random) -> Iterator[Question]:
-    """Which organ or body part."""
-    organ = picture.labels.get("organ")
-    if not organ:
-        return
-    yield from _each(
-        "organ",
-        "organ",
-        organ,
-        "What organ or tissue is shown?",
-        "What part of the body is shown in this image?",
-        "Which part of the body does this image show?",
-        "What is the organ in this image?",
-        "What body part is being imaged?",
-    )
-    for name in (organ, rng.choice([name for name in ORGANS if name != organ])):
-        ask = (f"Does this image show the {name}?", f"Is this an image of the {name}?")
-        ask = tuple(text.replace("the blood", "blood") for text in ask)
-        yield from _each("organ", f"organ {name}", _yes(name == organ), *ask)
-
-
-def plane_and_stain_questions(picture: Picture, rng: random.Random) -> Iterator[Question]:
-    """Plane of a slice, stain of a smear."""
-    if plane := picture.labels.get("plane"):
-        ask = ("In what plane is this image taken?", "What plane is this?")
-        yield from _each("plane", "plane", plane, *ask, "Which plane is the image shown in?")
-    if plane or picture.labels.get("modality") == "X-ray":
-        for name in PLANES:
-            ask = (f"Is this {PLANES[name]} image?", f"Is the image in the {name} plane?")
-            yield from _each("plane", f"plane {name}", _yes(plane == name), *ask)
-    if stain := picture.labels.get("stain"):
-        ask = ("What stain was used?", "Which stain does the smear have?")
-        yield from _each("stain", "stain", stain, *ask, "How was the smear stained?")
-        smear = f"Is this a {stain}-stained blood smear?"
-        yield from _each("stain", "stain yes/no", "yes", smear)
-    elif picture.source == "nuclei":
-        yield from _each("stain", "stain yes/no", "no", "Is this a Giemsa-stained blood smear?")
-
-
-def contrast_questions(picture: Picture, rng: random.Random) -> Iterator[Question]:
-    """Whether contrast medium was given."""
-    if "contrast" not in picture.labels:
-        return
-    yield from _each(
-        "contrast",
-        "contrast",
-        _yes(picture.labels["contrast"]),
-        "Was contrast given?",
-        "Was contrast used?",
-        "Is this a contrast-enhanced image?",
-        "Was IV contrast used to take this image?",
-        "Is there contrast in the vessels?",
-        seen_in=boxes(picture, "vessel"),
-    )
-
-
-def finding_questions(picture: Picture, rng: random.Random) -> Iterator[Question]:
-    """Which finding, and yes/no about each finding of the source."""
-    finding = picture.labels.get("finding")
-    if not finding:
-        return
-    where = picture.labels["organ"]
-    yield from _each(
-        "finding",
-        f"finding {picture.source}",
-        finding,
-        "What is the finding?",
-        "What abnormality is seen?",
-        f"What is abnormal in this image of the {where}?",
-        f"What pathology does the {where} show?",
-        "What disease is shown?",
-        seen_in=boxes(picture, finding),
-    )
-    for name in FOUND_IN[picture.source]:
-        ask = (f"Is there {FINDINGS[name]}?", f"Does the image show {FINDINGS[name]}?")
-        ask = (*ask, f"Is {FINDINGS[name]} present?", f"Is there evidence of {FINDINGS[name]}?")
-        shown = boxes(picture, finding)
-        yield from _each("finding", f"finding {name}", _yes(name == finding), *ask, seen_in=shown)
 
 
 def presence_questions(picture: Picture, rng: random.Random) -> Iterator[Question]:
@@ -309,25 +191,6 @@ def size_questions(picture: Picture, rng: random.Random) -> Iterator[Question]:
     for name in ("small", "large"):
         ask = (f"Is the polyp {name}?",)
         yield from _each("size", f"{name} polyp", _yes(name == size), *ask, seen_in=shown)
-
-
-FAMILIES: tuple[Callable[[Picture, random.Random], Iterator[Question]], ...] = (
-    modality_questions,
-    organ_questions,
-    plane_and_stain_questions,
-    contrast_questions,
-    finding_questions,
-    presence_questions,
-    count_questions,
-    place_questions,
-    size_questions,
-)
-
-
-def questions_of(picture: Picture, seed: int) -> list[Question]:
-    """Every question that the labels of this picture answer."""
-    rng = rng_for(seed, "questions", picture.name)
-    return [question for family in FAMILIES for question in family(picture, rng)]
 
 
 def balanced(

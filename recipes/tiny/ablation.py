@@ -5,7 +5,7 @@
 scores every trained model that has no scores yet, and then prints, for the arms with at least one seed:
 
 - questions about development pictures, which training left out, and VQA-RAD's official test split, by
-  MultiMedEval's definitions, with own images and with shuffled ones;
+  MultiMedEval's definitions, and for two arms about shuffled images as well;
 - the first of these by kind of question;
 - the pointing game on development pictures: the maximum of the fusion decoder's map, and of the language
   model's, which is all there is without fusion.
@@ -48,6 +48,7 @@ ARMS = {
     "vqa_rad_only": "without derived questions",
     "disjoint": "without the test images of VQA-RAD",
 }
+SHUFFLED = ("full", "disjoint")  # the arms that are asked about shuffled images as well
 SETS = {"development": "left-out pictures", "vqa_rad_test": "VQA-RAD, official test"}
 PER_TASK = 50  # questions of each kind and form about left-out pictures
 POINTED = 50  # pictures of each kind of thing
@@ -102,18 +103,12 @@ def point(
     return hits
 
 
-def score_model(folder: Path, data: Path) -> None:
+def score_model(folder: Path, data: Path, with_shuffled: bool) -> None:
     """Answer and point; what is there already is kept."""
     answerer = Answerer.load(str(folder / "model"), "cpu")
     for name in SETS:
-        for shuffled in (False, True):
-            ask(
-                answerer,
-                data.parent / "ablation" / f"{name}.jsonl",
-                data,
-                folder / "scores",
-                shuffled,
-            )
+        for shuffled in (False, True)[: 1 + with_shuffled]:
+            ask(answerer, folder.parent / f"{name}.jsonl", data, folder / "scores", shuffled)
     everything = list(read_records(data / "development.jsonl"))
     hits = point(answerer, pointing_records(everything), data)
     with atomic_open(folder / "scores" / "pointing.json") as file:
@@ -214,12 +209,14 @@ def main() -> None:
     }
     for name, records in asked.items():
         write_records(folder / f"{name}.jsonl", records)
-    for run in [run for folders in arms.values() for run in folders]:
-        if not (run / "scores" / "pointing.json").exists():
-            score_model(run, data)
+    for arm, folders in arms.items():
+        for run in folders:
+            if not (run / "scores" / "pointing.json").exists():
+                score_model(run, data, arm in SHUFFLED)
     for name, title in SETS.items():
         print_scores(title, name, asked[name], arms)
-        print_scores(f"{title}, images shuffled", f"{name}-shuffled", asked[name], arms)
+        own = {arm: folders for arm, folders in arms.items() if arm in SHUFFLED}
+        print_scores(f"{title}, images shuffled", f"{name}-shuffled", asked[name], own)
     print_kinds(asked["development"], arms)
     print_pointing(arms)
 

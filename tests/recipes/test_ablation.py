@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
-from ablation import print_scores, seeds_mean, spread
+from ablation import pointing_records, print_scores, seeds_mean, spread
 
 from biod2c_core.data.records import Record
 
@@ -50,3 +50,24 @@ def test_the_tables_name_each_arm_and_its_difference(
     assert cells[0][1] == "0.500 (0.500-0.500)"
     assert cells[1][1].startswith("-0.500 (-1.000 to +0.000)")
     assert not any(row.startswith("| full | +") for row in rows)
+
+
+def test_a_place_is_pointed_at_once_a_picture() -> None:
+    def asked(image: str, question: str, task: str, **tags: str) -> Record:
+        box = ((0.1, 0.1, 0.3, 0.4),)
+        tags = {"task": task, **tags}
+        return Record(image, image, question, "left", answer_type="OPEN", boxes=box, tags=tags)
+
+    records = [
+        asked("1.png", "Where is the polyp?", "quadrant"),
+        asked("1.png", "In which quadrant is the polyp?", "quadrant"),
+        asked("2.png", "Where is the platelet?", "quadrant"),  # too small to be pointed at
+        asked("3.png", "Where does the arrow point?", "arrow_where", arrows="1"),
+        asked("4.png", "Where does the red arrow point?", "arrow_where", arrows="2"),
+        asked("5.png", "On which side is the polyp?", "side"),
+    ]
+    found = pointing_records(records)
+    assert {thing: [r.image for r in own] for thing, own in found.items()} == {
+        "polyp": ["1.png"],
+        "drawn arrow": ["3.png"],
+    }

@@ -29,6 +29,7 @@ from trunk import EPOCHS, train
 
 from biod2c_core.data.formats import read_records
 from biod2c_core.data.records import Record, write_records
+from biod2c_core.inference.calibration import load_calibration
 from biod2c_core.inference.questions import is_unlike
 from biod2c_core.model.checkpoints.folder import EMBEDDED, load_model_config, load_processor
 from biod2c_core.model.familiarity import Reference
@@ -152,9 +153,18 @@ def score(out: Path, modality: str, model: Path) -> None:
     ]
     run.mkdir(parents=True, exist_ok=True)
     write_records(run / "unknown.jsonl", asked)
-    answered = ask(Answerer.load(str(model)), run / "unknown.jsonl", data, run, False)
+    answerer = Answerer.load(str(model))
+    answered = ask(answerer, run / "unknown.jsonl", data, run, False)
+    calibration = load_calibration(model, answerer.identity)
+    if calibration is None:
+        raise SystemExit(f"{model} is not calibrated: run biod2c calibrate")
     stored = json.loads((model / "calibration.json").read_text("utf-8"))
     recommended = stored["recommended_min_confidence"] or SURE
+    sure = {
+        q.record.id: calibration.curve(said.answer)(said.confidence or 0.0, said.familiarity)
+        for q in answered
+        for said in (q.prediction,)
+    }
     print(
         f"recommended confidence: {stored['recommended_min_confidence']}, counted with {recommended}"
     )
@@ -162,7 +172,7 @@ def score(out: Path, modality: str, model: Path) -> None:
     for form in ("OPEN", "CLOSED"):
         own = [q for q in answered if q.record.answer_type == form]
         unlike = [is_unlike(q.prediction.familiarity) for q in own]
-        unsure = [(q.prediction.confidence or 0) < recommended for q in own]
+        unsure = [sure[q.record.id] < recommended for q in own]
         either = [a or b for a, b in zip(unlike, unsure, strict=True)]
         wrong = [not e and right(q) < 1 for e, q in zip(either, own, strict=True)]
         for name, values in {

@@ -372,14 +372,16 @@ PAGES: dict[str, Page] = {
         not_run={"python3 -m pip": CI, "python3 -m pytest": CI, "ruff": CI, "mypy": CI}
     ),
     "docs/README.md": Page(not_run={"python3 -m pip": CI, "mkdocs serve": WAITS}),
-    "docs/ablation.md": Page(not_run=RECIPE),
+    "docs/ablation.md": Page(not_run=RECIPE | {"recipes/": HOURS, "python recipes/": HOURS}),
     "docs/backbones.md": Page(
         backbones, not_run={"biod2c train --stage 1 --data captions.jsonl -o runs/stage1": HUB}
     ),
     "docs/benchmark-data.md": Page(
         benchmark_data, not_run={"python -m lmms_eval": OTHERS, "python run.py": OTHERS}
     ),
-    "docs/benchmarks.md": Page(benchmarks, not_run=RECIPE | BENCHMARK),
+    "docs/benchmarks.md": Page(
+        benchmarks, not_run=RECIPE | BENCHMARK | {"recipes/": HOURS, "python recipes/": HOURS}
+    ),
     "docs/commands/ask.md": Page(ask),
     "docs/commands/attn-map.md": Page(ask),
     "docs/commands/calibrate.md": Page(calibrate),

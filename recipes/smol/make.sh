@@ -8,8 +8,9 @@
 set -euo pipefail
 out=${1:?usage: make.sh OUT [official|disjoint]}
 variant=${2:-official}
-preset=smol
+case $variant in official | disjoint) ;; *) echo "unknown variant $variant" >&2; exit 2 ;; esac
 . "$(dirname "$0")/../tiny/steps.sh"
+preset=smol
 
 records
 imagenet

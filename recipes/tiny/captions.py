@@ -1,4 +1,4 @@
-"""Facts and captions that follow from an image's labels and boxes."""
+"""Captions that follow from an image's labels and boxes."""
 
 from __future__ import annotations
 
@@ -32,9 +32,6 @@ def opening(picture: Picture) -> str:
 def caption_of(picture: Picture) -> str:
     """A caption from all labels."""
     labels, sentences = picture.labels, [opening(picture)]
-    if "contrast" in labels:
-        given = "Contrast was given." if labels["contrast"] else "No contrast was given."
-        sentences.append(given)
     if "finding" in labels and picture.count("polyp") != 1:
         sentences.append(f"The finding is {FINDINGS[labels['finding']]}.")
     if thing := only(picture, "polyp"):

@@ -116,11 +116,6 @@ def slake_rows(path: Path) -> list[Row]:
     return rows
 
 
-def _inline(name: str) -> str:
-    """A title as it stands inside a sentence."""
-    return canonical_answer(name) if name else ""
-
-
 def write_lines(path: Path, lines: set[str], seed: int) -> None:
     """Write the lines in an order that depends on the seed alone."""
     ordered = sorted(lines)

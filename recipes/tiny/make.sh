@@ -7,6 +7,7 @@
 set -euo pipefail
 out=${1:?usage: make.sh OUT [official|disjoint]}
 variant=${2:-official}
+case $variant in official | disjoint) ;; *) echo "unknown variant $variant" >&2; exit 2 ;; esac
 . "$(dirname "$0")/steps.sh"
 
 # 1. Records and pictures. 2. Trunk: ImageNet's weights, pretrained further. 3. Language model.

@@ -293,7 +293,6 @@ def build(root: Path, out: Path, seed: int, limit: int = 0) -> dict[str, list[Re
     whole = whole_records(questions_about([*own, *scans], seed), "train", seed)
     things, captions = thing_records([*own, *scans], out, "train", seed)
     captions += described([*own, *scans], "train", seed, 1.0)
-    files["vqa_rad_test"] = [vqa_rad.plain_record(row, "test") for row in test_rows]
     slake = list(grouped_lines(slake_rows(root / "slake_text" / "train.json"), seed))
     unseen = {vqa_rad.image_path(row) for row in test_rows}
     for variant, excluded in {"official": set(), "disjoint": unseen}.items():
@@ -321,6 +320,9 @@ def build(root: Path, out: Path, seed: int, limit: int = 0) -> dict[str, list[Re
         of_image = [(vqa_rad.image_path(row), row["question"], row["answer"]) for row in rows]
         lines.update(undecided_lines([(i, openings[i], q, a) for i, q, a in of_image], seed))
         write_lines(out / f"{variant}_language.txt", lines, seed)
+    files["vqa_rad_test"] = [
+        vqa_rad.plain_record(row, "test") for row in test_rows
+    ]  # steps.sh: the last
     for name, records in files.items():
         write_records(out / f"{name}.jsonl", records)
     return files

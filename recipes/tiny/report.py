@@ -252,12 +252,12 @@ def main() -> None:
         + "---|" * 8
     )
     for row in rows:
-        between = f"{row['low']:.2f} to {row['high']:.2f}"
+        range_ = f"{row['low']:.2f} to {row['high']:.2f}"
         others = " | ".join(
             f"{row[name]:.3f}" for name in ("shuffled", "majority", "wrong and sure")
         )
         print(
-            f"| {row['task']} | {row['n']} | {row['pictures']} | {row['right']:.3f} | {between} | {others} |"
+            f"| {row['task']} | {row['n']} | {row['pictures']} | {row['right']:.3f} | {range_} | {others} |"
         )
     print(json.dumps({"consistency": agreement, "vqa_rad": rad}, indent=1))
 

@@ -2,9 +2,8 @@
 # killed training goes on where it stopped.
 tiny=$(dirname "${BASH_SOURCE[0]}")
 data=${BIOD2C_DATA:-../shared/data}
-preset=${preset:-$tiny/recipe.yaml}
+preset=$tiny/recipe.yaml
 export OMP_WAIT_POLICY=${OMP_WAIT_POLICY:-ACTIVE} HF_HUB_OFFLINE=1 BIOD2C_CACHE=${BIOD2C_CACHE:-$out/cache}
-case $variant in official | disjoint | no_*) ;; *) echo "unknown variant $variant" >&2; exit 2 ;; esac
 
 # Without a GPU, two processes of one thread each are faster than one of two threads.
 split=(--processes 2 --batch-size 16)

@@ -1,4 +1,4 @@
-"""Questions, facts and captions that follow from an image's labels and boxes."""
+"""Questions about the boxed things of an image."""
 
 from __future__ import annotations
 
@@ -104,12 +104,11 @@ def _yes(truth: bool) -> str:
 def presence_questions(picture: Picture, rng: random.Random) -> Iterator[Question]:
     """Yes/no about objects, the noes from images of another kind and from empty counts."""
     names = ("white blood cell", "platelet", "polyp", "nucleus")
-    unlabelled = {"vqa_rad", "oct"}
     for name in names:
         count = picture.count(name)
         if name == "nucleus" and picture.source == "blood_cells":
             continue  # white blood cells have nuclei that nobody boxed
-        if count == 0 and (picture.source in unlabelled or rng.random() < 0.5):
+        if count == 0 and rng.random() < 0.5:
             continue
         ask = (f"Is there a {name} in the image?", f"Are there any {plural(name)}?")
         inside = picture.source in ("blood_cells", "endoscopy") and name != "nucleus"

@@ -345,6 +345,12 @@ def report(trunk: nn.Module, pictures: list[Picture], root: Path) -> dict[str, d
     return {task: {"accuracy": float(np.mean(r)), "n": len(r)} for task, r in sorted(right.items())}
 
 
+def save_trunk(trunk: nn.Module, path: Path) -> None:
+    """Write what BioD2C reads, without the heads."""
+    kept = {k: v for k, v in trunk.state_dict().items() if not k.startswith("heads.")}
+    save_file({f"model.{k}": v.clone().contiguous() for k, v in kept.items()}, path)
+
+
 def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
@@ -365,8 +371,7 @@ def main() -> None:
     given.out.with_suffix(".json").write_text(json.dumps(scores, indent=1) + "\n", "utf-8")
     for task, score in scores.items():
         print(f"{task}: {score['accuracy']:.3f} of {score['n']}")
-    kept = {k: v for k, v in trunk.state_dict().items() if not k.startswith("heads.")}
-    save_file({f"model.{k}": v.clone().contiguous() for k, v in kept.items()}, given.out)
+    save_trunk(trunk, given.out)
 
 
 if __name__ == "__main__":

@@ -10,10 +10,9 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from pictures import Picture, Thing
+from pictures import BOXED, Picture, Thing
 from PIL import Image
 
-SOURCES = ("blood_cells", "endoscopy", "nuclei")
 TURNS = {  # name: (mirrored left to right, mirrored top to bottom)
     "mirrored": (True, False),
     "flipped": (False, True),
@@ -27,7 +26,7 @@ def turned_pictures(pictures: list[Picture], folder: Path) -> list[Picture]:
 
 
 def _turns_of(picture: Picture, folder: Path) -> Iterator[Picture]:
-    if picture.source not in SOURCES or not picture.things:
+    if picture.source not in BOXED or not picture.things:
         return
     with Image.open(folder / picture.image) as file:
         image = file.convert("RGB")

@@ -5,8 +5,9 @@
     python recipes/tiny/unknown.py score    OUT MODALITY --model MODEL
 
 ``records`` leaves out the pictures of the kind, and every question, answer and line of text that names it.
-``trunk`` pretrains as ``trunk.py`` does it, and says how often familiarity, which rests on the trunk alone,
-tells the kind. ``score`` asks a trained and calibrated model about pictures of the kind.
+``trunk`` pretrains as ``trunk.py`` does it, but for VQA-RAD's pictures, and says how often familiarity, which
+rests on the trunk alone, tells the kind at the size that the package's model reads. ``score`` asks a trained
+and calibrated model about pictures of the kind.
 """
 
 from __future__ import annotations
@@ -23,10 +24,12 @@ import torch
 from pictures import FOLDERS, Picture, read_pictures
 from questions import NAMED
 from report import ask, between, modality_of, right
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
-from trunk import EPOCHS, train
+from trunk import EPOCHS, save_trunk, train
+from vqa_rad import read_vqa_rad, vqa_rad_pictures
 
+from biod2c_core.atomic import atomic_open
 from biod2c_core.data.formats import read_records
 from biod2c_core.data.records import Record, write_records
 from biod2c_core.inference.calibration import load_calibration
@@ -45,14 +48,15 @@ AT_ONCE = 16
 
 def variant_of(modality: str) -> str:
     """The name of the records and models without a kind."""
-    return "no_" + modality.split()[0].lower()
+    return "no_" + modality.lower().replace(" ", "_")
 
 
 def naming(modality: str) -> re.Pattern[str]:
     """Matches text that names the kind, in any of the words that questions use for it."""
-    names = (re.sub("^an? ", "", name) for name in NAMED[modality])
-    words = {modality, modality.split()[0], *names}
-    return re.compile("|".join(map(re.escape, sorted(words))), re.IGNORECASE)
+    names = (re.sub("^an? | (image|photo(graph)?|scan)$", "", name) for name in NAMED[modality])
+    words = {modality, modality.removesuffix(" photography"), *names}
+    either = "|".join(map(re.escape, sorted(words)))
+    return re.compile(rf"\b(?:{either})s?\b", re.IGNORECASE)
 
 
 def without_kind(
@@ -72,7 +76,8 @@ def without_kind(
 def write_without(data: Path, modality: str, root: Path) -> None:
     """All files that training and calibration read, without the kind."""
     named, variant = naming(modality), variant_of(modality)
-    images = {p.image for p in read_pictures(root) if p.facts.get("modality") == modality}
+    pictures = [*read_pictures(root), *vqa_rad_pictures(root, read_vqa_rad(root)[0])]
+    images = {p.image for p in pictures if p.facts.get("modality") == modality}
     if not images:
         raise SystemExit(f"no picture below {root} is {modality!r}")
     sources = {name: data / f"official_{name}.jsonl" for name in TRAINING}
@@ -82,7 +87,8 @@ def write_without(data: Path, modality: str, root: Path) -> None:
         write_records(data / f"{variant}_{name}.jsonl", kept)
     lines = (data / "official_language.txt").read_text("utf-8").splitlines(keepends=True)
     text = "".join(line for line in lines if not named.search(line))
-    (data / f"{variant}_language.txt").write_text(text, "utf-8")
+    with atomic_open(data / f"{variant}_language.txt") as file:  # unknown.sh: the last
+        file.write(text)
 
 
 def read_tower(trunk: Path) -> VisionTower:
@@ -120,9 +126,7 @@ def pretrain(out: Path, modality: str, root: Path) -> None:
     trained = [p for p in known if p.part == "train"]
     trunk = out / f"{variant_of(modality)}-trunk.safetensors"
     if not trunk.exists():
-        made = train(trained, root, out / "imagenet.safetensors", 0, EPOCHS).state_dict()
-        kept = {k: v for k, v in made.items() if not k.startswith("heads.")}
-        save_file({f"model.{k}": v.clone().contiguous() for k, v in kept.items()}, trunk)
+        save_trunk(train(trained, root, out / "imagenet.safetensors", 0, EPOCHS), trunk)
     kinds = {p.facts.get("modality") for p in trained}
     own = [p for p in known if FOLDERS[p.source].get("part") is None and p.part != "train"]
     new = [p for p in known if FOLDERS[p.source].get("part") in ("development", "final")]
@@ -194,6 +198,8 @@ def main() -> None:
     parser.add_argument("--data", type=Path, help="folder of the data sets")
     parser.add_argument("--model", type=Path, help="trained and calibrated, to score")
     given = parser.parse_args()
+    if given.modality not in NAMED:
+        parser.error(f"{given.modality!r} is none of {', '.join(sorted(NAMED))}")
     if given.step == "records":
         write_without(given.out / "data", given.modality, given.data)
     elif given.step == "trunk":

@@ -7,12 +7,12 @@
 set -euo pipefail
 out=${1:?usage: unknown.sh OUT MODALITY}
 modality=${2:?usage: unknown.sh OUT MODALITY}
-first=${modality%% *}
-variant=no_${first,,}
+variant=no_${modality,,}
+variant=${variant// /_}
 . "$(dirname "$0")/steps.sh"
 unknown() { python3 "$tiny/unknown.py" "$1" "$out" "$modality" "${@:2}"; }
 
-[ -f "$(of kinds)" ] || unknown records --data "$data"
+[ -f "$out/data/${variant}_language.txt" ] || unknown records --data "$data"
 unknown trunk --data "$data" | tee "$out/$variant-familiarity.md"
 language 1
 short_records

@@ -33,7 +33,7 @@ PUBLISHED = {"CHEST": {"modality": "X-ray"}, "ABD": {"modality": "CT", "plane": 
 Row = dict[str, str]
 
 
-def read_vqa_rad(root: Path) -> tuple[list[dict[str, str]], list[dict[str, str]]]:
+def read_vqa_rad(root: Path) -> tuple[list[Row], list[Row]]:
     """VQA-RAD's official train and test rows, blanks and tabs cleaned, numbers as text."""
     both = []
     for name in ("trainset.json", "testset.json"):
@@ -42,7 +42,7 @@ def read_vqa_rad(root: Path) -> tuple[list[dict[str, str]], list[dict[str, str]]
     return both[0], both[1]
 
 
-def told_modality(rows: list[dict[str, str]]) -> str:
+def told_modality(rows: list[Row]) -> str:
     """The modality that the questions about one image give away; empty when they disagree."""
     told = set()
     for row in rows:
@@ -58,21 +58,21 @@ def told_modality(rows: list[dict[str, str]]) -> str:
     return told.pop() if len(told) == 1 else ""
 
 
-def vqa_rad_pictures(root: Path, rows: list[dict[str, str]]) -> list[Picture]:
+def vqa_rad_pictures(root: Path, rows: list[Row]) -> list[Picture]:
     """The images of these rows, labelled by organ, by the publication, and by these rows."""
-    rows_of: dict[str, list[dict[str, str]]] = defaultdict(list)
+    rows_of: dict[str, list[Row]] = defaultdict(list)
     for row in rows:
         rows_of[row["image_name"]].append(row)
     pictures = []
     for name, own in sorted(rows_of.items()):
-        with Image.open(root / "vqa_rad" / "images" / name) as image:
+        with Image.open(root / FOLDER / name) as image:
             size = image.size
         region = own[0]["image_organ"]
         labels = {"organ": ORGANS[region], **PUBLISHED.get(region, {})}
         told = told_modality(own)
         if told and labels.setdefault("modality", told) != told:
             labels = {"organ": ORGANS[region], "modality": told}
-        pictures.append(Picture("vqa_rad", f"vqa_rad/images/{name}", size, labels))
+        pictures.append(Picture("vqa_rad", f"{FOLDER}/{name}", size, labels))
     return pictures
 
 

@@ -38,7 +38,7 @@ def test_the_reference_has_every_command_and_what_python_gives(site: Path) -> No
 
 
 def test_what_pages_lead_to_is_part_of_it(site: Path) -> None:
-    log = (site / "repository" / "recipes" / "tiny" / "LOG.html").read_text("utf-8")
+    log = (site / "repository" / "recipes" / "tiny" / "LOG_BEFORE.html").read_text("utf-8")
     page = (site / "paper-to-code.html").read_text("utf-8")
     assert 'href="repository/recipes/tiny/LOG_BEFORE.html#pointing"' in page
     assert 'id="pointing"' in log

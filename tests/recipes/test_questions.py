@@ -16,7 +16,7 @@ from trunk import CELLS, OBJECTS, SIDE, STORED, batches, view
 
 from biod2c_core.model.beyond.attributes import Condition, load_attributes
 
-WORLD = Path(pictures.__file__).parent
+RECIPE = Path(pictures.__file__).parent
 
 KINDS = {
     "CT": ("CT", "abdomen", "axial"),
@@ -228,7 +228,7 @@ def test_no_source_is_on_two_sides_unless_it_is_the_only_one(data_root: Path) ->
 
 
 def test_whoever_is_trained_on_is_credited() -> None:
-    notice = " ".join((WORLD.parents[1] / "NOTICE").read_text("utf-8").split())
+    notice = " ".join((RECIPE.parents[1] / "NOTICE").read_text("utf-8").split())
     for source, rule in FOLDERS.items():
         trained = rule.get("part", "train") == "train"
         assert ("credit" in rule) == trained, source
@@ -237,7 +237,7 @@ def test_whoever_is_trained_on_is_credited() -> None:
 
 def test_yes_or_no_comes_down_to_an_open_question_of_training() -> None:
     """`attributes.json` knows the values and the names that training asks with."""
-    attributes = load_attributes(WORLD)
+    attributes = load_attributes(RECIPE)
     assert attributes is not None
     tasks = [
         task for each in attributes.all for task in OPEN if each.question in WORDINGS[task]["asked"]
@@ -249,6 +249,12 @@ def test_yes_or_no_comes_down_to_an_open_question_of_training() -> None:
                 if name not in ("a photograph", "a drawing"):  # not medical, but each another thing
                     meant = attributes.asked_in(f"Is this {name}?")
                     assert meant == [Condition(attribute.question, value)]
+    for text in (
+        "Is this medicine?",
+        "Has the medicine been taken?",
+        "Is this a medical emergency?",
+    ):
+        assert attributes.asked_in(text) == []
     words = WORDINGS["medical"]
     for text in [*words["questions"], *words["kept"]]:
         assert attributes.asked_in(text) == [

@@ -23,6 +23,19 @@ def test_every_word_of_a_kind_names_it(modality: str) -> None:
         assert named.search(f"is it {phrase.upper()}?")
 
 
+@pytest.mark.parametrize(
+    ("modality", "text"),
+    [
+        ("CT", "Is there a fracture in this picture?"),
+        ("light microscopy", "Is there slight blunting?"),
+        ("OCT angiography", "an OCT scan"),
+        ("fundus photography", "a photograph of fruit"),
+    ],
+)
+def test_other_words_do_not(modality: str, text: str) -> None:
+    assert not naming(modality).search(text)
+
+
 def test_a_kind_is_left_out_with_all_that_names_it() -> None:
     records = [
         record("shown", "What organ is this?", "breast"),
@@ -35,5 +48,8 @@ def test_a_kind_is_left_out_with_all_that_names_it() -> None:
     assert (kept.id, kept.queue) == ("kept", ("MRI", "chest"))
 
 
-def test_a_kind_has_a_variant_of_one_word() -> None:
-    assert [variant_of(US), variant_of("fundus photography")] == ["no_ultrasound", "no_fundus"]
+def test_a_kind_has_a_variant_of_its_own() -> None:
+    assert [variant_of(US), variant_of("OCT angiography")] == [
+        "no_ultrasound",
+        "no_oct_angiography",
+    ]

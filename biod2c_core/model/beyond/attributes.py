@@ -117,7 +117,7 @@ def conclude(wanted: Sequence[Condition], given: Sequence[tuple[str, float]]) ->
 
     Returns:
         "Yes" is as sure as all answers together, the product of p. "No" is as sure as the surest of the
-        answers that say otherwise: the probability of any answer but the wanted one is at least p.
+        answers that say otherwise. Of "any answer but this one" p of the answer given is a lower bound.
     """
     others = [
         p
@@ -142,7 +142,10 @@ def load_attributes(folder: Path) -> Attributes | None:
     if not path.exists():
         return None
     try:
-        return Attributes(tuple(_attribute(each) for each in read_json(path, _MOST_BYTES)))
+        found = tuple(_attribute(each) for each in read_json(path, _MOST_BYTES))
+        if len({each.question for each in found}) < len(found):
+            raise ValueError("a question is there twice")
+        return Attributes(found)
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
         reason = " ".join(str(error).split())[:200]
         raise CheckpointError(
@@ -153,14 +156,32 @@ def load_attributes(folder: Path) -> Attributes | None:
 
 def _attribute(content: Any) -> Attribute:
     question, values = content["question"], content["values"]
-    names = {
-        _words(name): (value, True) for value, all_ in values.items() for name in (value, *all_)
-    }
+    question.encode("utf-8")  # half a character is none that a model could read
+    names: dict[tuple[str, ...], tuple[str, bool]] = {}
+    for value, all_ in values.items():
+        for name in (value, *_list(all_)):
+            _add(names, name, (value, True))
     for value, all_ in content.get("unless", {}).items():
-        names |= {_words(name): (value, False) for name in all_}
-    if not isinstance(question, str) or not question.strip() or () in names:
+        if value not in values:
+            raise ValueError(f"{value!r} under 'unless' is no value")
+        for name in _list(all_):
+            _add(names, name, (value, False))
+    if not question.strip() or () in names:
         raise ValueError("a question or a name is empty")
     return Attribute(question, names)
+
+
+def _list(names: Any) -> list[Any]:
+    if not isinstance(names, list):
+        raise TypeError(f"names are a list, not {type(names).__name__}")
+    return names
+
+
+def _add(
+    names: dict[tuple[str, ...], tuple[str, bool]], name: str, meant: tuple[str, bool]
+) -> None:
+    if names.setdefault(_words(name), meant) != meant:
+        raise ValueError(f"{name!r} means two things")
 
 
 def _words(text: str) -> tuple[str, ...]:

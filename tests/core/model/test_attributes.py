@@ -145,7 +145,12 @@ def test_they_belong_to_the_checkpoint(folder: Path, tmp_path: Path) -> None:
     "content",
     ['{"a": 1}', "[1]", '[{"question": "", "values": {}}]', '[{"question": "a", "values": {"?": []}}]',
      '[{"question": "a", "values": {"b": [1]}}]', '[{"question": "a", "values": {}, "unless": []}]',
-     '[{"question": "a", "values": {}, "unless": {"b": ["?"]}}]', "[" * 1000],
+     '[{"question": "a", "values": {}, "unless": {"b": ["c"]}}]',
+     '[{"question": "a", "values": {"b": ["c"], "d": ["C"]}}]',
+     '[{"question": "a", "values": {"b": ["c"]}, "unless": {"b": ["c"]}}]',
+     '[{"question": "a", "values": {"b": "c"}}]',
+     '[{"question": "a", "values": {}}, {"question": "a", "values": {}}]',
+     '[{"question": "\\ud800", "values": {"b": ["c"]}}]', "[" * 1000],
 )  # fmt: skip
 def test_a_damaged_file_is_one_line(folder: Path, content: str) -> None:
     (folder / FILE).write_text(content)

@@ -157,7 +157,8 @@ def print_scores(title: str, name: str, records: list[Record], arms: dict[str, l
             ]
     labels = [metric.label for metric in METRICS]
     print_table(title, labels, figures)
-    print_table(f"{title}: difference from full", labels, differences)
+    if differences:
+        print_table(f"{title}: difference from full", labels, differences)
 
 
 def print_kinds(records: list[Record], arms: dict[str, list[Path]]) -> None:

@@ -23,7 +23,7 @@ import numpy as np
 import torch
 from pictures import FOLDERS, Picture, read_pictures
 from questions import NAMED
-from report import ask, between, modality_of, right
+from report import ask, between, modality_of, right, sampled
 from safetensors.torch import load_file
 from torch import Tensor
 from trunk import EPOCHS, save_trunk, train
@@ -148,45 +148,40 @@ def pretrain(out: Path, modality: str, root: Path) -> None:
 
 
 def score(out: Path, modality: str, model: Path) -> None:
-    """Ask about the kind, and count the answers that are flagged or below the recommended confidence."""
+    """Ask about the kind and about known ones: how many answers are flagged, or not sure enough."""
     data, run = out / "data", out / f"{variant_of(modality)}-scores"
+    run.mkdir(parents=True, exist_ok=True)
     records = [*read_records(data / "development.jsonl"), *read_records(data / "final.jsonl")]
     images = {base for base, answer in modality_of(records).items() if answer == modality}
-    asked = [
-        r for r in records if r.tags["base"] in images and r.tags["task"] in ("modality", "organ")
-    ]
-    run.mkdir(parents=True, exist_ok=True)
-    write_records(run / "unknown.jsonl", asked)
+    known = sampled(list(read_records(data / f"{variant_of(modality)}_development_new.jsonl")))
+    asked = {"unknown": [r for r in records if r.tags["base"] in images], "known": known}
     answerer = Answerer.load(str(model))
-    answered = ask(answerer, run / "unknown.jsonl", data, run, False)
     calibration = load_calibration(model, answerer.identity)
     if calibration is None:
         raise SystemExit(f"{model} is not calibrated: run biod2c calibrate")
     stored = json.loads((model / "calibration.json").read_text("utf-8"))
     recommended = stored["recommended_min_confidence"] or SURE
-    sure = {
-        q.record.id: calibration.curve(said.answer)(said.confidence or 0.0, said.familiarity)
-        for q in answered
-        for said in (q.prediction,)
-    }
-    print(
-        f"recommended confidence: {stored['recommended_min_confidence']}, counted with {recommended}"
-    )
+    print(f"recommended: {stored['recommended_min_confidence']}, counted with {recommended}")
     groups: dict[str, list[bool]] = {}
-    for form in ("OPEN", "CLOSED"):
-        own = [q for q in answered if q.record.answer_type == form]
-        unlike = [is_unlike(q.prediction.familiarity) for q in own]
-        unsure = [sure[q.record.id] < recommended for q in own]
+    for name, some in asked.items():
+        some = [r for r in some if r.tags["task"] in ("modality", "organ")]
+        write_records(run / f"{name}.jsonl", some)
+        unlike, unsure, wrong = [], [], []
+        for question in ask(answerer, run / f"{name}.jsonl", data, run, False):
+            said = question.prediction
+            sure = calibration.curve(said.answer)(said.confidence or 0.0, said.familiarity)
+            unlike.append(is_unlike(said.familiarity))
+            unsure.append(sure < recommended)
+            wrong.append(right(question) < 1)
         either = [a or b for a, b in zip(unlike, unsure, strict=True)]
-        wrong = [not e and right(q) < 1 for e, q in zip(either, own, strict=True)]
-        for name, values in {
-            "flagged": unlike,
-            "below the confidence": unsure,
-            "either": either,
-            "neither, and wrong": wrong,
-        }.items():
-            groups[f"{form.lower()}: {name}"] = values
-    print_shares(f"{modality}, left out: answers", groups)
+        groups[f"{name}: flagged"] = unlike
+        groups[f"{name}: below the confidence"] = unsure
+        groups[f"{name}: either"] = either
+        groups[f"{name}: wrong"] = wrong
+        groups[f"{name}: wrong, and neither"] = [
+            w and not e for w, e in zip(wrong, either, strict=True)
+        ]
+    print_shares(f"questions about modality and organ, {modality} left out", groups)
 
 
 def main() -> None:

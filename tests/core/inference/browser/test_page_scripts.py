@@ -154,7 +154,11 @@ def test_yes_or_no_rests_on_the_same_questions(tmp_path: Path) -> None:
     content = [
         {
             "question": "What modality is this?",
-            "values": {"CT": ["a CT scan", "computed tomography"], "MRI": ["an MR image"]},
+            "values": {
+                "CT": ["a CT scan", "computed tomography"],
+                "MRI": ["an MR image"],
+                "a drawing": [],
+            },
             "unless": {"a drawing": ["a scan"]},
         },
         {"question": "What organ is shown?", "values": {"chest": ["thorax"], "brain": ["head"]}},

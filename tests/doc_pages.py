@@ -487,7 +487,6 @@ PAGES: dict[str, Page] = {
     "recipes/image_filter/README.md": Page(not_run=RECIPE),
     "recipes/smol/README.md": Page(not_run=RECIPE),
     "recipes/tiny/LOG.md": Page(not_run=RECIPE | {"python recipes/": HOURS}),
-    "recipes/tiny/LOG_BEFORE.md": Page(not_run=RECIPE),
     "recipes/tiny/README.md": Page(not_run=RECIPE),
 }
 

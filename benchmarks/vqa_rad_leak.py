@@ -3,9 +3,9 @@
     recipes/tiny/ablation.sh runs/tiny 0 full disjoint && python recipes/tiny/ablation.py runs/tiny
     python benchmarks/vqa_rad_leak.py runs/tiny
 
-Scores what the short form of the recipe has predicted, beside baselines that see no image and learn from the training
-questions of the same variant. The difference is that between own and shuffled images, question by
-question, its interval a bootstrap over images. Prints markdown.
+Scores what the short form of the recipe has predicted, beside baselines that see no image and learn from
+the training questions of the same variant. The difference is that between own and shuffled images,
+question by question, its interval a bootstrap over images. Prints markdown.
 """
 
 from __future__ import annotations

@@ -380,7 +380,7 @@ PAGES: dict[str, Page] = {
         benchmark_data, not_run={"python -m lmms_eval": OTHERS, "python run.py": OTHERS}
     ),
     "docs/benchmarks.md": Page(
-        benchmarks, not_run=RECIPE | BENCHMARK | {"recipes/": HOURS, "python recipes/": HOURS}
+        benchmarks, not_run=BENCHMARK | {"recipes/": HOURS, "python recipes/": HOURS}
     ),
     "docs/commands/ask.md": Page(ask),
     "docs/commands/attn-map.md": Page(ask),

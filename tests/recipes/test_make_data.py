@@ -249,7 +249,7 @@ def test_sides_and_variants_share_no_image(built: tuple[Path, dict]) -> None:
             assert not bases(files[name]) & bases(files[side_name]), (name, side_name)
     assert not bases(files["development"]) & bases(files["final"])
     test = bases(files["vqa_rad_test"])
-    assert test & bases(files["official_vqa_rad"]), "the official split repeats its test images"
+    assert test <= bases(files["official_vqa_rad"]), "the official split repeats its test images"
     for name in trained:
         assert name.startswith("official") or not bases(files[name]) & test, name
 
@@ -289,7 +289,9 @@ def test_real_queues_are_clear_of_the_answer(built: tuple[Path, dict]) -> None:
     _, files = built
     for name in ("official_kinds", "official_findings", "official_things", "official_vqa_rad"):
         for record in files[name]:
-            assert len(record.queue) <= 30
+            # A sentence is no answer to be told from others; of a picture with an arrow little else is known.
+            bare = record.tags["task"] == "describe" or name == "official_things"
+            assert (0 if bare else 1) <= len(record.queue) <= 30
             assert not any(holds(text, record.answer) for text in record.queue)
 
 
